@@ -1,0 +1,214 @@
+"""The command line: subcommands that call the library. The only place that turns errors into text.
+
+Nothing heavy is imported here at the top, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from intrinsic_cli import __version__
+from intrinsic_cli.errors import IdimError
+
+EXAMPLES = {
+    "run": """examples:
+  idim run                                     # MiniLM, DID with d=1000, on the embedded task
+  idim run task=mrpc model=roberta-base subspace=said d=500
+  idim run subspace=full task.path=../glue task=sst2 lr=5e-5 train.epochs=2""",
+    "sweep": """examples:
+  idim sweep                                   # the embedded default: a d90 in minutes
+  idim sweep task=mrpc model=roberta-base d=100,300,1000,3000 seed=0,1,2
+  idim sweep task=mrpc,rte model=bert-base,roberta-base subspace=did,said --dry-run""",
+    "summarize": """examples:
+  idim summarize outputs/
+  idim summarize outputs/ --format tex > table.tex
+  idim summarize outputs/ --threshold 0.95 --format json | jq '.[].d90'""",
+    "list": """examples:
+  idim list tasks
+  idim list models""",
+    "status": """examples:
+  idim status outputs/""",
+    "completion": """examples:
+  idim completion bash > ~/.local/share/bash-completion/completions/idim
+  source <(idim completion zsh)""",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands, each with an example in its help."""
+    parser = argparse.ArgumentParser(
+        prog="idim",
+        description="Measure the intrinsic dimension (d90) of fine-tuning a language model.",
+        epilog="example: idim sweep task=mrpc model=roberta-base && idim summarize outputs/",
+    )
+    parser.add_argument("--version", action="version", version=f"idim {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=EXAMPLES[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    run = add("run", "train once and print the score")
+    sweep = add("sweep", "train a grid of runs with its full fine-tuning baseline; again continues")
+    for command in (run, sweep):
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, in Hydra's syntax")
+        command.add_argument("--cfg", choices=["job"], help="print the resolved configuration and stop")
+    sweep.add_argument("--dry-run", action="store_true", help="print the plan and its estimated time, train nothing")
+    summarize = add("summarize", "print the d90 table of finished runs")
+    summarize.add_argument("dir", metavar="DIR", help="output folder of a sweep")
+    summarize.add_argument("--format", default="table", metavar="table|md|csv|tex|json", help="default: table")
+    summarize.add_argument("--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)")
+    status = add("status", "show what is done, running, failed and pending")
+    status.add_argument("dir", metavar="DIR", help="output folder of a sweep")
+    listing = add("list", "list what can be chosen")
+    listing.add_argument("what", choices=["models", "tasks", "projections", "subspaces"])
+    completion = add("completion", "print a shell's completion script")
+    completion.add_argument("shell", choices=["bash", "zsh", "fish"])
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, 1 (a run failed), 2 (the user's mistake), 130 (Ctrl-C)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["_complete"]:
+        from intrinsic_cli.completion import candidates
+
+        print("\n".join(candidates(words[1:])))
+        return 0
+    arguments = build_parser().parse_args(words)
+    try:
+        return COMMANDS[arguments.command](arguments)
+    except IdimError as error:
+        print(f"idim: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        print("\nidim: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli import config
+
+    cfg = config.compose_config("run", arguments.overrides)
+    if arguments.cfg:
+        return _print_config(cfg)
+    spec = config.run_spec(cfg)
+    from intrinsic_cli.store import Store
+
+    store = Store(cfg.output_dir)
+    store.check_writable()
+    from intrinsic_cli.inputs import Loader
+    from intrinsic_cli.run import execute
+    from intrinsic_cli.sweep import check
+
+    load = Loader()
+    check([spec], load)
+    result = execute(spec, store, load, progress=sys.stderr.isatty())
+    if result is None:
+        print(f"idim: {spec.run_id} is running in another process", file=sys.stderr)
+        return 1
+    print(f"{result['metric']} {result['score']:.4f}")
+    print(store.run(spec).path)
+    return 0
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli import config
+
+    if arguments.cfg:
+        return _print_config(config.compose_config("sweep", config.expand(arguments.overrides)[0]))
+    specs, output_dir = config.sweep_specs(arguments.overrides)
+    from intrinsic_cli import sweep
+    from intrinsic_cli.store import Store
+
+    store = Store(output_dir)
+    if arguments.dry_run:
+        from intrinsic_cli.inputs import Loader
+
+        todo, load = sweep.pending(specs, store), Loader()
+        sweep.check(todo, load)
+        waiting = {spec.run_id for spec in todo}
+        for spec in specs:
+            print(f"{'pending' if spec.run_id in waiting else 'done':8} {spec.run_id}")
+        seconds = sweep.forecast(todo, load)
+        print(f"{len(specs)} runs, {len(todo)} pending, about {sweep.minutes(seconds)} on this machine")
+        return 0
+    report = sweep.sweep(specs, store, sweep.to_stderr, progress=sys.stderr.isatty())
+    if report.done:
+        _print_table(store, "table", 0.9)
+    if report.failed:
+        print(f"idim: {len(report.failed)} of {len(specs)} runs failed; `idim status {output_dir}` says why",
+              file=sys.stderr)  # fmt: skip
+    return 1 if report.failed else 0
+
+
+def _summarize(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli.store import Store
+
+    _print_table(Store(arguments.dir), arguments.format, arguments.threshold)
+    return 0
+
+
+def _print_table(store, form: str, threshold: float) -> None:  # type: ignore[no-untyped-def]
+    from intrinsic_cli import report
+
+    found = report.estimates(store.results(), threshold=threshold)
+    print(report.table(found, form))
+    if form in ("table", "md"):
+        print("\n" + "\n".join(report.footnotes(found)))
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from collections import Counter
+
+    from intrinsic_cli.store import Store
+
+    runs = Store(arguments.dir).runs()
+    for run in runs:
+        line = f"{run.state:8} {run.path.name}"
+        if run.state == "done":
+            result = run.result() or {}
+            line += f"  {result['metric']} {result['score']:.4f}"
+        elif run.state == "failed":
+            line += f"  {run.error()['message']}"
+        print(line)
+    counts = Counter(run.state for run in runs)
+    print(", ".join(f"{counts[state]} {state}" for state in ("done", "running", "failed", "pending")))
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli import config
+
+    for name, summary in config.describe(arguments.what.removesuffix("s")):
+        print(f"{name:20} {summary}".rstrip())
+    return 0
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli.completion import SCRIPTS
+
+    print(SCRIPTS[arguments.shell])
+    return 0
+
+
+def _print_config(cfg: object) -> int:
+    from omegaconf import OmegaConf
+
+    print(OmegaConf.to_yaml(cfg), end="")
+    return 0
+
+
+COMMANDS = {
+    "run": _run, "sweep": _sweep, "summarize": _summarize, "status": _status, "list": _list, "completion": _completion,
+}  # fmt: skip

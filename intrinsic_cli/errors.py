@@ -1,0 +1,34 @@
+"""Every error that `idim` raises on purpose, with the exit status the command line gives it."""
+
+from __future__ import annotations
+
+
+class IdimError(Exception):
+    """Base class. The message is one line: the value received, what is wrong, and the way out.
+
+    `exit_status` is 2 where the user can mend it (the default) and 1 where the run itself failed.
+    """
+
+    exit_status = 2
+
+
+class ConfigError(IdimError):
+    """An option, key or value that can't be used."""
+
+
+class DataError(IdimError):
+    """A data set that can't be found, read, or used for its task."""
+
+
+class ModelError(IdimError):
+    """A model or tokenizer that can't be found, loaded, or used for classification."""
+
+
+class StoreError(IdimError):
+    """An output folder or a file in it that can't be written or read."""
+
+
+class RunError(IdimError):
+    """A run that began and could not end with a score (a loss that became NaN, for one)."""
+
+    exit_status = 1

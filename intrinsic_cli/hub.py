@@ -1,0 +1,127 @@
+"""Reach the model and data hub, or find out quickly that it can't be reached.
+
+Without a network the hub's clients retry for half a minute per file. So the hub is probed once per process,
+and when it does not answer all three client libraries are told to work from their caches alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import sys
+import threading
+from pathlib import Path
+
+from intrinsic_cli.errors import DataError, IdimError
+
+PROBE_SECONDS = 2.0
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+DATA_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+# `name` or `owner/name`. Anything else (`./x`, `../x`, `/x`, `a/b/c`, `x.csv`) can only be a local path.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@functools.cache
+def online() -> bool:
+    """Whether the hub answers within 2 s. Asked once per process; False at once in offline mode.
+
+    Offline mode is any of HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, HF_DATASETS_OFFLINE set to 1, true, yes
+    or on. The address is HF_ENDPOINT where it is set.
+    """
+    if any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE_VARIABLES):
+        return False
+    answers: list[bool] = []
+    # A thread, because no socket timeout bounds the look-up of the host's name.
+    probe = threading.Thread(target=lambda: answers.append(_answers()), daemon=True)
+    probe.start()
+    probe.join(PROBE_SECONDS)
+    return answers == [True]
+
+
+def _answers() -> bool:
+    from huggingface_hub import constants, get_session
+
+    try:
+        return get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS).status_code < 500
+    except Exception:  # the session's HTTP library is the hub client's own choice, and so are its errors
+        return False
+
+
+def go_offline_if_unreachable() -> bool:
+    """Put the hub's clients into offline mode when the hub does not answer. Returns whether they are offline.
+
+    The environment variables reach child processes and libraries imported later; libraries imported before
+    have copied them into constants, which are set too.
+    """
+    if online():
+        return False
+    for name in OFFLINE_VARIABLES:
+        os.environ[name] = "1"
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = True  # transformers asks huggingface_hub
+    if "datasets" in sys.modules:
+        import datasets
+
+        datasets.config.HF_HUB_OFFLINE = True
+        datasets.config.HF_DATASETS_OFFLINE = True
+    return True
+
+
+def quiet() -> None:
+    """Stop the progress bars and load reports of the hub's clients: the new head is no news to us."""
+    import transformers
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def local_path(name: str, key: str, error: type[IdimError] = DataError) -> Path | None:
+    """The local file or folder that `name` means, or None when it is a hub id.
+
+    Raises `error` (naming the option `key`) when a path does not exist, and when a name that could be a
+    hub id is also a folder of the working directory: both readings are plausible and give other results.
+    """
+    path = Path(name).expanduser()
+    could_be_hub = _HUB_ID.fullmatch(name) and path.suffix.lower() not in DATA_SUFFIXES
+    if not could_be_hub:
+        if not path.exists():
+            raise error(f"{key}={name} does not exist (looked for {path.absolute()})")
+        return path
+    if path.is_dir():
+        raise error(
+            f"{key}={name} is a folder here and could be a hub id too; write {key}=./{name} for the folder, "
+            "or run from another folder for the hub's"
+        )
+    return None
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 (hex) of a file's content, or of the names and contents of all visible files of a folder.
+
+    Hidden files and `__pycache__` are left out. A file's own name does not count, so a renamed copy is the
+    same data. Raises DataError when a file can't be read.
+    """
+    root = Path(path).expanduser()
+    digest = hashlib.sha256()
+    try:
+        if root.is_file():
+            return _sha256(root)
+        if not root.is_dir():
+            raise DataError(f"{path} does not exist")
+        for file in sorted(root.rglob("*")):
+            name = file.relative_to(root)
+            if file.is_file() and not any(part.startswith((".", "__pycache__")) for part in name.parts):
+                digest.update(f"{name.as_posix()}\0{_sha256(file)}\n".encode())
+    except OSError as error:
+        raise DataError(f"can't read {error.filename or path}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,69 @@
+"""What a run trains on, loaded once for all the runs that share it: base model, tokenizer, encoded rows."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from torch import nn
+
+from intrinsic_cli import models, tasks
+from intrinsic_cli.data import Encoded, tokenize
+from intrinsic_cli.models import LoadedModel
+from intrinsic_cli.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A pristine base model and the encoded splits of one (model, task, data) cell of a study."""
+
+    base: LoadedModel
+    train: Encoded
+    validation: Encoded
+    holdout: Encoded | None
+    label_names: tuple[str, ...]
+    data_hash: str
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """Names of the tensors that were not pre-trained."""
+        return self.base.head
+
+    def fresh_model(self, seed: int) -> nn.Module:
+        """A copy of the base model with the head of `seed`, free to be trained."""
+        model = copy.deepcopy(self.base.model)
+        models.draw_head(model, self.base.head, seed)
+        return model
+
+
+class Loader:
+    """Keeps the inputs of the last cell, so that runs planned cell by cell load each cell once."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._inputs: Inputs | None = None
+
+    def __call__(self, spec: RunSpec) -> Inputs:
+        key = (spec.model, spec.task, spec.data)
+        if self._inputs is None or key != self._key:
+            self._inputs = None  # let the old cell's memory go before the next is loaded
+            self._inputs, self._key = load(spec), key
+        return self._inputs
+
+
+def load(spec: RunSpec) -> Inputs:
+    """Load model and data of `spec`. Raises ModelError or DataError."""
+    rows = tasks.load(spec.task, spec.data)
+    base = models.load(spec.model, max(1, len(rows.label_names)), spec.task.regression, rows.label_names)
+
+    def encode(part: tasks.Part) -> Encoded:
+        return tokenize(part, base.tokenizer, spec.data.max_length)
+
+    return Inputs(
+        base=base,
+        train=encode(rows.train),
+        validation=encode(rows.validation),
+        holdout=encode(rows.holdout) if spec.data.holdout else None,
+        label_names=rows.label_names,
+        data_hash=rows.fingerprint,
+    )

@@ -1,0 +1,144 @@
+"""One run, from the claim on its directory to its published result."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from intrinsic_cli import metrics
+from intrinsic_cli.inputs import Loader
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import THETA, RunDir, Store
+from intrinsic_cli.train import Outcome, train
+
+LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numba", "numpy")
+
+
+def execute(spec: RunSpec, store: Store, load: Loader, *, progress: bool = False) -> dict[str, Any] | None:
+    """Train `spec` in its directory and return its result; None where another process holds the run.
+
+    Any error is recorded in the directory with its traceback and raised again.
+    """
+    run = store.run(spec)
+    with run.claim() as mine:
+        if not mine:
+            return None
+        if run.state == "done":
+            return run.result()
+        run.begin(spec)
+        try:
+            _reset_peak_memory()
+            started = datetime.now(UTC)
+            inputs = load(spec)
+            outcome = train(spec, inputs, run.log, progress=progress)
+            _save_theta(run, spec, outcome)
+            primary = spec.task.metrics[0]
+            result = {
+                "run_id": spec.run_id,
+                "study": spec.study,
+                "spec": spec.to_dict(),
+                "metric": primary,
+                "score": outcome.metrics[primary],
+                "metrics": outcome.metrics,
+                "holdout_metrics": outcome.holdout,
+                "chance": metrics.chance(primary, inputs.validation.labels),
+                "n_train": len(inputs.train),
+                "n_eval": len(inputs.validation),
+                "n_holdout": len(inputs.holdout) if inputs.holdout is not None else 0,
+                "d": outcome.d,
+                "m": outcome.m,
+                "D": outcome.D,
+                "steps": outcome.steps,
+                "projection_version": outcome.projection_version,
+                "precision": outcome.precision,
+                "device": outcome.device,
+                "started": started.isoformat(timespec="seconds"),
+                "seconds": outcome.seconds,
+                "peak_memory_mb": _peak_memory_mb(outcome.device),
+                "model_hash": inputs.base.weights_hash,
+                "data_hash": inputs.data_hash,
+                "label_names": list(inputs.label_names),
+                "environment": environment(),
+            }
+            run.finish(result)
+        except Exception as error:  # an interrupted run stays pending
+            run.fail(error)
+            raise
+        return result
+
+
+def _save_theta(run: RunDir, spec: RunSpec, outcome: Outcome) -> None:
+    """θ and λ (or the weights that a full fine-tuning keeps), with the spec as metadata: the whole fine-tune."""
+    metadata = {"format": "idim-1", "spec": json.dumps(spec.to_dict(), sort_keys=True)}
+    if outcome.projection_version is not None:
+        metadata["projection_version"] = str(outcome.projection_version)
+    save_file(outcome.tensors, run.path / THETA, metadata=metadata)
+
+
+def _reset_peak_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from the present size
+
+
+def _peak_memory_mb(device: str) -> float:
+    """Peak memory of the run in MiB: of the GPU on a GPU, else resident memory."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """What a repetition of the run needs to know about this installation and machine."""
+    here = Path(__file__).parent
+    tracked = _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # and not just somebody's checkout around it
+    git = _git(here, "rev-parse", "HEAD") if tracked else None
+    return {
+        "idim": version("idim"),
+        "commit": git,
+        "dirty": bool(_git(here, "status", "--porcelain", "--", str(here))) if git else None,
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git answers, or None where the package does not lie in a checkout or there is no git."""
+    try:
+        answer = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+

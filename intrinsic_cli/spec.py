@@ -1,0 +1,284 @@
+"""What a run is: frozen, plain records, their checks, and the identity that names a run's directory.
+
+Standard library only, so that planning a thousand runs and `idim --help` load nothing heavy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from intrinsic_cli.errors import ConfigError
+
+BUILTIN_MODELS = ("minilm", "tiny")  # of `model.name`, beside hub ids and folders
+SUBSPACES = ("full", "did", "said")
+NORMALIZE = ("global", "tensor")
+GROUPS = ("layer", "module", "tensor")
+HEADS = ("projected", "trained", "frozen")
+CACHES = ("auto", "store", "regenerate")
+PRECISIONS = ("auto", "fp32", "bf16", "pure_bf16")
+
+
+def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(allowed)}")
+
+
+def _at_least(key: str, value: float | None, low: float, *, strict: bool = False) -> None:
+    if value is None:
+        return
+    if not math.isfinite(value) or value < low or (strict and value == low):
+        raise ConfigError(f"{key}={value} must be {'above' if strict else 'at least'} {low:g}")
+
+
+def stream_seed(seed: int, name: str) -> int:
+    """The 63-bit seed of the random stream `name` of a run: hash(seed, name), the same everywhere."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A pre-trained encoder: `name` is `minilm`, `tiny`, a hub id, or a local folder."""
+
+    name: str
+    revision: str | None = None
+    num_hidden_layers: int | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    # SHA-256 of a local folder's files, so that two folders of one name are two models; None for a hub id.
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("model.name is empty; give a hub id or a local folder")
+        _at_least("model.num_hidden_layers", self.num_hidden_layers, 1)
+
+    @property
+    def label(self) -> str:
+        """Short name for tables and directories: `roberta-base`, or `minilm-2l` for a prefix of layers."""
+        last = self.name.rstrip("/").rsplit("/", 1)[-1]
+        return f"{last}-{self.num_hidden_layers}l" if self.num_hidden_layers else last
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A text classification or regression task and where its rows come from.
+
+    `path` is a hub id, a local folder or file, or None for data made on the spot (`pydoc-topic`).
+    `config` is the builder's configuration (`mrpc` of GLUE). `text` names one or two text columns.
+    `labels` are the class names in the order of their ids; None reads them from the data.
+    `metrics[0]` is the primary metric, which d90 uses.
+    """
+
+    name: str
+    path: str | None
+    config: str | None
+    text: tuple[str, ...]
+    label: str
+    train: str
+    validation: str | None
+    metrics: tuple[str, ...]
+    regression: bool = False
+    labels: tuple[str, ...] | None = None
+    revision: str | None = None
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.text) not in (1, 2):
+            raise ConfigError(f"task.text={list(self.text)} must name one or two text columns")
+        if not self.metrics:
+            raise ConfigError("task.metrics is empty; its first entry is the metric that d90 uses")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """How much of the data is used. Counts are sentences (rows); lengths are tokens."""
+
+    max_train: int | None = None
+    max_eval: int | None = None
+    max_length: int = 128
+    # Rows taken out of the training split and scored beside the validation split, so that a learning
+    # rate can be chosen on data that does not report the score.
+    holdout: int = 0
+    # Picks which rows `max_train`, `max_eval` and `holdout` take; the same for every seed of a study.
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("data.max_train", self.max_train, 1)
+        _at_least("data.max_eval", self.max_eval, 1)
+        _at_least("data.max_length", self.max_length, 4)
+        _at_least("data.holdout", self.holdout, 0)
+
+
+@dataclass(frozen=True)
+class SubspaceSpec:
+    """Which weights move and how: `full`, `did` (θ_0 + Pθ) or `said` (θ_0 + λ_g Pθ)."""
+
+    kind: str
+    normalize: str = "global"
+    groups: str = "layer"
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    head: str = "projected"
+    # Adam's learning rates of what is trained beside θ: λ lives near 1 and a head's weights near 0.02,
+    # whatever the scale of θ.
+    lam_lr: float = 0.01
+    head_lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _one_of("subspace", self.kind, SUBSPACES)
+        _one_of("subspace.normalize", self.normalize, NORMALIZE)
+        _one_of("subspace.groups", self.groups, GROUPS)
+        _one_of("subspace.head", self.head, HEADS)
+        _at_least("subspace.lam_lr", self.lam_lr, 0, strict=True)
+        _at_least("subspace.head_lr", self.head_lr, 0, strict=True)
+
+
+@dataclass(frozen=True)
+class ProjectionSpec:
+    """The random matrix P: its kind, and whether its random numbers are stored or drawn anew each use."""
+
+    kind: str = "fastfood"
+    cache: str = "auto"
+
+    def __post_init__(self) -> None:
+        _one_of("projection.cache", self.cache, CACHES)
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """The training loop.
+
+    `warmup` is the fraction of the steps in which the learning rate rises. `evals` evaluations are spread
+    evenly over the run and the last one gives the score; with `patience`, the run stops after so many
+    evaluations without a better score and the best one counts. `precision`: `bf16` computes in bfloat16 on
+    float32 weights, `pure_bf16` also keeps the weights so (θ_0 stays exact), `auto` is `bf16` where the
+    machine has it. `keep_weights` also saves the D weights of a full fine-tuning.
+    """
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    batch_size: int = 32
+    eval_batch_size: int = 128
+    accumulate: int = 1
+    precision: str = "auto"
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    evals: int = 1
+    patience: int | None = None
+    keep_weights: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least("train.epochs", self.epochs, 0, strict=True)
+        _at_least("train.max_steps", self.max_steps, 1)
+        _at_least("train.batch_size", self.batch_size, 1)
+        _at_least("train.eval_batch_size", self.eval_batch_size, 1)
+        _at_least("train.accumulate", self.accumulate, 1)
+        _at_least("train.weight_decay", self.weight_decay, 0)
+        _at_least("train.max_grad_norm", self.max_grad_norm, 0, strict=True)
+        _at_least("train.evals", self.evals, 1)
+        _at_least("train.patience", self.patience, 1)
+        if self.patience is not None and self.evals <= self.patience:
+            raise ConfigError(
+                f"train.patience={self.patience} can never stop a run with train.evals={self.evals}; "
+                f"use train.evals={self.patience + 1} or more"
+            )
+        _one_of("train.precision", self.precision, PRECISIONS)
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"train.warmup={self.warmup} is a fraction of the steps; use 0 to below 1")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training job. `d` is None for full fine-tuning and counts everything trained otherwise."""
+
+    model: ModelSpec
+    task: TaskSpec
+    subspace: SubspaceSpec
+    lr: float
+    d: int | None = None
+    seed: int = 0
+    projection: ProjectionSpec = field(default_factory=ProjectionSpec)
+    train: TrainSpec = field(default_factory=TrainSpec)
+    data: DataSpec = field(default_factory=DataSpec)
+
+    def __post_init__(self) -> None:
+        _at_least("lr", self.lr, 0, strict=True)
+        _at_least("seed", self.seed, 0)
+        if self.subspace.kind == "full":
+            if self.d is not None:
+                raise ConfigError(f"d={self.d} has no meaning with subspace=full; leave d out or choose did or said")
+        elif self.d is None:
+            raise ConfigError(f"subspace={self.subspace.kind} needs d, the number of trained parameters: add d=500")
+        else:
+            _at_least("d", self.d, 1)
+
+    def identity(self) -> dict[str, Any]:
+        """The scientific configuration: all that can change the score, and no path, device or cache policy."""
+        tree = asdict(self)
+        for part in ("model", "task"):
+            if tree[part]["fingerprint"]:
+                tree[part].pop("name" if part == "model" else "path")
+        for key in ("cache",):
+            tree["projection"].pop(key)
+        tree["train"].pop("eval_batch_size")
+        tree["train"].pop("keep_weights")
+        tree["model"].pop("allow_pickle")
+        if self.subspace.kind == "full":
+            tree.pop("projection")
+            tree["subspace"] = {"kind": "full"}
+        return tree
+
+    @property
+    def run_id(self) -> str:
+        """Readable prefix + hash of the scientific configuration: the name of the run's directory."""
+        canonical = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
+        parts = [self.model.label, self.task.name, self.subspace.kind]
+        if self.d is not None:
+            parts.append(f"d{self.d}")
+        parts += [f"lr{self.lr:g}", f"s{self.seed}", digest]
+        return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts)
+
+    @property
+    def study(self) -> str:
+        """Hash of all that a d90 curve and its baseline share: everything but subspace, d, lr and seed."""
+        tree = self.identity()
+        for key in ("subspace", "projection", "d", "lr", "seed"):
+            tree.pop(key, None)
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:10]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dicts and lists, ready for JSON or YAML; `from_dict` reads them back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> RunSpec:
+        """The inverse of `to_dict`. Raises ConfigError at an unknown or missing key."""
+        parts = {
+            "model": ModelSpec, "task": TaskSpec, "subspace": SubspaceSpec,
+            "projection": ProjectionSpec, "train": TrainSpec, "data": DataSpec,
+        }  # fmt: skip
+        values = dict(tree)
+        for key, kind in parts.items():
+            if key in values:
+                values[key] = _build(kind, values[key], key)
+        return _build(cls, values, "run")
+
+
+def _build(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    known = {f.name for f in fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise ConfigError(f"{where} has unknown keys {unknown}; known are {sorted(known)}")
+    tidy = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return kind(**tidy)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error

