@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from intrinsic_cli.curve import Point, choose, tabulate, take
+from intrinsic_cli.curve import Floats, Point, choose, tabulate, take
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.estimate import Estimate, estimate, replays
+from intrinsic_cli.estimate import Estimate, estimate
+from intrinsic_cli.replay import replays
 
 # Octaves between the d's of the coarse curve, and the longest gap left where the crossing lies: a line over
 # one octave is off by less than the noise of tens of runs.
@@ -118,16 +119,23 @@ def propose(
     room = min(slots, search.budget - len(taken))
     if room <= 0 and slots > 0:
         return Plan((), True, f"the budget of {search.budget} runs is spent")
-    for column, runs, reason in _opening(subspace, baseline, search):
-        if wanted := [run for run in runs if run not in taken]:
-            return Plan(tuple(wanted[:room]), False, reason)
+    found = estimate(subspace, baseline, **search.options())
+    if subspace and baseline and found.status == "undefined":
+        return Plan((), True, found.reason)
+    for stage in _opening(subspace, baseline, search):
+        column, runs, reason = stage
+        pending = [run for run in runs if run not in taken]
+        if pending or any(run in running for run in runs):
+            return Plan((*pending, *_spare(baseline, search, taken))[:room], False, reason)
         if not baseline:
             on_its_way = any(run.d is None for run in running)
             return Plan((), not on_its_way, "full fine-tuning, which sets the target, has not finished")
-        if any(run in running for run in runs):
-            spare = _spare(baseline, search, taken)
-            return Plan(tuple(spare[:room]), False, f"waiting for runs in flight: {reason}")
-    return _narrow(subspace, baseline, search, column, taken, room)
+    if reason := _reached(found, search):
+        return Plan((), True, reason)
+    spread = replays(subspace, baseline, **search.options())
+    if spread is None or found.full_lr is None:
+        return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")
+    return _narrow(spread, found.full_lr, search, column, taken, room)
 
 
 def _opening(
@@ -183,31 +191,22 @@ def _rank(
 
 def _spare(baseline: Sequence[Point], search: Search, taken: set[Proposal]) -> list[Proposal]:
     """Work for slots that would wait: seeds of full fine-tuning at its best learning rate."""
+    if not baseline:
+        return []
     table = tabulate([baseline], search.selection)
     lr = float(take(table.lr, choose(table.choice, table.count))[0])
     return [run for s in search.seeds[:FULL_RUNS] if (run := Proposal(None, s, lr)) not in taken]
 
 
 def _narrow(
-    subspace: Sequence[Point],
-    baseline: Sequence[Point],
-    search: Search,
-    column: int,
-    taken: set[Proposal],
-    room: int,
+    spread: Floats, full_lr: float, search: Search, column: int, taken: set[Proposal], room: int
 ) -> Plan:
-    """Runs that take most variance out of the crossing, or the reason to stop.
+    """Runs that take most variance out of the crossing, whose replays `spread` (B,) holds in log2 d.
 
     A replay that crosses between two d's, w of the way from one to the other, takes (1 - w)^2 s^2 / n of the
     one's variance and w^2 s^2 / n of the other's; one run more on n lessens s^2 / n by s^2 / (n (n + 1)). The
     target takes t^2 s^2 / n from full fine-tuning.
     """
-    found = estimate(subspace, baseline, **search.options())
-    if reason := _reached(found, search):
-        return Plan((), True, reason)
-    spread = replays(subspace, baseline, **search.options())
-    if spread is None or found.full_lr is None:
-        return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")
     runs: list[Proposal] = []
     while len(runs) < room:
         count = Counter((run.d, run.lr) for run in (*taken, *runs))
@@ -217,7 +216,7 @@ def _narrow(
         weight = [np.interp(at, x, hat) for hat in np.eye(x.size)]
         share = [(d, search.lrs(d)[column], float(np.mean(w**2))) for d, w in zip(ds, weight, strict=True)]
         gain = {}
-        for d, lr, part in (*share, (None, found.full_lr, search.threshold**2)):
+        for d, lr, part in (*share, (None, full_lr, search.threshold**2)):
             unused = [s for s in search.seeds if Proposal(d, s, lr) not in (taken | set(runs))]
             if unused:
                 gain[Proposal(d, unused[0], lr)] = part / (count[d, lr] * (count[d, lr] + 1))
@@ -236,8 +235,6 @@ def _narrow(
 
 def _reached(found: Estimate, search: Search) -> str:
     """Why the search may stop at this estimate; empty where it may not."""
-    if found.status == "undefined":
-        return found.reason
     if found.low is not None and found.high is not None and found.high / found.low - 1 < search.rel_width:
         return f"the interval {found.low} to {found.high} is narrower than rel_width={search.rel_width:g}"
     if found.low_open and found.high is not None and found.high <= search.d_min:

@@ -119,6 +119,11 @@ def _check_folder(folder: Path, spec: ModelSpec) -> None:
 
 def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | None) -> str:
     cause = " ".join(str(error).split())
+    if folder is None and "safetensors" in cause and not spec.allow_pickle:
+        return (
+            f"model {spec.name} has no safetensors weights, and pickled weights can run code; "
+            "add model.allow_pickle=true if you trust them, or choose a model.revision that has safetensors"
+        )
     if offline:
         from huggingface_hub import constants
 
@@ -129,11 +134,6 @@ def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | No
         )
     if "Unrecognized configuration class" in cause:
         return f"model {spec.name} is of a type that has no sequence classification class in transformers"
-    if folder is None and "safetensors" in cause and not spec.allow_pickle:
-        return (
-            f"model {spec.name} has no safetensors weights on the hub, and pickled weights can run code; "
-            "add model.allow_pickle=true if you trust them, or choose a model.revision that has safetensors"
-        )
     if "SafetensorError" in type(error).__name__:
         return f"the weights of model {spec.name} are corrupt ({cause}); copy or download them again"
     if "trust_remote_code" in cause:

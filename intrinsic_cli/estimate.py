@@ -15,17 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import isotonic_regression, least_squares
 from scipy.special import expit
-from scipy.stats import norm
 from scipy.stats import t as student
 
-from intrinsic_cli.curve import Floats, Ints, Point, Table, by_d, choose, crossing, tabulate, take
+from intrinsic_cli.curve import Floats, Ints, Point, by_d, choose, crossing, tabulate, take
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.spec import stream_seed
+from intrinsic_cli.replay import measure_noise, replays, target_score
 
 STATUSES = ("estimated", "below_grid", "above_grid", "undefined")
 SELECTIONS = ("validation", "holdout")
-# With fewer degrees of freedom the residuals say too little about the noise's shape: the normal stands in.
-ENOUGH = 5
 
 
 @dataclass(frozen=True)
@@ -132,15 +129,15 @@ def estimate(
         flattery=flattery(subspace),
         curve=tuple(map(Level, ds, lr.tolist(), score.tolist(), fit.tolist(), runs.tolist())),
     )
-    margin = 0.0
-    if noise is not None and sd is not None:
-        margin = float(student.ppf(0.95, noise.freedom) * sd[-1] / np.sqrt(runs[-1]))
+    # Scores within their own noise of chance would make any d reach the target by luck.
+    error = 0.0 if sd is None else float(sd[-1] / np.sqrt(runs[-1]))
+    margin = 0.0 if noise is None else error * float(student.ppf(0.95, noise.freedom))
     if full - margin <= chance:
         return replace(
             found, reason=f"full fine-tuning ({full:.4g}) is not clearly above chance ({chance:.4g})"
         )
-    if target <= chance:
-        return replace(found, reason=f"the target ({target:.4g}) lies at or under chance ({chance:.4g})")
+    if target - threshold * error <= chance:
+        return replace(found, reason=f"the target ({target:.4g}) is not clearly above chance ({chance:.4g})")
 
     at = float(crossing(x, score[None, :-1], runs[None, :-1], np.array([target]))[0])
     status, reason, d_t = "estimated", "", None
@@ -175,11 +172,6 @@ def _up(x: float) -> int:
     return math.ceil(2**x - 1e-9)
 
 
-def target_score(full: Floats, chance: float, threshold: float, normalised: bool) -> Floats:
-    """threshold * full (the paper's), or where `normalised` that share of the way from chance to full."""
-    return chance + threshold * (full - chance) if normalised else threshold * full
-
-
 def flattery(subspace: Sequence[Point]) -> float | None:
     """How much choosing the learning rate on validation flatters: the mean over d of the score at the rate
     chosen on validation minus the score at the rate chosen on holdout.
@@ -193,89 +185,6 @@ def flattery(subspace: Sequence[Point]) -> float | None:
     return float(np.mean(best - honest))
 
 
-def replays(
-    subspace: Sequence[Point],
-    baseline: Sequence[Point],
-    *,
-    chance: float,
-    threshold: float,
-    selection: str,
-    normalised: bool,
-    n_eval: int | None,
-    seed: int,
-    resamples: int,
-) -> Floats | None:
-    """log2 d_t of bootstrap replays, (resamples,); -inf and inf beyond the grid. Options as in `estimate`.
-
-    A replay draws every run anew, the baseline's too: the mean of its d and learning rate plus a residual
-    from the pool of all repeated runs. One factor per replay widens them by the doubt about their size, as
-    Student's t widens the normal. The replay then chooses its own learning rates, sets its own target and
-    finds its own crossing. With selection=validation it chooses on one draw and scores on another, so that
-    the interval does not inherit the flattery of the choice. None where the noise is unknown.
-    """
-    ds, rows = by_d(subspace)
-    table = tabulate([*rows, baseline], selection)
-    noise = measure_noise(table, n_eval)
-    if noise is None:
-        return None
-    rng = np.random.default_rng(stream_seed(seed, "estimate"))
-    score, choice = _redraw(table, noise, rng, resamples)
-    if selection == "validation":
-        _, choice = _redraw(table, noise, rng, resamples)
-    pick = choose(choice, table.count)
-    score, runs = take(score, pick), take(np.broadcast_to(table.count, score.shape), pick)
-    target = target_score(score[:, -1], chance, threshold, normalised)
-    return crossing(np.log2(ds), score[:, :-1], runs[:, :-1], target)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Scatter of single runs: standard deviations (K, L) of score and choice, their degrees of freedom, and
-    residuals of unit variance to draw from, (2, M): score and choice of the same run stay together."""
-
-    score: Floats
-    choice: Floats
-    freedom: int
-    shapes: Floats
-
-
-def measure_noise(table: Table, n_eval: int | None) -> Noise | None:
-    """Pool the residuals of repeated runs; with `n_eval`, no less than binomial. None where it is unknown."""
-    count = table.count.ravel()[table.cell]
-    many = count > 1
-    freedom = int(np.sum(np.maximum(table.count - 1, 0)))
-    if freedom < 2 and n_eval is None:
-        return None
-    left = np.stack([table.score_left, table.choice_left])[:, many]
-    pooled = np.sqrt(np.sum(left**2, axis=1) / max(freedom, 1))
-    # A cell's mean takes 1/n of its runs' variance with it: give it back.
-    shapes = left * np.sqrt(count[many] / (count[many] - 1))
-    size = np.sqrt(np.mean(shapes**2, axis=1, keepdims=True)) if freedom >= ENOUGH else np.zeros((2, 1))
-    shapes = shapes / size if np.all(size > 0) else np.tile(norm.ppf((np.arange(99) + 0.5) / 99), (2, 1))
-    sd = np.broadcast_to(pooled[:, None, None], (2, *table.count.shape))
-    if n_eval is not None:
-        p = np.clip(np.stack([table.score, table.choice]), 0, 1)
-        sd = np.maximum(sd, np.sqrt(p * (1 - p) / n_eval))
-        freedom = max(freedom, ENOUGH - 1)
-    return Noise(sd[0], sd[1], freedom, shapes)
-
-
-def _redraw(table: Table, noise: Noise, rng: np.random.Generator, resamples: int) -> tuple[Floats, Floats]:
-    """Means of score and choice of every cell in replays of all runs, both (B, K, L)."""
-    count = table.count.ravel()
-    full = np.flatnonzero(count)
-    first = np.searchsorted(table.cell, full)
-    run = rng.integers(noise.shapes.shape[1], size=(resamples, table.cell.size))
-    widen = np.sqrt(noise.freedom / rng.chisquare(noise.freedom, size=(resamples, 1)))
-    means = []
-    parts = ((table.score, noise.score), (table.choice, noise.choice))
-    for (mean, sd), shape in zip(parts, noise.shapes, strict=True):
-        shift = np.zeros((resamples, count.size))
-        shift[:, full] = widen * np.add.reduceat(shape[run], first, axis=1) / count[full]
-        means.append(mean + sd * shift.reshape(resamples, *mean.shape))
-    return means[0], means[1]
-
-
 def _logistic(x: Floats, score: Floats, runs: Ints, chance: float, target: float) -> int | None:
     """d where a logistic curve in log2 d that rises from chance reaches the target; None outside the grid.
 
@@ -284,17 +193,22 @@ def _logistic(x: Floats, score: Floats, runs: Ints, chance: float, target: float
     if x.size < 4:
         return None
     rise = max(float(score.max()) - chance, 1e-3)
+
+    def curve(p: Floats) -> Floats:
+        return chance + rise * p[0] * expit((x - p[1]) * np.exp(np.clip(p[2], -10, 10)))
+
     fit = least_squares(
-        lambda p: np.sqrt(runs) * (chance + p[0] * expit((x - p[1]) * np.exp(p[2])) - score),
-        x0=[rise, float(x.mean()), 0.0],
-        bounds=([0, x[0] - 20, -5], [np.inf, x[-1] + 20, 5]),
-        x_scale=[rise, 1, 1],
+        lambda p: np.sqrt(runs) * (curve(p) - score),
+        [1.0, float(x.mean()), 0.0],
+        method="lm",
+        ftol=1e-5,
+        max_nfev=500,
     )
     top, middle, steepness = fit.x
-    if not fit.success or target - chance >= top:
+    share = (target - chance) / (rise * top)
+    if not fit.success or not 0 < share < 1:
         return None
-    share = (target - chance) / top
-    at = middle + math.log(share / (1 - share)) / math.exp(steepness)
+    at = middle + math.log(share / (1 - share)) / math.exp(np.clip(steepness, -10, 10))
     return _up(at) if x[0] <= at <= x[-1] else None
 
 

@@ -175,12 +175,14 @@ class Subspace(nn.Module):
             p.requires_grad_(False)
 
         starts = {name: p.data.detach().clone(memory_format=torch.contiguous_format) for name, p in moved.items()}
+        self._direct_starts = [p.data.clone() for p in direct.values()]
         if dtype is not None:
             model.to(dtype)
         self._slices: list[_Slice] = []
         self._hooks = []
         for name, p in moved.items():
             p.data = p.data.contiguous()
+            p.grad = None  # of a backward pass before this subspace
             P = make_projection(
                 projection.kind, shape=(p.numel(), free), seed=stream_seed(seed, f"P/{name}"), cache=projection.cache
             )
@@ -262,3 +264,5 @@ class Subspace(nn.Module):
         if restore:
             for part in self._slices:
                 part.weight.data.view(-1).copy_(part.start)
+            for p, start in zip(self.direct, self._direct_starts, strict=True):
+                p.copy_(start)

@@ -51,6 +51,7 @@ def test_training_batches_hold_rows_of_similar_length_in_random_order():
     lengths = np.random.default_rng(0).integers(5, 100, 4000).tolist()
     encoded = rows_of(lengths)
     made = batches(encoded, 16, torch.Generator().manual_seed(0))
+    assert sorted(i for batch in made for i in batch) == list(range(4000))  # over several windows
 
     def padding(groups):
         return sum(max(lengths[i] for i in g) * len(g) - sum(lengths[i] for i in g) for g in groups) / sum(

@@ -370,6 +370,27 @@ def test_pickled_weights_only_when_allowed(bert):
     )
 
 
+def test_pickled_weights_in_the_hubs_cache_only_when_allowed(bert, tmp_path_factory):
+    torch.save(hf.AutoModel.from_config(FAMILIES["bert"]).state_dict(), bert / "pytorch_model.bin")
+    (bert / "model.safetensors").unlink()
+    cache = tmp_path_factory.mktemp("home")
+    repository = cache / "hub" / "models--some--pickled"
+    (repository / "snapshots").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    bert.rename(repository / "snapshots" / ("0" * 40))
+    code = (
+        "import sys; from intrinsic_cli import models; from intrinsic_cli.spec import ModelSpec;"
+        "print(models.load(ModelSpec('some/pickled', allow_pickle=len(sys.argv) > 1), 2).head)"
+    )
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache)}
+    command = [sys.executable, "-c", code]
+    refusal = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert "ModelError: model some/pickled has no safetensors weights" in refusal.stderr.splitlines()[-1]
+    allowed = subprocess.run([*command, "allow"], env=env, capture_output=True, text=True)
+    assert "classifier.weight" in allowed.stdout, allowed.stderr
+
+
 def test_weights_of_another_model(bert, folders):
     (bert / "model.safetensors").write_bytes((folders["gpt2"] / "model.safetensors").read_bytes())
     refused(ModelSpec(str(bert)), "lack .* of the .* tensors of a bert encoder")

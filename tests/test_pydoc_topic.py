@@ -45,7 +45,7 @@ def test_splitting_keeps_sentences_and_drops_the_rest():
     text = (
         "One two three four five six. Too short here.\n"
         "This sentence runs over\n   two lines of the source.\n\n"
-        ">>> this is a doctest and never a sentence.\n\n"
+        "A sentence that stands beside a doctest. Call it so:\n>>> f()\n\n"
         "lower case fragments are never taken as sentences.\n\n"
         "A heading without its full stop at the end\n"
     )

@@ -1,0 +1,252 @@
+"""What a training step, its memory, a sweep and the loop itself cost, each beside what it is compared with.
+
+Every comparison alternates its two sides in one process, or in processes of their own where memory or start-up
+is measured, and quotes medians and ratios. `scripts/bench` runs this and prints the table.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+GLUE = ROOT.parent / "shared" / "glue"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. `target` is an upper bound, or None for a figure that is only reported."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+
+    @property
+    def ok(self) -> bool | None:
+        return None if self.target is None else self.value <= self.target
+
+
+def overrides(precision: str, *more: str) -> list[str]:
+    """MRPC where its files lie beside the project, the embedded task elsewhere."""
+    task = ["task=mrpc", f"task.path={GLUE}"] if (GLUE / "mrpc").is_dir() else ["task=pydoc-topic"]
+    return [*task, "model=minilm", f"train.precision={precision}", *more]
+
+
+class Stepper:
+    """The loop's own parts, one step at a time on fixed batches, each part timed."""
+
+    PARTS = ("write", "forward", "backward", "update")
+
+    def __init__(self, words: list[str], inputs=None) -> None:
+        import torch
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        from intrinsic_cli import config, inputs as loading
+        from intrinsic_cli.data import batches, collate
+        from intrinsic_cli.subspace import Full, Subspace
+        from intrinsic_cli.train import make_optimizer
+
+        self.spec = config.run_spec(config.compose_config("run", words))
+        self.inputs = inputs or loading.load(self.spec)
+        pure = self.spec.train.precision == "pure_bf16"
+        AcceleratorState._reset_state(reset_partial_state=True)
+        self.accelerator = Accelerator(mixed_precision="bf16" if self.spec.train.precision == "bf16" else "no")
+        self.model = self.inputs.fresh_model(0).train()
+        dtype = torch.bfloat16 if pure else None
+        if self.spec.d is None:
+            self.space = Full(self.model.to(dtype) if dtype else self.model)
+        else:
+            self.space = Subspace(
+                self.model, self.spec.subspace, self.spec.d, 0, self.spec.projection, self.inputs.head, dtype
+            )
+        self.optimizer = make_optimizer(self.space, self.model, self.spec)
+        self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        order = torch.Generator().manual_seed(0)
+        rows = batches(self.inputs.train, self.spec.train.batch_size, order)[:12]
+        self.batches = [collate(self.inputs.train, r) for r in rows]
+
+    def step(self, i: int) -> tuple[float, ...]:
+        """Seconds of each of PARTS."""
+        from torch import nn
+
+        batch = self.batches[i % len(self.batches)]
+        times = [time.perf_counter()]
+        self.space.write()
+        times.append(time.perf_counter())
+        with self.accelerator.autocast():
+            loss = self.model(**batch).loss
+        times.append(time.perf_counter())
+        loss.backward()
+        times.append(time.perf_counter())
+        self.space.collect()
+        nn.utils.clip_grad_norm_(self.trained, self.spec.train.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        times.append(time.perf_counter())
+        return tuple(b - a for a, b in zip(times, times[1:], strict=False))
+
+
+def step_figures(quick: bool) -> list[Figure]:
+    """Target 2: a subspace step ÷ a full fine-tuning step, MiniLM, batch 32."""
+    figures = []
+    inputs = None
+    for precision in ("fp32", "bf16", "pure_bf16"):
+        # Pure bfloat16 weights suit a subspace alone; it is compared with the full step people use, in bf16.
+        full = Stepper(overrides("bf16" if precision == "pure_bf16" else precision, "subspace=full"), inputs)
+        inputs = full.inputs
+        did = Stepper(overrides(precision, "subspace=did", "d=1000"), inputs)
+        for i in range(3):
+            full.step(i), did.step(i)
+        pairs = [(full.step(i), did.step(i)) for i in range(12 if quick else 36)]
+        ratio = statistics.median(sum(b) / sum(a) for a, b in pairs)
+        target = None if precision == "pure_bf16" else 1.0
+        figures.append(Figure(f"step, subspace ÷ full, {precision}", ratio, "×", target))
+        for name, side in (("full", 0), ("subspace", 1)):
+            for k, part in enumerate(Stepper.PARTS):
+                median = statistics.median(pair[side][k] for pair in pairs)
+                figures.append(Figure(f"step, {precision}, {name}: {part}", 1e3 * median, "ms"))
+    return figures
+
+
+def memory_worker(kind: str, precision: str, cache: str) -> None:
+    """Print the peak resident MiB that a few steps take beyond the libraries' own base, and seconds per step."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from intrinsic_cli import inputs, train  # noqa: F401 (part of the base)
+    from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec
+    from intrinsic_cli.subspace import Full, Subspace
+
+    def status(field: str) -> float:
+        text = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(field)) / 1024
+
+    torch.ones(8, 8) @ torch.ones(8, 8)
+    base = status("VmRSS")
+    model = BertForSequenceClassification(BertConfig()).train()
+    dtype = torch.bfloat16 if precision == "pure_bf16" else None
+    if kind == "full":
+        space = Full(model)
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    else:
+        space = Subspace(model, SubspaceSpec("did"), 1000, 0, ProjectionSpec(cache=cache), dtype=dtype)
+        optimizer = torch.optim.Adam([space.theta], lr=0.1)
+    ids = torch.randint(0, 30000, (8, 64))
+    took = []
+    for _ in range(4):
+        began = time.perf_counter()
+        space.write()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids[:, 0] % 2).loss
+        loss.backward()
+        space.collect()
+        optimizer.step()
+        optimizer.zero_grad()
+        took.append(time.perf_counter() - began)
+    print(json.dumps({"peak": status("VmHWM") - base, "seconds": min(took)}))
+
+
+def memory_figures(quick: bool) -> list[Figure]:
+    """Target 3: peak memory of DID ÷ full AdamW on a BERT-base-sized model, 8 rows of 64 tokens."""
+
+    def measure(*words: str) -> dict[str, float]:
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import bench_training as b; b.memory_worker"
+        done = subprocess.run([sys.executable, "-c", f"{code}(*{words!r})"], capture_output=True, text=True, check=True)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    full = measure("full", "fp32", "auto")
+    figures = [Figure("memory, full AdamW, fp32", full["peak"], "MiB")]
+    for precision in ("fp32",) if quick else ("fp32", "pure_bf16"):
+        for cache in ("store", "regenerate"):
+            did = measure("did", precision, cache)
+            target = 0.6 if precision == "fp32" else None
+            figures.append(Figure(f"memory, DID {precision} {cache} ÷ full", did["peak"] / full["peak"], "×", target))
+            figures.append(Figure(f"step of it, {cache}, {precision}", 1e3 * did["seconds"], "ms"))
+    return figures
+
+
+def sweep_figures(quick: bool) -> list[Figure]:
+    """Target 6: wall time of the command ÷ the training times its 20 runs report."""
+    count, steps = (6, 15) if quick else (20, 40)
+    with tempfile.TemporaryDirectory() as folder:
+        words = overrides(
+            "auto", f"seed=[{','.join(map(str, range(count // 2)))}]", "d=[300,3000]", f"train.max_steps={steps}",
+            "data.max_eval=200", "baseline.run=false", f"output_dir={folder}",
+        )  # fmt: skip
+        began = time.perf_counter()
+        command = [sys.executable, "-c", "import sys; from intrinsic_cli.cli import main; sys.exit(main())", "sweep"]
+        subprocess.run([*command, *words], check=True, capture_output=True)
+        wall = time.perf_counter() - began
+        trained = [json.loads(p.read_text())["seconds"]["total"] for p in Path(folder).glob("*/result.json")]
+    assert len(trained) == count, f"{len(trained)} of {count} runs finished"
+    return [Figure(f"sweep of {count} runs, wall ÷ training", wall / sum(trained), "×", 1.15)]
+
+
+def trainer_figures(quick: bool) -> list[Figure]:
+    """Target 7: full fine-tuning by this loop ÷ by Hugging Face's Trainer, same rows, batch, steps, precision."""
+    from torch.utils.data import Dataset
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    from intrinsic_cli import config, inputs as loading
+    from intrinsic_cli.train import train
+
+    rows = 640 if quick else 1600
+    figures = []
+    for precision in ("fp32", "bf16"):
+        spec = config.run_spec(
+            config.compose_config(
+                "run", overrides(precision, "subspace=full", f"data.max_train={rows}", "data.max_eval=32", "train.epochs=1")
+            )
+        )
+        inputs = loading.load(spec)
+        encoded = inputs.train
+
+        class Rows(Dataset):
+            def __len__(self) -> int:
+                return len(encoded)  # noqa: B023
+
+            def __getitem__(self, i: int) -> dict:
+                lo, hi = encoded.starts[i], encoded.starts[i + 1]  # noqa: B023
+                item = {"input_ids": encoded.ids[lo:hi].tolist(), "labels": int(encoded.labels[i])}  # noqa: B023
+                if encoded.types is not None:  # noqa: B023
+                    item["token_type_ids"] = encoded.types[lo:hi].tolist()  # noqa: B023
+                return item
+
+        def ours() -> float:
+            seconds = train(spec, inputs, lambda **_: None).seconds  # noqa: B023
+            return seconds["total"] - seconds["evaluation"]
+
+        def theirs() -> float:
+            from accelerate.state import AcceleratorState
+
+            AcceleratorState._reset_state(reset_partial_state=True)
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = Trainer(
+                    model=inputs.fresh_model(0),  # noqa: B023
+                    args=TrainingArguments(
+                        output_dir=folder, per_device_train_batch_size=32, num_train_epochs=1, learning_rate=spec.lr,  # noqa: B023
+                        bf16=precision == "bf16", use_cpu=True, save_strategy="no", report_to=[], disable_tqdm=True,  # noqa: B023
+                        weight_decay=0.01, dataloader_num_workers=0, logging_steps=10,
+                    ),
+                    train_dataset=Rows(),
+                    data_collator=DataCollatorWithPadding(inputs.base.tokenizer),  # noqa: B023
+                )  # fmt: skip
+                began = time.perf_counter()
+                trainer.train()
+                return time.perf_counter() - began
+
+        ours(), theirs()
+        ratio = statistics.median(ours() / theirs() for _ in range(1 if quick else 3))
+        figures.append(Figure(f"full fine-tuning, this loop ÷ Trainer, {precision}", ratio, "×", 1.0))
+    return figures
+
+
+SECTIONS = {"step": step_figures, "memory": memory_figures, "sweep": sweep_figures, "trainer": trainer_figures}

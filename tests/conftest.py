@@ -1,0 +1,70 @@
+"""What several test files share: small data files, small specs, and one thread per test process."""
+
+import json
+import os
+
+# Before torch is imported, and for child processes too: parallel test processes would fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from intrinsic_cli.hub import fingerprint
+from intrinsic_cli.spec import DataSpec, ModelSpec, RunSpec, SubspaceSpec, TaskSpec, TrainSpec
+
+WORDS = {"calm": ("aaa aba", "aab a", "abba aa", "baa aab"), "loud": ("xyz zz", "zzyx x", "xx yzy", "yz xxz")}
+
+
+def sentences(n, offset=0):
+    """n different rows of two classes that a byte model tells apart at sight, the classes in turn."""
+    kinds = list(WORDS)
+    made = []
+    for i in range(offset, offset + n):
+        label = kinds[i % 2]
+        words = WORDS[label]
+        made.append({"text": f"{words[i % 4]} {words[i // 4 % 4]} {i}", "label": label})
+    return made
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def task_folder(tmp_path_factory):
+    """A task of two easy classes: 96 training and 40 validation rows."""
+    folder = tmp_path_factory.mktemp("data") / "task"
+    folder.mkdir()
+    write_jsonl(folder / "train.jsonl", sentences(96))
+    write_jsonl(folder / "validation.jsonl", sentences(40, offset=1000))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_spec(task_folder):
+    """Specs of short runs of the tiny model on `task_folder`: `make_spec(kind="said", d=100, epochs=2)`.
+
+    Keywords go to the part of the spec that has a field of that name.
+    """
+
+    def make(kind="did", d=200, lr=0.1, seed=0, **options):
+        if kind == "full":
+            d = None
+        path = options.pop("path", task_folder)
+        task = {"name": "easy", "config": None, "text": ("text",), "label": "label", "train": "train",
+                "validation": "validation", "metrics": ("accuracy",)}  # fmt: skip
+        parts = {
+            "model": (ModelSpec, {"name": "tiny"}),
+            "task": (TaskSpec, task | {"path": str(path), "fingerprint": fingerprint(path)}),
+            "subspace": (SubspaceSpec, {"kind": kind}),
+            "train": (TrainSpec, {"max_steps": 6, "batch_size": 16, "precision": "fp32"}),
+            "data": (DataSpec, {"max_length": 32}),
+        }
+        built = {}
+        for name, (build, values) in parts.items():
+            own = {key: options.pop(key) for key in list(options) if key in build.__dataclass_fields__}
+            built[name] = build(**values | own)
+        assert not options, f"no part of a spec has {options}"
+        return RunSpec(d=d, lr=lr, seed=seed, **built)
+
+    return make
