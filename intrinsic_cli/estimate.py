@@ -87,7 +87,7 @@ def estimate(
     normalised: bool = False,
     n_eval: int | None = None,
     seed: int = 0,
-    resamples: int = 2000,
+    resamples: int = 1000,
 ) -> Estimate:
     """d_t of one study: subspace runs at several d, and full fine-tuning (`baseline`) on the same task.
 

@@ -46,9 +46,10 @@ def replays(
     if noise is None:
         return None
     rng = np.random.default_rng(stream_seed(seed, "estimate"))
-    score, choice = _redraw(table, noise, rng, resamples)
     if selection == "validation":
-        _, choice = _redraw(table, noise, rng, resamples)
+        (score,), (choice,) = (_redraw(table, noise, rng, resamples, parts=1) for _ in range(2))
+    else:
+        score, choice = _redraw(table, noise, rng, resamples, parts=2)
     pick = choose(choice, table.count)
     score, runs = take(score, pick), take(np.broadcast_to(table.count, score.shape), pick)
     target = target_score(score[:, -1], chance, threshold, normalised)
@@ -87,17 +88,17 @@ def measure_noise(table: Table, n_eval: int | None) -> Noise | None:
     return Noise(sd[0], sd[1], freedom, shapes)
 
 
-def _redraw(table: Table, noise: Noise, rng: np.random.Generator, resamples: int) -> tuple[Floats, Floats]:
-    """Means of score and choice of every cell in replays of all runs, both (B, K, L)."""
+def _redraw(table: Table, noise: Noise, rng: np.random.Generator, resamples: int, parts: int) -> list[Floats]:
+    """Means (B, K, L) of every cell's scores in replays, and with 2 `parts` of the same runs' choices."""
     count = table.count.ravel()
     full = np.flatnonzero(count)
     first = np.searchsorted(table.cell, full)
-    run = rng.integers(noise.shapes.shape[1], size=(resamples, table.cell.size))
+    run = rng.integers(noise.shapes.shape[1], size=(resamples, table.cell.size), dtype=np.int32)
     widen = np.sqrt(noise.freedom / rng.chisquare(noise.freedom, size=(resamples, 1)))
     means = []
-    parts = ((table.score, noise.score), (table.choice, noise.choice))
-    for (mean, sd), shape in zip(parts, noise.shapes, strict=True):
+    cells = ((table.score, noise.score), (table.choice, noise.choice))
+    for (mean, sd), shape in list(zip(cells, noise.shapes, strict=True))[:parts]:
         shift = np.zeros((resamples, count.size))
         shift[:, full] = widen * np.add.reduceat(shape[run], first, axis=1) / count[full]
         means.append(mean + sd * shift.reshape(resamples, *mean.shape))
-    return means[0], means[1]
+    return means

@@ -196,12 +196,21 @@ class Subspace(nn.Module):
             )
             self._slices.append(part)
             self._hooks.append(p.register_post_accumulate_grad_hook(lambda w, part=part: self._fold(part)))
+        # A batch uses few rows of a word embedding: its gradient comes as those rows, not as a full tensor.
+        self._embeddings = [
+            module
+            for module in model.modules()
+            if isinstance(module, nn.Embedding) and not module.sparse and any(module.weight is p for p in moved.values())
+        ]
+        for module in self._embeddings:
+            module.sparse = True
         self._lead = self._slices[0].projection
         self.version = self._lead.version
         self._x = self._lead.encode(self.theta.detach())
         self._z = self._lead.accumulator(torch.float32, device)
         # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
         self._group = 0
+        self._scatter: dict[str, Tensor] = {}  # a zero tensor per embedding, to lay its rows into
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
 
@@ -223,13 +232,23 @@ class Subspace(nn.Module):
         """Take a tensor's gradient into Pᵀg and free it."""
         grad = part.weight.grad
         assert grad is not None
-        if grad.is_sparse:
-            grad = grad.to_dense()
         if part.group != self._group:
             self._close_group()
             self._group = part.group
-        part.projection.fold(grad.contiguous().view(-1), part.scale, self._group_z)
+        if grad.is_sparse:
+            rows = self._rows(part)
+            index = grad._indices()[0]
+            rows.index_add_(0, index, grad._values())
+            part.projection.fold(rows.view(-1), part.scale, self._group_z)
+            rows.index_fill_(0, index, 0)
+        else:
+            part.projection.fold(grad.contiguous().view(-1), part.scale, self._group_z)
         part.weight.grad = None
+
+    def _rows(self, part: _Slice) -> Tensor:
+        if part.name not in self._scatter:
+            self._scatter[part.name] = torch.zeros_like(part.weight)
+        return self._scatter[part.name]
 
     def _close_group(self) -> None:
         """Add the open group's sum to the gradients of its λ and of θ. For DID there is nothing to add."""
@@ -261,6 +280,8 @@ class Subspace(nn.Module):
         self._hooks.clear()
         for p in self._frozen:
             p.requires_grad_(True)
+        for module in self._embeddings:
+            module.sparse = False
         if restore:
             for part in self._slices:
                 part.weight.data.view(-1).copy_(part.start)

@@ -272,8 +272,8 @@ def estimate_tables(n: int) -> None:
             ("2 seeds", lambda s: s.seeds == 2), ("5 seeds", lambda s: s.seeds == 5),
         ):  # fmt: skip
             rows.append(f"{selection} | {what} | {summary([pair for pair in done if keep(pair[0])])}")
-        flat = [found.flattery for study, found in done if study.rates > 1]
-        print(f"\nflattery, 3 or 4 learning rates: mean {100 * np.mean(flat):.2f} points of score")
+    flat = [found.flattery for study, found in done if study.rates > 1]
+    print(f"\nflattery, 3 or 4 learning rates: mean {100 * np.mean(flat):.2f} points of score")
     table(f"selection | of them | {COLUMNS}", rows)
 
     options = {
