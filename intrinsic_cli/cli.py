@@ -24,7 +24,11 @@ EXAMPLES = {
     "summarize": """examples:
   idim summarize outputs/
   idim summarize outputs/ --format tex > table.tex
-  idim summarize outputs/ --threshold 0.95 --format json | jq '.[].d90'""",
+  idim summarize outputs/ --threshold 0.95 --format json | jq '.[].d90'
+  idim summarize outputs/ --threshold 0.8,0.9,0.95 --reference paper""",
+    "report": """examples:
+  idim report outputs/                         # writes outputs/report.html
+  idim report outputs/ --out d90.html --figures figures/""",
     "list": """examples:
   idim list tasks
   idim list models""",
@@ -64,7 +68,21 @@ def build_parser() -> argparse.ArgumentParser:
     summarize = add("summarize", "print the d90 table of finished runs")
     summarize.add_argument("dir", metavar="DIR", help="output folder of a sweep")
     summarize.add_argument("--format", default="table", metavar="table|md|csv|tex|json", help="default: table")
-    summarize.add_argument("--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)")
+    summarize.add_argument(
+        "--threshold", type=_numbers, default=[0.9], metavar="T,...", help="share of the full score; default 0.9 (d90)"
+    )
+    summarize.add_argument("--normalised", action="store_true", help="also of the score above chance level")
+    summarize.add_argument("--reference", metavar="paper", help="set the paper's numbers beside yours")
+    report = add("report", "write a page of tables, figures and runs to open in a browser")
+    report.add_argument("dir", metavar="DIR", help="output folder of a sweep")
+    report.add_argument("--out", metavar="FILE", help="default: DIR/report.html")
+    report.add_argument("--figures", metavar="FOLDER", help="also write the figures as SVG and PDF files")
+    report.add_argument("--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)")
+    for command in (summarize, report):
+        command.add_argument(
+            "--selection", default="validation", metavar="validation|holdout",
+            help="what learning rates are chosen by; default: validation",
+        )  # fmt: skip
     status = add("status", "show what is done, running, failed and pending")
     status.add_argument("dir", metavar="DIR", help="output folder of a sweep")
     listing = add("list", "list what can be chosen")
@@ -127,45 +145,85 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
     if arguments.cfg:
         return _print_config(config.compose_config("sweep", config.expand(arguments.overrides)[0]))
-    specs, output_dir = config.sweep_specs(arguments.overrides)
+    plan = config.sweep_plan(arguments.overrides)
     from intrinsic_cli import sweep
+    from intrinsic_cli.inputs import Loader
     from intrinsic_cli.store import Store
 
-    store = Store(output_dir)
+    store, load = Store(plan.output_dir), Loader()
     if arguments.dry_run:
-        from intrinsic_cli.inputs import Loader
-
-        todo, load = sweep.pending(specs, store), Loader()
+        todo = sweep.pending(plan.specs, store)
         sweep.check(todo, load)
         waiting = {spec.run_id for spec in todo}
-        for spec in specs:
+        for spec in plan.specs:
             print(f"{'pending' if spec.run_id in waiting else 'done':8} {spec.run_id}")
         seconds = sweep.forecast(todo, load)
-        print(f"{len(specs)} runs, {len(todo)} pending, about {sweep.minutes(seconds)} on this machine")
+        print(f"{len(plan.specs)} runs, {len(todo)} pending, about {sweep.minutes(seconds)} on this machine")
+        for study in plan.searches:
+            print(f"and a search of at most {study.budget} runs in all, d from {study.d_min} to {study.d_max}")
         return 0
-    report = sweep.sweep(specs, store, sweep.to_stderr, progress=sys.stderr.isatty())
+    progress = sys.stderr.isatty()
+    report = sweep.sweep(plan.specs, store, load, sweep.to_stderr, progress=progress)
+    failed = list(report.failed)
+    for study in plan.searches:
+        from intrinsic_cli.search import run_study
+
+        def train_all(specs):  # type: ignore[no-untyped-def]
+            return sweep.sweep(specs, store, load, sweep.to_stderr, progress=progress).failed
+
+        failed += run_study(study, store, train_all, sweep.to_stderr)
     if report.done:
-        _print_table(store, "table", 0.9)
-    if report.failed:
-        print(f"idim: {len(report.failed)} of {len(specs)} runs failed; `idim status {output_dir}` says why",
-              file=sys.stderr)  # fmt: skip
-    return 1 if report.failed else 0
+        from intrinsic_cli.report import estimates, group
+        from intrinsic_cli.tables import text
+
+        print(text(estimates(group(store.results()))))
+    if failed:
+        print(f"idim: {len(failed)} runs failed; `idim status {plan.output_dir}` says why", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _summarize(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli import report, tables
     from intrinsic_cli.store import Store
 
-    _print_table(Store(arguments.dir), arguments.format, arguments.threshold)
+    found = report.estimates(
+        report.group(Store(arguments.dir).results()),
+        thresholds=arguments.threshold,
+        selection=arguments.selection,
+        normalised=arguments.normalised,
+    )
+    print(tables.text(found, arguments.format, arguments.reference))
     return 0
 
 
-def _print_table(store, form: str, threshold: float) -> None:  # type: ignore[no-untyped-def]
-    from intrinsic_cli import report
+def _report(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
 
-    found = report.estimates(store.results(), threshold=threshold)
-    print(report.table(found, form))
-    if form in ("table", "md"):
-        print("\n" + "\n".join(report.footnotes(found)))
+    from intrinsic_cli import figures, page, plots, report
+    from intrinsic_cli.store import Store
+
+    if arguments.figures:
+        figures.require_matplotlib()
+    store = Store(arguments.dir)
+    results = store.results()
+    found = report.estimates(
+        report.group(results), thresholds=[arguments.threshold], selection=arguments.selection
+    )  # fmt: skip
+    out = Path(arguments.out or store.root / "report.html")
+    page.write(store, results, found, out)
+    print(out)
+    if arguments.figures:
+        written = figures.write(plots.every(found), Path(arguments.figures))
+        print(f"{len(written)} figures in {arguments.figures}")
+    return 0
+
+
+def _numbers(text: str) -> list[float]:
+    """`0.8,0.9` as numbers, each once."""
+    try:
+        return list(dict.fromkeys(float(word) for word in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0.8,0.9") from error
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -210,5 +268,5 @@ def _print_config(cfg: object) -> int:
 
 
 COMMANDS = {
-    "run": _run, "sweep": _sweep, "summarize": _summarize, "status": _status, "list": _list, "completion": _completion,
+    "run": _run, "sweep": _sweep, "summarize": _summarize, "report": _report, "status": _status, "list": _list, "completion": _completion,
 }  # fmt: skip

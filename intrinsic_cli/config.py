@@ -6,7 +6,7 @@ import difflib
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from intrinsic_cli.errors import ConfigError, ModelError
 from intrinsic_cli.hub import fingerprint, local_path
+from intrinsic_cli.search import Study
 from intrinsic_cli.spec import BUILTIN_MODELS, DataSpec, ModelSpec, ProjectionSpec, RunSpec, SubspaceSpec, TaskSpec, TrainSpec
 
-GROUPS = ("task", "model", "subspace", "projection")
+GROUPS = ("task", "model", "subspace", "projection", "search")
 LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
 PARTS = {
     "model": ModelSpec,
@@ -98,9 +99,9 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
             known = options(override.key_or_group)
             if choice not in known:
                 key = override.key_or_group
-                raise ConfigError(f"{key}={choice} is not known{_near(choice, known)} (idim list {key}s shows all)"
-                                  if key in ("task", "model", "projection")
-                                  else f"{key}={choice} is not known; use one of {', '.join(known)}")  # fmt: skip
+                if len(known) > 5:
+                    raise ConfigError(f"{key}={choice} is not known{_near(choice, known)} (idim list {key}s shows all)")
+                raise ConfigError(f"{key}={choice} is not known; use one of {', '.join(known)}")
     plain = [o.input_line or "" for o in parsed if o.key_or_group in GROUPS]
     with initialize_config_dir(config_dir=str(config_dir()), version_base=None):
         known_keys = _keys(compose(config_name=name, overrides=plain))
@@ -209,22 +210,64 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if OmegaConf.is_list(value) else [value]
 
 
-def sweep_specs(overrides: Sequence[str]) -> tuple[list[RunSpec], str]:
-    """Every run of a study, each once, and its output folder."""
+@dataclass(frozen=True)
+class StudyPlan:
+    """What `idim sweep` does: runs known beforehand, then searches that choose theirs as they go."""
+
+    specs: tuple[RunSpec, ...]
+    searches: tuple[Study, ...]
+    output_dir: str
+
+
+def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
+    """The plan of `idim sweep`, each run once. A grid is all runs; an adaptive search starts from its baseline."""
     specs: dict[str, RunSpec] = {}
+    searches: list[Study] = []
     output_dir = ""
     for words in expand(overrides):
         cfg = compose_config("sweep", words)
         output_dir = cfg.output_dir
+        adaptive = cfg.search.kind == "adaptive" and cfg.subspace.kind != "full"
         seeds, lrs = _as_list(cfg.seed), _as_list(cfg.lr)
-        runs = []
-        if cfg.baseline.run or cfg.subspace.kind == "full":
-            others = [w for w in words if not w.startswith(("subspace", "projection"))]
-            full = compose_config("sweep", [*others, "subspace=full"])
-            baseline_seeds = seeds if cfg.baseline.seed is None else _as_list(cfg.baseline.seed)
-            baseline_lrs = lrs if cfg.subspace.kind == "full" else _as_list(cfg.baseline.lr)
-            runs += [_run_spec(full, None, s, lr) for lr in baseline_lrs for s in baseline_seeds]
-        if cfg.subspace.kind != "full":
-            runs += [_run_spec(cfg, d, s, lr) for d in _as_list(cfg.d) for lr in lrs for s in seeds]
+        full, full_seeds, full_lrs = _full_runs(cfg, words)
+        runs = [_run_spec(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
+        if adaptive:
+            searches.append(_study(cfg, full, tuple(runs)))
+        elif cfg.subspace.kind != "full":
+            runs += [_run_spec(cfg, d, seed, lr) for d in _as_list(cfg.d) for lr in lrs for seed in seeds]
         specs |= {spec.run_id: spec for spec in runs}
-    return list(specs.values()), output_dir
+    return StudyPlan(tuple(specs.values()), tuple(searches), output_dir)
+
+
+def _full_runs(cfg: DictConfig, words: Sequence[str]) -> tuple[DictConfig, list[Any], list[Any]]:
+    """The config, seeds and learning rates of full fine-tuning beside `cfg`; no seeds where it is not wanted."""
+    if cfg.subspace.kind == "full":
+        return cfg, _as_list(cfg.seed), _as_list(cfg.lr)
+    others = [word for word in words if not word.startswith(("subspace", "projection"))]
+    full = compose_config("sweep", [*others, "subspace=full"])
+    seeds = _as_list(cfg.seed if cfg.baseline.seed is None else cfg.baseline.seed)
+    return full, seeds if cfg.baseline.run else [], _as_list(cfg.baseline.lr)
+
+
+def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> Study:
+    ds, lrs = [_number("d", d, int) for d in _as_list(cfg.d)], _as_list(cfg.lr)
+
+    def make(d: int | None, seed: int, lr: float) -> RunSpec:
+        return _run_spec(full if d is None else cfg, d, seed, lr)
+
+    def rates(d: int) -> tuple[float, ...]:
+        if lrs != [None]:
+            return tuple(_number("lr", lr, float) for lr in lrs)
+        middle = make(d, 0, None).lr  # type: ignore[arg-type]
+        return tuple(float(f"{middle * multiple:.3g}") for multiple in cfg.search.lr_multiples)
+
+    return Study(
+        baseline=baseline,
+        make=make,
+        lrs=rates,
+        d_min=min(ds),
+        d_max=max(ds),
+        seeds=tuple(_number("search.seeds", seed, int) for seed in cfg.search.seeds),
+        rel_width=_number("search.rel_width", cfg.search.rel_width, float),
+        budget=_number("search.budget", cfg.search.budget, int),
+    )

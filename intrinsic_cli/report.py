@@ -1,163 +1,183 @@
-"""From finished runs to d90 tables: records for scripts, and the paper's Table 1 for people."""
+"""From finished runs to curves: which runs belong together, what tells curves apart, and the d_t of each."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from intrinsic_cli.errors import ConfigError, StoreError
-from intrinsic_cli.estimate import Estimate, Point, estimate
+from intrinsic_cli.errors import StoreError
+from intrinsic_cli.estimate import Estimate, Level, Point, estimate
+from intrinsic_cli.spec import RunSpec
 
 PROPORTIONS = ("accuracy",)  # metrics whose noise is at least binomial in the rows of the validation set
-FORMATS = ("table", "md", "csv", "tex", "json")
-KEYS = (
-    "model", "revision", "task", "subspace", "projection", "normalize", "metric", "full_score", "target",
-    "threshold", "d90", "d90_low", "d90_high", "status", "runs",
-)  # fmt: skip
+KINDS = ("full", "said", "did")  # in the order of the paper's columns
+FEW_SEEDS = 3  # an interval from fewer says little
+
+Result = Mapping[str, Any]
 
 
-def _point(result: dict[str, Any]) -> Point:
-    spec = result["spec"]
-    holdout = result["holdout_metrics"]
+@dataclass(frozen=True)
+class Curve:
+    """The runs behind one d_t: one study, subspace and projection, with full fine-tuning (`baseline`).
+
+    `spec` is the first run's; only its d, lr and seed vary. `row` and `variant` name the curve among the
+    others: the model with what differs between its studies, and what differs between its subspaces.
+    """
+
+    study: str
+    spec: RunSpec
+    runs: tuple[Result, ...]
+    baseline: tuple[Result, ...]
+    row: str = ""
+    variant: str = ""
+
+    @property
+    def task(self) -> str:
+        return self.spec.task.name
+
+    @property
+    def kind(self) -> str:
+        return self.spec.subspace.kind
+
+    @property
+    def metric(self) -> str:
+        return self.runs[0]["metric"]
+
+    @property
+    def name(self) -> str:
+        """`minilm sst2 SAID`, unique among the curves it was grouped with."""
+        return " ".join(filter(None, [self.row, self.task, self.kind.upper(), self.variant]))
+
+    def estimate(
+        self, threshold: float = 0.9, selection: str = "validation", normalised: bool = False
+    ) -> Estimate:
+        """d_t of this curve; options as in `estimate.estimate`."""
+        return estimate(
+            [point(r) for r in self.runs],
+            [point(r) for r in self.baseline],
+            chance=self.runs[0]["chance"],
+            threshold=threshold,
+            selection=selection,
+            normalised=normalised,
+            n_eval=self.runs[0]["n_eval"] if self.metric in PROPORTIONS else None,
+        )
+
+
+Found = Sequence[tuple[Curve, Estimate]]
+
+
+def point(result: Result) -> Point:
+    spec, holdout = result["spec"], result["holdout_metrics"]
     return Point(
         d=spec["d"], seed=spec["seed"], lr=spec["lr"], score=result["score"],
         holdout=holdout[result["metric"]] if holdout else None,
     )  # fmt: skip
 
 
-def estimates(
-    results: Iterable[dict[str, Any]], *, threshold: float = 0.9, selection: str = "validation"
-) -> list[tuple[dict[str, Any], Estimate]]:
-    """One estimate per study, subspace and projection: (what it is of, the estimate).
+def group(results: Iterable[Result]) -> list[Curve]:
+    """The curves among the records of `Store.results`, in the order of a table.
 
-    `results` are the records of `Store.results`. A study is all that a curve and its baseline share.
+    Raises StoreError where no subspace run has finished.
     """
-    baselines: dict[str, list[dict[str, Any]]] = {}
-    curves: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    baselines: dict[str, list[Result]] = {}
+    members: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         spec = result["spec"]
         if spec["subspace"]["kind"] == "full":
             baselines.setdefault(result["study"], []).append(result)
         else:
             variant = json.dumps([spec["subspace"], spec["projection"]["kind"]], sort_keys=True)
-            curves.setdefault((result["study"], variant), []).append(result)
-    found = []
-    for (study, _), runs in curves.items():
-        spec = runs[0]["spec"]
-        of = {
-            "study": study,
-            "model": _model_label(spec["model"]),
-            "revision": spec["model"]["revision"],
-            "task": spec["task"]["name"],
-            "subspace": spec["subspace"]["kind"],
-            "projection": spec["projection"]["kind"],
-            "normalize": spec["subspace"]["normalize"],
-            "groups": spec["subspace"]["groups"],
-            "metric": runs[0]["metric"],
-        }
-        value = estimate(
-            [_point(r) for r in runs],
-            [_point(r) for r in baselines.get(study, [])],
-            chance=runs[0]["chance"],
-            threshold=threshold,
-            selection=selection,
-            n_eval=runs[0]["n_eval"] if runs[0]["metric"] in PROPORTIONS else None,
-        )
-        found.append((of, value))
-    return sorted(found, key=lambda pair: [str(pair[0][k]) for k in ("model", "revision", "task", "subspace", "study")])
+            members.setdefault((result["study"], variant), []).append(result)
+    if not members:
+        raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")
+    curves = [
+        Curve(study, RunSpec.from_dict(runs[0]["spec"]), tuple(runs), tuple(baselines.get(study, ())))
+        for (study, _), runs in members.items()
+    ]
+    return sorted(
+        _name(curves),
+        key=lambda c: (natural(c.row), natural(c.task), KINDS.index(c.kind), natural(c.variant)),
+    )
 
 
-def _model_label(model: dict[str, Any]) -> str:
-    from intrinsic_cli.spec import ModelSpec
+def estimates(
+    curves: Iterable[Curve],
+    *,
+    thresholds: Sequence[float] = (0.9,),
+    selection: str = "validation",
+    normalised: bool = False,
+) -> list[tuple[Curve, Estimate]]:
+    """d_t of every curve at every threshold; with `normalised`, each is followed by its
+    normalised variant."""
+    variants = (False, True) if normalised else (False,)
+    return [(c, c.estimate(t, selection, n)) for t in thresholds for c in curves for n in variants]
 
-    return ModelSpec(**model).label
+
+def _name(curves: Sequence[Curve]) -> list[Curve]:
+    """Fill in `row` and `variant` with the settings that differ between curves of otherwise equal names."""
+    plain = [
+        c.spec.model.label + (f"@{c.spec.model.revision}" if c.spec.model.revision else "") for c in curves
+    ]
+    trees = [c.spec.identity() for c in curves]
+    study = [_flat({k: tree[k] for k in ("model", "task", "data", "train")}) for tree in trees]
+    suffixes = _differences(study, plain, [c.task for c in curves])
+    rows = [" ".join(filter(None, pair)) for pair in zip(plain, suffixes, strict=True)]
+    space = [_flat({k: tree[k] for k in ("subspace", "projection")}) for tree in trees]
+    variants = _differences(
+        space, [c.kind for c in curves], [f"{r}\n{c.task}" for r, c in zip(rows, curves, strict=True)]
+    )
+    return [replace(c, row=r, variant=v) for c, r, v in zip(curves, rows, variants, strict=True)]
 
 
-def records(found: Sequence[tuple[dict[str, Any], Estimate]]) -> list[dict[str, Any]]:
-    """Flat records with the keys that scripts rely on; None where there is no number."""
+def _differences(
+    settings: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]
+) -> list[str]:
+    """`key=value ...` for each: the keys that differ among items of one label `within` any one place."""
+    values: dict[tuple[str, str], dict[str, set[str | None]]] = {}
+    keys = sorted({key for tree in settings for key in tree})
+    for tree, *place in zip(settings, labels, within, strict=True):
+        seen = values.setdefault((place[0], place[1]), {key: set() for key in keys})
+        for key in keys:
+            seen[key].add(tree.get(key))
+    differs = {(label, key) for (label, _), seen in values.items() for key in keys if len(seen[key]) > 1}
     return [
-        {
-            **{key: of[key] for key in KEYS if key in of},
-            "full_score": value.full_score,
-            "target": value.target,
-            "threshold": value.threshold,
-            "d90": value.d_t,
-            "d90_low": value.low,
-            "d90_high": value.high,
-            "status": value.status,
-            "runs": value.runs,
-        }
-        for of, value in found
+        " ".join(f"{_short(key)}={tree[key]}" for key in keys if (label, key) in differs and key in tree)
+        for tree, label in zip(settings, labels, strict=True)
     ]
 
 
-def cell(value: Estimate) -> str:
-    """`1861 [1500, 2300]`, `< 100`, `> 30000` or `—`, with a * below three seeds."""
-    few = "*" if value.seeds < 3 else ""
-    grid = [level.d for level in value.curve]
-    if value.status == "undefined":
-        return "—"
-    if value.status == "below_grid":
-        return f"< {grid[0]}{few}"
-    if value.status == "above_grid":
-        return f"> {grid[-1]}{few}"
-    if value.low is None and value.high is None and not (value.low_open or value.high_open):
-        return f"{value.d_t}{few}"
-    low = f"< {grid[0]}" if value.low_open else str(value.low)
-    high = f"> {grid[-1]}" if value.high_open else str(value.high)
-    return f"{value.d_t}{few} [{low}, {high}]"
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{"data.max_train": "4000"}: dotted keys, values as a user types them."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            text = "null" if value is None else json.dumps(value).replace('"', "")
+            flat[prefix + key] = text[:8] if key == "fingerprint" else text
+    return flat
 
 
-def table(found: Sequence[tuple[dict[str, Any], Estimate]], form: str = "table") -> str:
-    """The paper's Table 1: rows are models, columns task × subspace. `form` is one of FORMATS.
-
-    Variants of one task and subspace (normalisation, projection, data sizes) get columns of their own.
-    """
-    if form not in FORMATS:
-        raise ConfigError(f"--format {form} is not known; use one of {', '.join(FORMATS)}")
-    if not found:
-        raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")
-    if form == "json":
-        return json.dumps(records(found), indent=1, allow_nan=False)
-    import pandas as pd
-
-    if form == "csv":
-        return pd.DataFrame(records(found), columns=list(KEYS)).to_csv(index=False).rstrip("\n")
-    rows: dict[str, dict[str, str]] = {}
-    for of, value in found:
-        model = of["model"] if of["revision"] is None else f"{of['model']}@{of['revision']}"
-        rows.setdefault(model, {})[_column(of, found)] = cell(value)
-        rows[model].setdefault(f"{of['task']} full", _full(value, of["metric"]))
-    frame = pd.DataFrame.from_dict(rows, orient="index").fillna("")
-    frame = frame[sorted(frame.columns)]
-    if form == "tex":
-        return frame.style.to_latex(hrules=True, convert_css=False).rstrip("\n").replace("%", r"\%")
-    from tabulate import tabulate
-
-    style = "github" if form == "md" else "simple"
-    return tabulate(frame, headers="keys", tablefmt=style, disable_numparse=True)
+def _short(key: str) -> str:
+    return {"projection.kind": "projection"}.get(key, key.removeprefix("subspace."))
 
 
-def _full(value: Estimate, metric: str) -> str:
-    return "—" if value.full_score is None else f"{metric} {value.full_score:.3f}"
+def natural(text: str) -> list[str | float]:
+    """A sort key by which 4000 comes before 10000."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)", text)
+    return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _column(of: dict[str, Any], found: Sequence[tuple[dict[str, Any], Estimate]]) -> str:
-    """`mrpc SAID`, and what else tells it apart where that is not enough."""
-    name = f"{of['task']} {of['subspace'].upper()}"
-    rivals = [o for o, _ in found if (o["model"], o["revision"], o["task"], o["subspace"])
-              == (of["model"], of["revision"], of["task"], of["subspace"])]  # fmt: skip
-    differs = [key for key in ("normalize", "projection", "groups", "study") if len({o[key] for o in rivals}) > 1]
-    return " ".join([name, *(str(of[key]) for key in differs)])
+def levels_at(value: Estimate) -> list[Level]:
+    """The one or two d's of the curve that decide where it crosses the target."""
+    above = [level for level in value.curve if value.target is not None and level.fit >= value.target - 1e-12]
+    first = len(value.curve) - len(above)
+    return list(value.curve[max(first - 1, 0) : first + 1])
 
 
-def footnotes(found: Sequence[tuple[dict[str, Any], Estimate]]) -> list[str]:
-    """What a reader of the table has to know, a line each."""
-    share = f"{100 * found[0][1].threshold:g} %"
-    lines = [f"d at which the score reaches {share} of full fine-tuning's [95 % interval]."]
-    if any(value.seeds < 3 for _, value in found):
-        lines.append("* fewer than three seeds per d: take the interval as a rough one.")
-    lines += [f"— {of['model']} {of['task']} {of['subspace'].upper()}: {value.reason}."
-              for of, value in found if value.status == "undefined"]  # fmt: skip
-    return lines
+def few_seeds(value: Estimate) -> bool:
+    """Whether the crossing, or full fine-tuning's score, rests on fewer than FEW_SEEDS runs."""
+    return min([value.full_runs, *(level.runs for level in levels_at(value))]) < FEW_SEEDS

@@ -7,6 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from intrinsic_cli import metrics
+from intrinsic_cli import __version__, metrics
 from intrinsic_cli.inputs import Loader
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import THETA, RunDir, Store
@@ -90,7 +91,8 @@ def _reset_peak_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from the present size
+        with suppress(OSError):  # some containers forbid it: then the peak is that of the process
+            Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from the present size
 
 
 def _peak_memory_mb(device: str) -> float:
@@ -112,7 +114,7 @@ def environment() -> dict[str, Any]:
     tracked = _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # and not just somebody's checkout around it
     git = _git(here, "rev-parse", "HEAD") if tracked else None
     return {
-        "idim": version("idim"),
+        "idim": __version__,
         "commit": git,
         "dirty": bool(_git(here, "status", "--porcelain", "--", str(here))) if git else None,
         "python": platform.python_version(),

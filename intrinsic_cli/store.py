@@ -60,10 +60,11 @@ class RunDir:
 
     @contextmanager
     def claim(self) -> Iterator[bool]:
-        """Hold the run's lock; yields False at once where another process holds it."""
+        """Hold the run's lock; yields False where another process holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
+            # Not 0: somebody who reads `state` holds the lock for an instant.
+            lock = FileLock(self.path / ".lock", timeout=0.5)
             lock.acquire()
         except Timeout:
             yield False

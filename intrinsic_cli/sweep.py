@@ -49,13 +49,14 @@ def pending(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
     return [spec for cell in cells(specs) for spec in cell if store.run(spec).state != "done"]
 
 
-def sweep(specs: Sequence[RunSpec], store: Store, say: Callable[[str], None], *, progress: bool) -> Report:
+def sweep(
+    specs: Sequence[RunSpec], store: Store, load: Loader, say: Callable[[str], None], *, progress: bool
+) -> Report:
     """Finish every pending run of the study, one at a time; a run that fails is recorded and the rest go on.
 
     The same call again continues. Raises IdimError, before any training, at input that can't be used.
     """
     store.check_writable()
-    load = Loader()
     todo = pending(specs, store)
     done = [spec.run_id for spec in specs if spec not in todo]
     if done:

@@ -156,6 +156,7 @@ def train(spec: RunSpec, inputs: Inputs, log: Callable[..., None], *, progress: 
                 space.collect()
                 nn.utils.clip_grad_norm_(trained, spec.train.max_grad_norm)
                 optimizer.step()
+                lr = schedule.get_last_lr()[0]
                 schedule.step()
                 optimizer.zero_grad()
                 step += 1
@@ -163,15 +164,12 @@ def train(spec: RunSpec, inputs: Inputs, log: Callable[..., None], *, progress: 
                 if step % LOSS_EVERY == 0 or step == steps:
                     value = torch.stack(losses).sum().item() / (step % LOSS_EVERY or LOSS_EVERY)
                     losses.clear()
-                    if not math.isfinite(value):
-                        raise RunError(
-                            f"the loss became {value} within the {LOSS_EVERY} steps up to step {step} of {steps}: "
-                            f"diverged at lr={spec.lr:g}; try a smaller lr"
-                        )
+                    _finite(value, f"the loss of the steps up to {step} of {steps}", spec)
                     bar.set_postfix(loss=f"{value:.3f}")
-                    record = {"step": step, "epoch": epoch, "loss": value, "lr": schedule.get_last_lr()[0]}
+                    record = {"step": step, "epoch": epoch, "loss": value, "lr": lr}
                     if isinstance(space, Subspace):
-                        record["theta_norm"] = space.theta.detach().norm().item()
+                        norm = space.theta.detach().norm().item()
+                        record["theta_norm"] = _finite(norm, f"the length of θ after step {step} of {steps}", spec)
                     log(**record)
                 if step in eval_steps:
                     start = time.perf_counter()
@@ -179,6 +177,7 @@ def train(spec: RunSpec, inputs: Inputs, log: Callable[..., None], *, progress: 
                     predicted, loss_value = evaluate(
                         model, inputs.validation, accelerator, spec.train.eval_batch_size
                     )  # fmt: skip
+                    _finite(loss_value, f"the validation loss after step {step} of {steps}", spec)
                     scores = metrics.score(spec.task.metrics, predicted, inputs.validation.labels)
                     log(step=step, epoch=epoch, eval_loss=loss_value, **{f"eval_{k}": v for k, v in scores.items()})
                     patience.see(scores[spec.task.metrics[0]], scores, trained)
@@ -200,6 +199,13 @@ def train(spec: RunSpec, inputs: Inputs, log: Callable[..., None], *, progress: 
         projection_version=space.version if isinstance(space, Subspace) else None, precision=precision,
         device=str(accelerator.device), seconds=seconds, tensors=_tensors_to_keep(space, model, spec),
     )  # fmt: skip
+
+
+def _finite(value: float, what: str, spec: RunSpec) -> float:
+    """`value`; raises RunError where it is infinite or NaN."""
+    if not math.isfinite(value):
+        raise RunError(f"{what} is {value}: diverged at lr={spec.lr:g}; try a smaller lr")
+    return value
 
 
 def _tensors_to_keep(space: Full | Subspace, model: nn.Module, spec: RunSpec) -> dict[str, Tensor]:

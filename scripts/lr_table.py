@@ -1,0 +1,40 @@
+"""Print, for every task, subspace and normalisation under DIR, the scores by learning rate (rows) and d (columns).
+
+    python scripts/lr_table.py outputs/calibration
+
+A cell is the mean over seeds; the best of a column is bold.
+"""
+
+import sys
+from collections import defaultdict
+from statistics import mean
+
+from tabulate import tabulate
+
+from intrinsic_cli import Store
+
+
+def main(folder: str) -> None:
+    tables: dict[tuple[str, ...], dict[tuple[float, int], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for result in Store(folder).results():
+        spec = result["spec"]
+        space = spec["subspace"]
+        convention = (space["kind"].upper(), space["normalize"]) if spec["d"] else ("full fine-tuning",)
+        name = (spec["task"]["name"], *convention)
+        tables[name][spec["lr"], spec["d"] or result["D"]].append(result["score"])
+    for name, scores in sorted(tables.items()):
+        lrs, ds = (sorted({key[i] for key in scores}) for i in (0, 1))
+        best = {d: max(mean(v) for (_, other), v in scores.items() if other == d) for d in ds}
+        rows = [[f"{lr:g}", *(_cell(scores.get((lr, d)), best[d]) for d in ds)] for lr in lrs]
+        print(f"\n{', '.join(name)}\n")
+        print(tabulate(rows, ["lr", *(f"d = {d:,}" for d in ds)], tablefmt="github", disable_numparse=True))
+
+
+def _cell(scores: list[float] | None, best: float) -> str:
+    if scores is None:
+        return ""
+    return f"**{mean(scores):.4f}**" if mean(scores) == best else f"{mean(scores):.4f}"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

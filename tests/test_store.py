@@ -1,0 +1,193 @@
+"""Run directories: the state of a run is what lies in its folder, whoever wrote it and however they ended."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from intrinsic_cli.errors import IdimError, RunError, StoreError
+from intrinsic_cli.store import RESULT, RunDir, Store, publish
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "outputs")
+
+
+@pytest.fixture
+def run(store, make_spec):
+    return store.run(make_spec())
+
+
+def begun(run, spec):
+    with run.claim() as mine:
+        assert mine
+        run.begin(spec)
+    return run
+
+
+def test_the_states_of_a_run(run, make_spec):
+    assert run.state == "pending"  # not even a folder
+    with run.claim() as mine:
+        assert mine
+        run.begin(make_spec())
+        assert run.state == "running"
+    assert run.state == "pending"  # interrupted: nothing was recorded
+    run.fail(RunError("the loss became nan"))
+    assert run.state == "failed"
+    with run.claim():
+        assert run.state == "running"  # a failed run that is tried again
+        run.begin(make_spec())
+    assert run.state == "pending"
+    run.finish({"score": 0.5})
+    assert run.state == "done"
+    assert run.result() == {"score": 0.5}
+
+
+def test_beginning_again_leaves_nothing_of_the_attempt_before(run, make_spec):
+    spec = make_spec()
+    begun(run, spec)
+    run.log(step=1)
+    run.fail(ValueError("x"))
+    (run.path / "theta.safetensors").write_bytes(b"old")
+    begun(run, spec)
+    assert {path.name for path in run.path.iterdir()} <= {"config.json", ".lock"}
+    assert json.loads((run.path / "config.json").read_text()) == spec.to_dict()
+
+
+def test_an_error_is_recorded_with_its_traceback(run, make_spec):
+    begun(run, make_spec())
+
+    def culprit():
+        raise ZeroDivisionError("by zero")
+
+    try:
+        culprit()
+    except ZeroDivisionError as error:
+        run.fail(error)
+    record = run.error()
+    assert (record["error"], record["message"], record["expected"]) == ("ZeroDivisionError", "by zero", False)
+    assert "culprit" in record["traceback"]
+    run.fail(RunError("nan"))
+    assert run.error()["expected"] is True
+
+
+def test_a_torn_last_line_of_the_history_is_left_out(run, make_spec):
+    begun(run, make_spec())
+    assert run.history() == []
+    run.log(step=1, loss=0.5)
+    run.log(step=2, loss=0.25)
+    whole = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
+    assert run.history() == whole
+    path = run.path / "history.jsonl"
+    with path.open("a") as file:
+        file.write('{"step": 3, "lo')
+    assert run.history() == whole
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_is_never_written(run, make_spec, value):
+    begun(run, make_spec())
+    with pytest.raises(ValueError, match="JSON compliant"):
+        run.finish({"score": value})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        run.log(loss=value)
+    assert run.state == "pending"
+    assert run.history() == []
+    assert {path.name for path in run.path.iterdir()} <= {"config.json", "history.jsonl", ".lock"}
+
+
+def test_a_reader_never_sees_half_a_record(tmp_path):
+    """A record that can't be written whole leaves the one before."""
+    path = tmp_path / RESULT
+    publish(path, {"score": 1})
+    with pytest.raises(TypeError):
+        publish(path, {"score": object()})
+    assert json.loads(path.read_text()) == {"score": 1}
+    assert [p.name for p in tmp_path.iterdir()] == [RESULT]
+
+
+def test_a_damaged_result_is_named(run, make_spec, store):
+    begun(run, make_spec())
+    (run.path / RESULT).write_text('{"score": 0.')
+    with pytest.raises(StoreError, match=r"result.json is damaged .*; delete it"):
+        store.results()
+
+
+def test_results_are_found_below_the_folder(store, make_spec):
+    specs = [make_spec(seed=seed) for seed in range(3)]
+    for spec in specs:
+        begun(store.run(spec), spec)
+    store.run(specs[1]).finish({"score": 1})
+    assert len(store.runs()) == 3
+    expected = [{"score": 1, "path": str(store.run(specs[1]).path)}]
+    assert store.results() == expected
+    assert Store(store.root.parent).results() == expected
+
+
+def test_a_folder_that_is_not_there(store):
+    with pytest.raises(StoreError, match="outputs is not a folder; give the output_dir"):
+        store.runs()
+
+
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_place_that_can_not_be_written(tmp_path, below, make_spec):
+    (tmp_path / "file").write_text("in the way")
+    store = Store(tmp_path / "file" / below)
+    with pytest.raises(StoreError, match=r"output_dir=.*file.* can't be written \(.*\); choose another"):
+        store.check_writable()
+    with pytest.raises(StoreError, match="can't write"), store.run(make_spec()).claim():
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match="can't be written"):
+        Store(tmp_path).check_writable()
+
+
+def test_the_check_leaves_nothing(store):
+    store.check_writable()
+    assert list(store.root.iterdir()) == []
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from intrinsic_cli.store import RunDir
+with RunDir(Path(sys.argv[1])).claim() as mine:
+    print(mine, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_run_has_one_owner_among_processes(tmp_path):
+    run = RunDir(tmp_path / "run")
+
+    def hold():
+        return subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    with hold() as owner:
+        assert owner.stdout.readline() == "True\n"
+        assert run.state == "running"
+        with run.claim() as mine:
+            assert not mine
+        with hold() as rival:
+            assert rival.stdout.readline() == "False\n"
+            rival.communicate("\n")
+        owner.kill()  # even a killed owner lets go
+        owner.wait()
+    assert run.state == "pending"
+    with run.claim() as mine:
+        assert mine
+
+
+def test_an_exception_releases_the_claim(run):
+    with pytest.raises(IdimError), run.claim():
+        raise IdimError("x")
+    assert run.state == "pending"

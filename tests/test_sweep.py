@@ -1,0 +1,128 @@
+"""A study as a story: launched, launched again, broken, and taken up again."""
+
+from dataclasses import replace
+
+import pytest
+
+from intrinsic_cli import inputs, sweep
+from intrinsic_cli.errors import ConfigError, StoreError
+from intrinsic_cli.inputs import Loader
+from intrinsic_cli.store import Store
+from intrinsic_cli.train import total_steps
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "outputs")
+
+
+@pytest.fixture
+def study(make_spec):
+    return [make_spec("full", lr=1e-3, max_steps=2), *(make_spec(d=d, max_steps=2) for d in (50, 100))]
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The cells that were loaded, in turn."""
+    seen = []
+    load = inputs.load
+    monkeypatch.setattr(inputs, "load", lambda spec: seen.append(spec.model) or load(spec))
+    return seen
+
+
+def go(specs, store):
+    said = []
+    report = sweep.sweep(specs, store, Loader(), said.append, progress=False)
+    return report, said
+
+
+def stamps(store):
+    return {run.path.name: (run.path / "result.json").stat().st_mtime_ns for run in store.runs()}
+
+
+def test_launch_relaunch_delete_relaunch(study, store, loads):
+    ids = {spec.run_id for spec in study}
+    report, said = go(study, store)
+    assert set(report.done) == ids
+    assert (report.failed, report.elsewhere) == ((), ())
+    assert {run.path.name: run.state for run in store.runs()} == dict.fromkeys(ids, "done")
+    assert len(loads) == 1  # one model and one data set for all three runs
+    assert [line[:5] for line in said] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert said[-1].endswith("all done")
+
+    first = stamps(store)
+    report, said = go(study, store)
+    assert set(report.done) == ids
+    assert stamps(store) == first
+    assert said == ["3 of 3 runs are done already"]
+    assert len(loads) == 1  # nothing to train, nothing to load
+
+    lost = study[1]
+    (store.run(lost).path / "result.json").unlink()
+    assert sweep.pending(study, store) == [lost]
+    report, said = go(study, store)
+    assert set(report.done) == ids
+    second = stamps(store)
+    assert {name for name in ids if second[name] != first[name]} == {lost.run_id}
+    assert said[0] == "2 of 3 runs are done already"
+
+
+def test_a_longer_study_trains_what_is_new(study, store, make_spec):
+    go(study[:2], store)
+    first = stamps(store)
+    go([*study, make_spec(d=70, max_steps=2)], store)
+    assert len(stamps(store)) == 4
+    assert first.items() <= stamps(store).items()
+
+
+def test_a_failing_run_does_not_stop_the_rest(study, store, make_spec):
+    bad = make_spec("full", lr=1e30, max_steps=2)
+    report, said = go([bad, *study], store)
+    assert report.failed == (bad.run_id,)
+    assert set(report.done) == {spec.run_id for spec in study}
+    assert "smaller lr" in said[0]
+    assert "1 failed" in said[-1]
+    assert store.run(bad).state == "failed"
+    assert bad in sweep.pending([bad, *study], store)  # it is tried again next time
+
+
+def test_a_run_held_by_another_is_passed_over(study, store):
+    with store.run(study[1]).claim():
+        report, _ = go(study, store)
+    assert report.elsewhere == (study[1].run_id,)
+    assert set(report.done) == {study[0].run_id, study[2].run_id}
+
+
+def test_runs_of_one_cell_stay_together(study, make_spec, store, loads):
+    other = [replace(spec, model=replace(spec.model, num_hidden_layers=1)) for spec in study]
+    mixed = [spec for pair in zip(study, other, strict=True) for spec in pair]
+    assert [len(cell) for cell in sweep.cells(mixed)] == [3, 3]
+    assert sweep.pending(mixed, store) == [*study, *other]
+    go(mixed, store)
+    assert len(loads) <= 4  # never once a run: at most to check and to train, for each of two cells
+
+
+def test_bad_input_ends_a_sweep_before_any_training(study, store, make_spec, tmp_path):
+    with pytest.raises(ConfigError, match="d=5 .*m=5"):
+        go([*study, make_spec("said", d=5)], store)
+    with pytest.raises(ConfigError, match="max_length=999"):
+        go([*study, make_spec(max_length=999)], store)
+    assert store.runs() == []
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="can't be written"):
+        go(study, Store(tmp_path / "file"))
+
+
+def test_the_forecast_counts_all_steps_and_trains_nothing(study, store, make_spec):
+    small = [make_spec(d=50, max_steps=10), make_spec(d=60, max_steps=10)]
+    large = [replace(spec, train=replace(spec.train, max_steps=100_000)) for spec in small]
+    load = Loader()
+    assert total_steps(large[0], 96) == 100_000
+    # Ten thousand times the steps: no noise of a busy machine turns the two around.
+    assert 0 < sweep.forecast(small, load) < sweep.forecast(large, load)
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (100, "2 min"), (5399, "90 min"), (9000, "2.5 h")])
+def test_minutes(seconds, text):
+    assert sweep.minutes(seconds) == text
