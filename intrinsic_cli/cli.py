@@ -62,14 +62,24 @@ def build_parser() -> argparse.ArgumentParser:
     run = add("run", "train once and print the score")
     sweep = add("sweep", "train a grid of runs with its full fine-tuning baseline; again continues")
     for command in (run, sweep):
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, in Hydra's syntax")
+        command.add_argument(
+            "overrides", nargs="*", metavar="key=value", help="configuration, in Hydra's syntax"
+        )
         command.add_argument("--cfg", choices=["job"], help="print the resolved configuration and stop")
-    sweep.add_argument("--dry-run", action="store_true", help="print the plan and its estimated time, train nothing")
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="print the plan and its estimated time, train nothing"
+    )
     summarize = add("summarize", "print the d90 table of finished runs")
     summarize.add_argument("dir", metavar="DIR", help="output folder of a sweep")
-    summarize.add_argument("--format", default="table", metavar="table|md|csv|tex|json", help="default: table")
     summarize.add_argument(
-        "--threshold", type=_numbers, default=[0.9], metavar="T,...", help="share of the full score; default 0.9 (d90)"
+        "--format", default="table", metavar="table|md|csv|tex|json", help="default: table"
+    )
+    summarize.add_argument(
+        "--threshold",
+        type=_numbers,
+        default=[0.9],
+        metavar="T,...",
+        help="share of the full score; default 0.9 (d90)",
     )
     summarize.add_argument("--normalised", action="store_true", help="also of the score above chance level")
     summarize.add_argument("--reference", metavar="paper", help="set the paper's numbers beside yours")
@@ -77,7 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("dir", metavar="DIR", help="output folder of a sweep")
     report.add_argument("--out", metavar="FILE", help="default: DIR/report.html")
     report.add_argument("--figures", metavar="FOLDER", help="also write the figures as SVG and PDF files")
-    report.add_argument("--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)")
+    report.add_argument(
+        "--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)"
+    )
     for command in (summarize, report):
         command.add_argument(
             "--selection", default="validation", metavar="validation|holdout",
@@ -160,19 +172,20 @@ def _sweep(arguments: argparse.Namespace) -> int:
         seconds = sweep.forecast(todo, load)
         print(f"{len(plan.specs)} runs, {len(todo)} pending, about {sweep.minutes(seconds)} on this machine")
         for study in plan.searches:
-            print(f"and a search of at most {study.budget} runs in all, d from {study.d_min} to {study.d_max}")
+            print(
+                f"and a search of at most {study.budget} runs in all, d from {study.d_min} to {study.d_max}"
+            )
         return 0
     progress = sys.stderr.isatty()
-    report = sweep.sweep(plan.specs, store, load, sweep.to_stderr, progress=progress)
-    failed = list(report.failed)
+    failed = list(sweep.sweep(plan.specs, store, load, sweep.to_stderr, progress=progress).failed)
     for study in plan.searches:
         from intrinsic_cli.search import run_study
 
-        def train_all(specs):  # type: ignore[no-untyped-def]
+        def train_all(specs):
             return sweep.sweep(specs, store, load, sweep.to_stderr, progress=progress).failed
 
         failed += run_study(study, store, train_all, sweep.to_stderr)
-    if report.done:
+    if any(spec.d is not None for spec in plan.specs) or plan.searches:
         from intrinsic_cli.report import estimates, group
         from intrinsic_cli.tables import text
 
@@ -268,5 +281,11 @@ def _print_config(cfg: object) -> int:
 
 
 COMMANDS = {
-    "run": _run, "sweep": _sweep, "summarize": _summarize, "report": _report, "status": _status, "list": _list, "completion": _completion,
-}  # fmt: skip
+    "run": _run,
+    "sweep": _sweep,
+    "summarize": _summarize,
+    "report": _report,
+    "status": _status,
+    "list": _list,
+    "completion": _completion,
+}

@@ -22,7 +22,8 @@ _idim() {
   compadd -Q -S '' -- $found || _files
 }
 compdef _idim idim""",
-    "fish": """complete -c idim -f -a '(idim _complete (commandline -opc)[2] (commandline -ct) 2>/dev/null)'""",
+    "fish": """complete -c idim -f \\
+  -a '(idim _complete (commandline -opc)[2] (commandline -ct) 2>/dev/null)'""",
 }
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,17 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from intrinsic_cli.errors import ConfigError, ModelError
 from intrinsic_cli.hub import fingerprint, local_path
 from intrinsic_cli.search import Study
-from intrinsic_cli.spec import BUILTIN_MODELS, DataSpec, ModelSpec, ProjectionSpec, RunSpec, SubspaceSpec, TaskSpec, TrainSpec
+from intrinsic_cli.spec import (
+    BUILTIN_MODELS,
+    TRACKERS,
+    DataSpec,
+    ModelSpec,
+    ProjectionSpec,
+    RunSpec,
+    SubspaceSpec,
+    TaskSpec,
+    TrainSpec,
+)
 
 GROUPS = ("task", "model", "subspace", "projection", "search")
 LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
@@ -41,7 +52,9 @@ def config_dir() -> Path:
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "run.yaml").is_file():
             return folder
-    raise ConfigError(f"no configs/ folder beside {package}; the installation is incomplete: install idim again")
+    raise ConfigError(
+        f"no configs/ folder beside {package}; the installation is incomplete: install idim again"
+    )
 
 
 def options(group: str) -> list[str]:
@@ -57,7 +70,11 @@ def describe(group: str) -> list[tuple[str, str]]:
         if group == "model":
             lines.append((name, cfg.name))
         elif group == "task":
-            where = cfg.path if not OmegaConf.is_missing(cfg, "path") else "your own: task.path=FILE|FOLDER|HUB_ID"
+            where = (
+                cfg.path
+                if not OmegaConf.is_missing(cfg, "path")
+                else "your own: task.path=FILE|FOLDER|HUB_ID"
+            )
             lines.append((name, f"{cfg.metrics[0]:10} {where or 'this Python installation'}"))
         else:
             lines.append((name, ""))
@@ -100,7 +117,9 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
             if choice not in known:
                 key = override.key_or_group
                 if len(known) > 5:
-                    raise ConfigError(f"{key}={choice} is not known{_near(choice, known)} (idim list {key}s shows all)")
+                    raise ConfigError(
+                        f"{key}={choice} is not known{_near(choice, known)} (idim list {key}s shows all)"
+                    )
                 raise ConfigError(f"{key}={choice} is not known; use one of {', '.join(known)}")
     plain = [o.input_line or "" for o in parsed if o.key_or_group in GROUPS]
     with initialize_config_dir(config_dir=str(config_dir()), version_base=None):
@@ -108,9 +127,14 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         for override in parsed:
             if override.key_or_group not in known_keys and not override.is_add():
                 key = override.key_or_group
-                raise ConfigError(f"{key} is not a key{_near(key, [*known_keys, *GROUPS])} (idim {name} --cfg job shows all)")
+                raise ConfigError(
+                    f"{key} is not a key{_near(key, [*known_keys, *GROUPS])} "
+                    f"(idim {name} --cfg job shows all)"
+                )
             if override.is_add() or override.is_delete():
-                raise ConfigError(f"{override.input_line!r}: keys can be set, not added or removed; write key=value")
+                raise ConfigError(
+                    f"{override.input_line!r}: keys can be set, not added or removed; write key=value"
+                )
         try:
             return compose(config_name=name, overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
@@ -120,7 +144,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
     found = []
     for key in cfg:
-        name = f"{prefix}{key}"
+        name = prefix + str(key)
         found.append(name)
         value = OmegaConf.select(cfg, str(key))
         if isinstance(value, DictConfig):
@@ -143,9 +167,15 @@ def _part(cfg: DictConfig, key: str) -> Any:
 
 
 def _number(key: str, value: Any, kind: type) -> Any:
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and (kind is float or value == int(value))
+    ok = (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and (kind is float or value == int(value))
+    )
     if not ok:
-        raise ConfigError(f"{key}={value!r} is not {'an integer' if kind is int else 'a number'}; write {key}=5, say")
+        raise ConfigError(
+            f"{key}={value!r} is not {'an integer' if kind is int else 'a number'}; write {key}=5, say"
+        )
     return kind(value)
 
 
@@ -171,6 +201,9 @@ def _run_spec(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
         # A folder of several data sets, such as GLUE's: only the one in use is this task's identity.
         own = folder / task.config if task.config and (folder / task.config).is_dir() else folder
         task = replace(task, fingerprint=_fingerprint(own))
+    tracker = cfg.tracker or "none"
+    if tracker in TRACKERS[1:] and find_spec(tracker) is None:
+        raise ConfigError(f"tracker={tracker} is not installed; pip install 'idim[{tracker}]'")
     return RunSpec(
         model=model,
         task=task,
@@ -181,6 +214,7 @@ def _run_spec(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
         d=d,
         seed=_number("seed", seed, int),
         lr=_number("lr", lr, float),
+        tracker=tracker,
     )
 
 
@@ -220,7 +254,7 @@ class StudyPlan:
 
 
 def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
-    """The plan of `idim sweep`, each run once. A grid is all runs; an adaptive search starts from its baseline."""
+    """The plan of `idim sweep`, each run once. An adaptive search starts from its baseline."""
     specs: dict[str, RunSpec] = {}
     searches: list[Study] = []
     output_dir = ""
@@ -240,7 +274,7 @@ def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
 
 
 def _full_runs(cfg: DictConfig, words: Sequence[str]) -> tuple[DictConfig, list[Any], list[Any]]:
-    """The config, seeds and learning rates of full fine-tuning beside `cfg`; no seeds where it is not wanted."""
+    """The config, seeds and rates of full fine-tuning beside `cfg`; no seeds where it is not wanted."""
     if cfg.subspace.kind == "full":
         return cfg, _as_list(cfg.seed), _as_list(cfg.lr)
     others = [word for word in words if not word.startswith(("subspace", "projection"))]

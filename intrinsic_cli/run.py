@@ -42,7 +42,7 @@ def execute(spec: RunSpec, store: Store, load: Loader, *, progress: bool = False
             _reset_peak_memory()
             started = datetime.now(UTC)
             inputs = load(spec)
-            outcome = train(spec, inputs, run.log, progress=progress)
+            outcome = train(spec, inputs, run.log, folder=run.path, progress=progress)
             _save_theta(run, spec, outcome)
             primary = spec.task.metrics[0]
             result = {
@@ -80,7 +80,7 @@ def execute(spec: RunSpec, store: Store, load: Loader, *, progress: bool = False
 
 
 def _save_theta(run: RunDir, spec: RunSpec, outcome: Outcome) -> None:
-    """θ and λ (or the weights that a full fine-tuning keeps), with the spec as metadata: the whole fine-tune."""
+    """θ and λ, or the weights that a full fine-tuning keeps, with the spec: the whole fine-tune."""
     metadata = {"format": "idim-1", "spec": json.dumps(spec.to_dict(), sort_keys=True)}
     if outcome.projection_version is not None:
         metadata["projection_version"] = str(outcome.projection_version)
@@ -111,7 +111,9 @@ def _peak_memory_mb(device: str) -> float:
 def environment() -> dict[str, Any]:
     """What a repetition of the run needs to know about this installation and machine."""
     here = Path(__file__).parent
-    tracked = _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # and not just somebody's checkout around it
+    tracked = _git(
+        here, "ls-files", "--error-unmatch", Path(__file__).name
+    )  # and not just somebody's checkout around it
     git = _git(here, "rev-parse", "HEAD") if tracked else None
     return {
         "idim": __version__,
@@ -138,9 +140,9 @@ def _processor() -> str:
 def _git(folder: Path, *words: str) -> str | None:
     """What git answers, or None where the package does not lie in a checkout or there is no git."""
     try:
-        answer = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
-
-

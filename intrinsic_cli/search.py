@@ -1,4 +1,4 @@
-"""An adaptive study for real: propose, train, look again, until the interval is narrow or the budget spent."""
+"""An adaptive study for real: propose, train, look again, until the interval is narrow enough."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class Study:
 
 
 def run_study(
-    study: Study, store: Store, train_all: Callable[[Sequence[RunSpec]], Iterable[str]], say: Callable[[str], None]
+    study: Study,
+    store: Store,
+    train_all: Callable[[Sequence[RunSpec]], Iterable[str]],
+    say: Callable[[str], None],
 ) -> list[str]:
     """Do the runs of `study` until it is finished; returns the ids of those that failed.
 

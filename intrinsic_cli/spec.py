@@ -21,6 +21,7 @@ NORMALIZE = ("global", "tensor")
 GROUPS = ("layer", "module", "tensor")
 HEADS = ("projected", "trained", "frozen")
 CACHES = ("auto", "store", "regenerate")
+TRACKERS = ("none", "tensorboard", "wandb", "trackio")
 PRECISIONS = ("auto", "fp32", "bf16", "pure_bf16")
 
 
@@ -208,20 +209,27 @@ class RunSpec:
     projection: ProjectionSpec = field(default_factory=ProjectionSpec)
     train: TrainSpec = field(default_factory=TrainSpec)
     data: DataSpec = field(default_factory=DataSpec)
+    # Where losses and scores are also sent while the run lasts, through accelerate.
+    tracker: str = "none"
 
     def __post_init__(self) -> None:
         _at_least("lr", self.lr, 0, strict=True)
         _at_least("seed", self.seed, 0)
+        _one_of("tracker", self.tracker, TRACKERS)
         if self.subspace.kind == "full":
             if self.d is not None:
-                raise ConfigError(f"d={self.d} has no meaning with subspace=full; leave d out or choose did or said")
+                raise ConfigError(
+                    f"d={self.d} has no meaning with subspace=full; leave d out or choose did or said"
+                )
         elif self.d is None:
-            raise ConfigError(f"subspace={self.subspace.kind} needs d, the number of trained parameters: add d=500")
+            raise ConfigError(
+                f"subspace={self.subspace.kind} needs d, the number of trained parameters: add d=500"
+            )
         else:
             _at_least("d", self.d, 1)
 
     def identity(self) -> dict[str, Any]:
-        """The scientific configuration: all that can change the score, and no path, device or cache policy."""
+        """The scientific configuration: all that can change the score; no path, device or cache policy."""
         tree = asdict(self)
         for part in ("model", "task"):
             if tree[part]["fingerprint"]:
@@ -231,6 +239,7 @@ class RunSpec:
         tree["train"].pop("eval_batch_size")
         tree["train"].pop("keep_weights")
         tree["model"].pop("allow_pickle")
+        tree.pop("tracker")
         if self.subspace.kind == "full":
             tree.pop("projection")
             tree["subspace"] = {"kind": "full"}

@@ -19,7 +19,13 @@ from filelock import FileLock, Timeout
 from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.spec import RunSpec
 
-RESULT, ERROR, CONFIG, HISTORY, THETA = "result.json", "error.json", "config.json", "history.jsonl", "theta.safetensors"
+RESULT, ERROR, CONFIG, HISTORY, THETA = (
+    "result.json",
+    "error.json",
+    "config.json",
+    "history.jsonl",
+    "theta.safetensors",
+)
 
 
 def publish(path: Path, record: Any) -> None:
@@ -155,8 +161,5 @@ class Store:
 
     def results(self) -> list[dict[str, Any]]:
         """The results of all finished runs. Raises StoreError at a result that is not whole."""
-        found = []
-        for run in self.runs():
-            if (record := run.result()) is not None:
-                found.append({**record, "path": str(run.path)})
-        return found
+        records = ((run.path, run.result()) for run in self.runs())
+        return [{**record, "path": str(path)} for path, record in records if record is not None]

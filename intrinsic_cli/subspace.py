@@ -47,7 +47,8 @@ def select(
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in named):
                 raise ConfigError(
-                    f"subspace.{key}={pattern!r} matches no trainable tensor; names look like {next(iter(named), '')!r}"
+                    f"subspace.{key}={pattern!r} matches no trainable tensor; "
+                    f"names look like {next(iter(named), '')!r}"
                 )
     moved, direct = {}, {}
     for name, p in named.items():
@@ -60,7 +61,8 @@ def select(
             moved[name] = p
     if not moved:
         raise ConfigError(
-            f"subspace.include={list(spec.include)} and subspace.exclude={list(spec.exclude)} leave no tensor to move"
+            f"subspace.include={list(spec.include)} and subspace.exclude={list(spec.exclude)} "
+            "leave no tensor to move"
         )
     return moved, direct
 
@@ -133,8 +135,8 @@ class Subspace(nn.Module):
         seed: of P; each tensor draws from `stream_seed(seed, "P/" + name)`.
         projection: kind of P and how its random numbers are kept.
         head: names of the classification head's tensors.
-        dtype: cast the model to it (bfloat16, say) while θ_0 stays exact, so that the weights are rounded once
-            per step and nothing is lost by accumulation. None leaves the model's own dtypes.
+        dtype: cast the model to it (bfloat16, say) while θ_0 stays exact, so that the weights are rounded
+            once per step and nothing is lost by accumulation. None leaves the model's own dtypes.
 
     Attributes:
         version: of the draw of P.
@@ -174,7 +176,9 @@ class Subspace(nn.Module):
         for p in self._frozen:
             p.requires_grad_(False)
 
-        starts = {name: p.data.detach().clone(memory_format=torch.contiguous_format) for name, p in moved.items()}
+        starts = {
+            name: p.data.detach().clone(memory_format=torch.contiguous_format) for name, p in moved.items()
+        }
         self._direct_starts = [p.data.clone() for p in direct.values()]
         if dtype is not None:
             model.to(dtype)
@@ -184,7 +188,10 @@ class Subspace(nn.Module):
             p.data = p.data.contiguous()
             p.grad = None  # of a backward pass before this subspace
             P = make_projection(
-                projection.kind, shape=(p.numel(), free), seed=stream_seed(seed, f"P/{name}"), cache=projection.cache
+                projection.kind,
+                shape=(p.numel(), free),
+                seed=stream_seed(seed, f"P/{name}"),
+                cache=projection.cache,
             )
             part = _Slice(
                 name=name,
@@ -200,7 +207,9 @@ class Subspace(nn.Module):
         self._embeddings = [
             module
             for module in model.modules()
-            if isinstance(module, nn.Embedding) and not module.sparse and any(module.weight is p for p in moved.values())
+            if isinstance(module, nn.Embedding)
+            and not module.sparse
+            and any(module.weight is p for p in moved.values())
         ]
         for module in self._embeddings:
             module.sparse = True
@@ -216,7 +225,7 @@ class Subspace(nn.Module):
 
     @torch.no_grad()
     def write(self) -> None:
-        """Set every selected weight to θ_0 + λ P θ, computed from exact values and rounded once to its dtype."""
+        """Set every selected weight to θ_0 + λ P θ, from exact values, rounded once to its dtype."""
         self._x = self._lead.encode(self.theta.detach())
         lam = self.lam.tolist() if self.lam is not None else [1.0]
         add_to_all(

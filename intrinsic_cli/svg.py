@@ -101,7 +101,7 @@ def _series(series: Series, frame: Frame) -> str:
     notes = series.notes or ("",) * len(at)
     marks = []
     for (x, y), note in zip(at, notes, strict=True):
-        title = f"<title>{note}</title>" if note else ""
+        title = f"<title>{escape(note)}</title>" if note else ""
         if series.look == "mark":
             drop = "" if frame.rows else f'<path class="drop {tone}" d="M{x:g} {y:g}V{frame.bottom}"/>'
             marks.append(f'{drop}<path class="mark {tone}" d="M{x:g} {y - 6:g}l6 6-6 6-6-6z">{title}</path>')

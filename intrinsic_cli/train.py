@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def linear_schedule(optimizer: Optimizer, steps: int, warmup: float) -> LambdaLR
 
 
 def make_optimizer(space: Full | Subspace, model: nn.Module, spec: RunSpec) -> Optimizer:
-    """AdamW on all weights (no decay on vectors) for full fine-tuning; Adam on θ, λ and a trained head otherwise."""
+    """AdamW on all weights, vectors without decay, for full fine-tuning; else Adam on θ, λ, a trained head."""
     if isinstance(space, Full):
         weights = [p for p in model.parameters() if p.requires_grad]
         groups = [
@@ -87,7 +88,9 @@ def make_optimizer(space: Full | Subspace, model: nn.Module, spec: RunSpec) -> O
     return Adam(groups, lr=spec.lr, fused=True)
 
 
-def evaluate(model: nn.Module, encoded: Encoded, accelerator: Accelerator, batch_size: int) -> tuple[Any, float]:
+def evaluate(
+    model: nn.Module, encoded: Encoded, accelerator: Accelerator, batch_size: int
+) -> tuple[Any, float]:
     """Predictions in the rows' order, (n,) class ids or values, and the mean loss over the rows."""
     model.eval()
     regression = encoded.labels.dtype.kind == "f"
@@ -105,16 +108,36 @@ def evaluate(model: nn.Module, encoded: Encoded, accelerator: Accelerator, batch
     return predictions, total / len(encoded)
 
 
-def train(spec: RunSpec, inputs: Inputs, log: Callable[..., None], *, progress: bool = False) -> Outcome:
+def train(
+    spec: RunSpec,
+    inputs: Inputs,
+    log: Callable[..., None],
+    *,
+    folder: Path | None = None,
+    progress: bool = False,
+) -> Outcome:
     """Train one run and score it.
 
-    `log` receives keyword records for the history. The random streams (P, head, order, dropout) are seeded
-    from hash(seed, name), the last two anew for each epoch. Raises RunError where the loss is not finite.
+    `log` receives keyword records for the history; `folder` is where a tracker may write. The random
+    streams (P, head, order, dropout) are seeded from hash(seed, name), the last two anew for each epoch.
+    Raises RunError where a loss is not finite.
     """
     began = time.perf_counter()
     precision = resolve_precision(spec.train.precision)
     AcceleratorState._reset_state(reset_partial_state=True)  # a process trains runs of several precisions
-    accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+    tracker = spec.tracker if spec.tracker != "none" and folder is not None else None
+    accelerator = Accelerator(
+        mixed_precision="bf16" if precision == "bf16" else "no", log_with=tracker, project_dir=folder
+    )  # fmt: skip
+    if tracker:
+        accelerator.init_trackers(
+            "idim", {"run": spec.run_id, "d": spec.d or 0, "lr": spec.lr, "seed": spec.seed}
+        )
+
+    def note(step: int, **values: float) -> None:
+        log(step=step, **values)
+        accelerator.log(values, step=step)
+
     model = inputs.fresh_model(spec.seed).to(accelerator.device)
     dtype = torch.bfloat16 if precision == "pure_bf16" else None
     space: Full | Subspace
@@ -166,11 +189,12 @@ def train(spec: RunSpec, inputs: Inputs, log: Callable[..., None], *, progress: 
                     losses.clear()
                     _finite(value, f"the loss of the steps up to {step} of {steps}", spec)
                     bar.set_postfix(loss=f"{value:.3f}")
-                    record = {"step": step, "epoch": epoch, "loss": value, "lr": lr}
+                    record = {"epoch": epoch, "loss": value, "lr": lr}
                     if isinstance(space, Subspace):
                         norm = space.theta.detach().norm().item()
-                        record["theta_norm"] = _finite(norm, f"the length of θ after step {step} of {steps}", spec)
-                    log(**record)
+                        _finite(norm, f"the length of θ after step {step} of {steps}", spec)
+                        record["theta_norm"] = norm
+                    note(step, **record)
                 if step in eval_steps:
                     start = time.perf_counter()
                     space.write()
@@ -179,7 +203,12 @@ def train(spec: RunSpec, inputs: Inputs, log: Callable[..., None], *, progress: 
                     )  # fmt: skip
                     _finite(loss_value, f"the validation loss after step {step} of {steps}", spec)
                     scores = metrics.score(spec.task.metrics, predicted, inputs.validation.labels)
-                    log(step=step, epoch=epoch, eval_loss=loss_value, **{f"eval_{k}": v for k, v in scores.items()})
+                    note(
+                        step=step,
+                        epoch=epoch,
+                        eval_loss=loss_value,
+                        **{f"eval_{k}": v for k, v in scores.items()},
+                    )
                     patience.see(scores[spec.task.metrics[0]], scores, trained)
                     eval_seconds += time.perf_counter() - start
                 if step == steps or patience.spent:
@@ -193,6 +222,8 @@ def train(spec: RunSpec, inputs: Inputs, log: Callable[..., None], *, progress: 
     if inputs.holdout is not None:
         predicted, _ = evaluate(model, inputs.holdout, accelerator, spec.train.eval_batch_size)
         holdout = metrics.score(spec.task.metrics, predicted, inputs.holdout.labels)
+    if tracker:
+        accelerator.end_training()
     seconds = {"total": time.perf_counter() - began, "evaluation": eval_seconds}
     return Outcome(
         metrics=scores, holdout=holdout, steps=step, d=space.d, m=space.m, D=space.D,

@@ -19,6 +19,7 @@ import torch
 
 from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.base import Projection, add_to_all, fold_all
+from intrinsic_cli.projections.hadamard import torch_fwht
 
 Shapes = list[tuple[int, ...]]
 
@@ -116,23 +117,56 @@ def kernel_row(shapes: Shapes, d: int, repeats: int, **options) -> dict[str, flo
     return {**row, "ratio": statistics.median(ratios), "parameters": float(sum(_size(s) for s in shapes))}
 
 
-def package_ms(shapes: Shapes, d: int, repeats: int) -> float | None:
-    """Median milliseconds, forward and backward, of the PyPI package `intrinsic-dimensionality`; None if absent."""
-    if find_spec("intrinsic") is None:
-        return None
-    from intrinsic.fwh_cpu.fastfood import FastfoodWrap  # type: ignore[import-not-found]
+class PlainTorch:
+    """Fastfood as it is usually written: one block as long as the tensor, in steps that autograd records.
 
-    raise NotImplementedError(FastfoodWrap)
+    This is the method that the PyPI package `intrinsic-dimensionality` 0.1 describes. Its wheel holds no
+    Python module, so that it can't be timed itself.
+    """
+
+    def __init__(self, shapes: Shapes, d: int) -> None:
+        self.sizes = [_size(s) for s in shapes]
+        self.theta = torch.randn(d, requires_grad=True)
+        lengths = [1 << (size - 1).bit_length() for size in self.sizes]
+        self.signs = [torch.randint(0, 2, (n,)) * 2.0 - 1 for n in lengths]
+        self.orders = [torch.randperm(n) for n in lengths]
+        self.gains = [torch.randn(n) for n in lengths]
+        self.grads = [torch.randn(size) for size in self.sizes]
+
+    def step(self) -> None:
+        """Forward and backward over all tensors, one at a time."""
+        for size, signs, order, gains, grad in zip(
+            self.sizes, self.signs, self.orders, self.gains, self.grads, strict=True
+        ):
+            padded = torch.nn.functional.pad(self.theta, (0, max(0, len(signs) - len(self.theta))))
+            mixed = torch_fwht(padded[: len(signs)] * signs)[order] * gains
+            torch_fwht(mixed)[:size].backward(grad)
+
+
+def plain_torch_ratio(shapes: Shapes, d: int, repeats: int) -> float:
+    """Time of plain torch, forward and backward, over the kernel's matvec + rmatvec: median of pairs."""
+    kernel, plain = Kernel(shapes, d), PlainTorch(shapes, d)
+    times = paired(repeats, matvec=kernel.matvec, rmatvec=kernel.rmatvec, plain=plain.step)
+    return statistics.median(
+        slow / (a + b) for a, b, slow in zip(times["matvec"], times["rmatvec"], times["plain"], strict=True)
+    )
 
 
 def setup_seconds(parameters: int, d: int) -> float:
     """Seconds to draw the stored P for a model of so many parameters."""
     start = time.perf_counter()
     for i, shape in enumerate(transformer_shapes(parameters)):
-        make_projection("fastfood", shape=(_size(shape), d), seed=i, cache="store")._prepare(
-            torch.device("cpu")
-        )
+        make_projection("fastfood", shape=(_size(shape), d), seed=i, cache="store").prepare()
     return time.perf_counter() - start
+
+
+def growth(repeats: int, d: int = 1_000) -> dict[int, float]:
+    """Nanoseconds per parameter of matvec + rmatvec, from 1 M to 350 M parameters."""
+    result = {}
+    for parameters in (1_000_000, 22_000_000, 125_000_000, 350_000_000):
+        row = kernel_row(transformer_shapes(parameters), d, repeats)
+        result[parameters] = 1e6 * (row["matvec"] + row["rmatvec"]) / row["parameters"]
+    return result
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -147,6 +181,9 @@ def main() -> None:
     for d in (100, 1_000, 10_000, 100_000):
         for cache in ("store", "regenerate"):
             print(json.dumps({"d": d, "cache": cache, **kernel_row(shapes, d, repeats, cache=cache)}))
+        print(json.dumps({"d": d, "plain torch / kernel": plain_torch_ratio(shapes, d, 3)}))
+    print(json.dumps({"setup seconds, 125 M": setup_seconds(125_000_000, 1_000)}))
+    print(json.dumps({"ns per parameter": growth(repeats)}))
 
 
 if __name__ == "__main__":

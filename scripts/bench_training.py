@@ -49,7 +49,8 @@ class Stepper:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
-        from intrinsic_cli import config, inputs as loading
+        from intrinsic_cli import config
+        from intrinsic_cli import inputs as loading
         from intrinsic_cli.data import batches, collate
         from intrinsic_cli.subspace import Full, Subspace
         from intrinsic_cli.train import make_optimizer
@@ -58,7 +59,9 @@ class Stepper:
         self.inputs = inputs or loading.load(self.spec)
         pure = self.spec.train.precision == "pure_bf16"
         AcceleratorState._reset_state(reset_partial_state=True)
-        self.accelerator = Accelerator(mixed_precision="bf16" if self.spec.train.precision == "bf16" else "no")
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if self.spec.train.precision == "bf16" else "no"
+        )
         self.model = self.inputs.fresh_model(0).train()
         dtype = torch.bfloat16 if pure else None
         if self.spec.d is None:
@@ -159,7 +162,9 @@ def memory_figures(quick: bool) -> list[Figure]:
 
     def measure(*words: str) -> dict[str, float]:
         code = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import bench_training as b; b.memory_worker"
-        done = subprocess.run([sys.executable, "-c", f"{code}(*{words!r})"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}(*{words!r})"], capture_output=True, text=True, check=True
+        )
         return json.loads(done.stdout.splitlines()[-1])
 
     full = measure("full", "fp32", "auto")
@@ -168,7 +173,9 @@ def memory_figures(quick: bool) -> list[Figure]:
         for cache in ("store", "regenerate"):
             did = measure("did", precision, cache)
             target = 0.6 if precision == "fp32" else None
-            figures.append(Figure(f"memory, DID {precision} {cache} ÷ full", did["peak"] / full["peak"], "×", target))
+            figures.append(
+                Figure(f"memory, DID {precision} {cache} ÷ full", did["peak"] / full["peak"], "×", target)
+            )
             figures.append(Figure(f"step of it, {cache}, {precision}", 1e3 * did["seconds"], "ms"))
     return figures
 
@@ -182,7 +189,12 @@ def sweep_figures(quick: bool) -> list[Figure]:
             "data.max_eval=200", "baseline.run=false", f"output_dir={folder}",
         )  # fmt: skip
         began = time.perf_counter()
-        command = [sys.executable, "-c", "import sys; from intrinsic_cli.cli import main; sys.exit(main())", "sweep"]
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from intrinsic_cli.cli import main; sys.exit(main())",
+            "sweep",
+        ]
         subprocess.run([*command, *words], check=True, capture_output=True)
         wall = time.perf_counter() - began
         trained = [json.loads(p.read_text())["seconds"]["total"] for p in Path(folder).glob("*/result.json")]
@@ -195,7 +207,8 @@ def trainer_figures(quick: bool) -> list[Figure]:
     from torch.utils.data import Dataset
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from intrinsic_cli import config, inputs as loading
+    from intrinsic_cli import config
+    from intrinsic_cli import inputs as loading
     from intrinsic_cli.train import train
 
     rows = 640 if quick else 1600
@@ -203,7 +216,10 @@ def trainer_figures(quick: bool) -> list[Figure]:
     for precision in ("fp32", "bf16"):
         spec = config.run_spec(
             config.compose_config(
-                "run", overrides(precision, "subspace=full", f"data.max_train={rows}", "data.max_eval=32", "train.epochs=1")
+                "run",
+                overrides(
+                    precision, "subspace=full", f"data.max_train={rows}", "data.max_eval=32", "train.epochs=1"
+                ),
             )
         )
         inputs = loading.load(spec)
@@ -249,4 +265,9 @@ def trainer_figures(quick: bool) -> list[Figure]:
     return figures
 
 
-SECTIONS = {"step": step_figures, "memory": memory_figures, "sweep": sweep_figures, "trainer": trainer_figures}
+SECTIONS = {
+    "step": step_figures,
+    "memory": memory_figures,
+    "sweep": sweep_figures,
+    "trainer": trainer_figures,
+}

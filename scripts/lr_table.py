@@ -15,7 +15,9 @@ from intrinsic_cli import Store
 
 
 def main(folder: str) -> None:
-    tables: dict[tuple[str, ...], dict[tuple[float, int], list[float]]] = defaultdict(lambda: defaultdict(list))
+    tables: dict[tuple[str, ...], dict[tuple[float, int], list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for result in Store(folder).results():
         spec = result["spec"]
         space = spec["subspace"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -35,7 +36,13 @@ def idim(capsys):
 @pytest.fixture(scope="module")
 def easy(task_folder, tmp_path_factory):
     """A short run of the tiny model, without its output folder."""
-    return ["model=tiny", "task=custom", f"task.path={task_folder}", "train.max_steps=2", "data.max_length=32"]
+    return [
+        "model=tiny",
+        "task=custom",
+        f"task.path={task_folder}",
+        "train.max_steps=2",
+        "data.max_length=32",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,10 @@ BAD = {
     "not text": (["task.path={binary}"], ["binary.csv", "line 2", "UTF-8"]),
     "no file": (["task.path={folder}/nix.csv"], ["nix.csv", "does not exist"]),
     "data not cached": (["task.path=nobody/nothing"], ["nobody/nothing", "can't be reached", "task.path="]),
-    "model not cached": (["model.name=nobody/nothing"], ["nobody/nothing", "can't be reached", "model.name="]),
+    "model not cached": (
+        ["model.name=nobody/nothing"],
+        ["nobody/nothing", "can't be reached", "model.name="],
+    ),
     "no folder": (["output_dir={binary}/deep"], ["output_dir=", "binary.csv/deep", "another folder"]),
     "too long": (["data.max_length=999"], ["data.max_length=999", "256"]),
     "pattern": (["subspace.include=[nix*]"], ["nix*", "bert."]),
@@ -92,7 +102,9 @@ def test_bad_input_is_one_line_and_status_2_before_any_training(idim, easy, tmp_
     places = {"empty": tmp_path / "empty.csv", "binary": tmp_path / "binary.csv", "folder": tmp_path}
     words, parts = BAD[case]
     out = tmp_path / "out"
-    status, printed, said = idim(command, *easy, f"output_dir={out}", *(word.format(**places) for word in words))
+    status, printed, said = idim(
+        command, *easy, f"output_dir={out}", *(word.format(**places) for word in words)
+    )
     assert status == 2
     assert printed == ""
     assert said.startswith("idim: ")
@@ -131,7 +143,7 @@ def test_argparse_refuses_with_status_2(words, capsys):
 def test_run_prints_the_score_and_where_the_result_lies(idim, easy, tmp_path):
     status, printed, said = idim("run", *easy, "d=50", f"output_dir={tmp_path}")
     score, folder = printed.splitlines()
-    result = json.loads(open(f"{folder}/result.json").read())
+    result = json.loads(Path(folder, "result.json").read_text())
     assert (status, said) == (0, "")
     assert score == f"accuracy {result['score']:.4f}"
     assert result["spec"]["d"] == 50
@@ -179,8 +191,10 @@ def test_json_has_exactly_the_documented_keys(idim, study):
     assert (status, said) == (0, "")
     assert list(record) == KEYS
     assert record["status"] in ("estimated", "below_grid", "above_grid", "undefined")
-    expected = {"model": "tiny", "revision": None, "task": "custom", "subspace": "did", "projection": "fastfood",
-                "normalize": "global", "metric": "accuracy", "threshold": 0.9, "runs": 4}  # fmt: skip
+    expected = {
+        "model": "tiny", "revision": None, "task": "custom", "subspace": "did", "projection": "fastfood",
+        "normalize": "global", "metric": "accuracy", "threshold": 0.9, "runs": 4,
+    }  # fmt: skip
     assert {key: record[key] for key in expected} == expected
     full = [json.loads(path.read_text()) for path in study.rglob("result.json")]
     scores = [result["score"] for result in full if result["spec"]["subspace"]["kind"] == "full"]
@@ -207,13 +221,25 @@ def test_the_other_formats(idim, study):
 
 # --- what can be asked without training -------------------------------------------------------------------
 
-HEAVY = ("torch", "hydra", "omegaconf", "transformers", "datasets", "pandas", "sklearn", "scipy", "numpy", "accelerate")
+HEAVY = (
+    "torch",
+    "hydra",
+    "omegaconf",
+    "transformers",
+    "datasets",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "numpy",
+    "accelerate",
+)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["--version"]])
 def test_help_loads_nothing_heavy(words):
     code = f"""
 import sys
+from pathlib import Path
 from intrinsic_cli.cli import main
 try:
     main({words!r})
@@ -297,7 +323,8 @@ def test_bash_completion_completes(tmp_path):
     if not os.path.exists(bash):
         pytest.skip("no bash here")
     idim = tmp_path / "idim"
-    idim.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from intrinsic_cli.cli import main; raise SystemExit(main())" "$@"\n')
+    code = "from intrinsic_cli.cli import main; raise SystemExit(main())"
+    idim.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
     idim.chmod(0o755)
     line = "idim run task=mr"
     code = f"""{SCRIPTS["bash"]}
@@ -306,7 +333,10 @@ _idim 2>/dev/null
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
     done = subprocess.run(
-        [bash, "-c", code], env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True
+        [bash, "-c", code],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
     )
     assert done.stdout == "mrpc\n", done.stderr
 

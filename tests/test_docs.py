@@ -15,7 +15,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def commands(text):
     """The words of every `idim` command in a text, without comments, pipes and redirections."""
     for line in text.replace("\\\n", " ").splitlines():
-        for match in re.finditer(r"(?:^|[\s$(])idim ((?:run|sweep|summarize|report|status|list|completion)\b[^`#|>&\n\"]*)", line):
+        for match in re.finditer(
+            r"(?:^|[\s$(])idim ((?:run|sweep|summarize|report|status|list|completion)\b[^`#|>&\n\"]*)", line
+        ):
             words = [w for w in shlex.split(match[1]) if w not in ("...", "…")]
             if all(w.isascii() for w in words):
                 yield words
@@ -73,4 +75,3 @@ def test_links_of_the_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
-

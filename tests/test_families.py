@@ -11,7 +11,9 @@ from intrinsic_cli import models
 from intrinsic_cli.spec import ModelSpec, SubspaceSpec
 from intrinsic_cli.subspace import Subspace
 
-DEBERTA = hf.DebertaConfig(relative_attention=True, pos_att_type=["p2c", "c2p"], type_vocab_size=0, **BERT, **TOKENS)
+DEBERTA = hf.DebertaConfig(
+    relative_attention=True, pos_att_type=["p2c", "c2p"], type_vocab_size=0, **BERT, **TOKENS
+)
 # Scales of SAID by layer, counted by hand for 3 layers: the layers, the parts outside them, and the head.
 SCALES = {
     "bert": 3 + 3,  # embeddings, pooler, head
@@ -58,7 +60,7 @@ def test_two_steps_move_every_tensor_once_and_ties_hold(family, kind):
     assert bool(tied) == (name in ("t5", "bart"))
     space = Subspace(model, SubspaceSpec(kind), d=60, seed=0, head=loaded.head)
     assert space.m == (SCALES[name] if kind == "said" else 0)
-    assert space.D == sum(p.numel() for p in start.values())
+    assert sum(p.numel() for p in start.values()) == space.D
     optimizer = torch.optim.Adam(space.parameters(), lr=0.1)
     losses = []
     model.eval()
@@ -111,4 +113,6 @@ def test_a_head_by_itself_is_found(family):
     model = copy.deepcopy(loaded.model)
     space = Subspace(model, SubspaceSpec("did", head="frozen"), d=10, seed=0, head=loaded.head)
     prefix = model.base_model_prefix + "."
-    assert {key for key, _ in space.moved()} == {key for key, _ in model.named_parameters() if key.startswith(prefix)}
+    assert {key for key, _ in space.moved()} == {
+        key for key, _ in model.named_parameters() if key.startswith(prefix)
+    }

@@ -90,7 +90,7 @@ def test_decimate_keeps_ends_and_range(y):
         assert max(ys) <= max(y) + 1e-9
 
 
-@given(st.floats(1e-6, 1e6), st.floats(1.01, 1e8), st.integers(4, 8), st.booleans())
+@given(st.floats(1e-6, 1e6), st.floats(1.01, 1e8), st.integers(5, 8), st.booleans())
 def test_ticks_are_few_round_and_inside(low, ratio, most, log):
     found = plots.ticks(low, low * ratio, log, most)
     assert found == sorted(set(found))

@@ -16,7 +16,7 @@ LIST = "from intrinsic_cli import __file__ as f, cli; print(f); raise SystemExit
 
 
 def tasks_from(place, cwd):
-    """(the package's folder, the names that `idim list tasks` prints) where `place` comes first on the path."""
+    """(the package's folder, what `idim list tasks` names) where `place` comes first on the path."""
     done = subprocess.run(
         [sys.executable, "-c", LIST],
         cwd=cwd,
@@ -45,7 +45,16 @@ def wheel(tmp_path_factory):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", str(source), "--no-deps", "--no-build-isolation", "--no-index"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        str(source),
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
     done = subprocess.run([*command, "-w", str(out)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     [path] = out.glob("idim-*.whl")

@@ -10,10 +10,14 @@ from intrinsic_cli import cli
 from intrinsic_cli.checkpoints import MINILM_PACKAGE
 
 
-@pytest.mark.skipif(find_spec(MINILM_PACKAGE) is None, reason="the [demo] extra with MiniLM's weights is absent")
+@pytest.mark.skipif(
+    find_spec(MINILM_PACKAGE) is None, reason="the [demo] extra with MiniLM's weights is absent"
+)
 def test_two_thousand_numbers_fine_tune_minilm_above_the_majority_class(tmp_path, capsys):
-    words = ["run", "task=pydoc-topic", "model=minilm", "d=2000", "data.max_train=1000", "data.max_eval=400",
-             "data.max_length=32", "train.epochs=2", "train.batch_size=16", "train.precision=fp32"]  # fmt: skip
+    words = [
+        "run", "task=pydoc-topic", "model=minilm", "d=2000", "data.max_train=1000", "data.max_eval=400",
+        "data.max_length=32", "train.epochs=2", "train.batch_size=16", "train.precision=fp32",
+    ]  # fmt: skip
     assert cli.main([*words, f"output_dir={tmp_path}"]) == 0
     [path] = tmp_path.rglob("result.json")
     result = json.loads(path.read_text())

@@ -33,7 +33,10 @@ def test_streams_are_the_same_in_a_process_with_other_string_hashes():
     code = "from intrinsic_cli.spec import stream_seed; print(stream_seed(3, 'P/w'))"
     answers = {
         subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": h}, capture_output=True, check=True
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": h},
+            capture_output=True,
+            check=True,
         ).stdout
         for h in ("1", "2")
     }
@@ -64,7 +67,7 @@ def test_from_dict_names_what_it_does_not_know(path, value, message):
 def test_from_dict_names_what_is_missing():
     tree = spec().to_dict()
     del tree["model"]["name"]
-    with pytest.raises(ConfigError, match="model: .*'name'"):
+    with pytest.raises(ConfigError, match=r"model: .*'name'"):
         RunSpec.from_dict(tree)
 
 

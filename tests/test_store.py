@@ -169,7 +169,10 @@ def test_a_run_has_one_owner_among_processes(tmp_path):
 
     def hold():
         return subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLDER, str(run.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     with hold() as owner:

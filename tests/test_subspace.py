@@ -1,4 +1,4 @@
-"""Subspaces against their definition, θ_i = θ_{0,i} + λ_g s_i (P_i θ), in float64 with P as a dense matrix."""
+"""Subspaces against their definition, θ_i = θ_{0,i} + λ_g s_i (P_i θ), in float64 with a dense P."""
 
 import copy
 import math
@@ -53,7 +53,7 @@ HEAD = ("head.weight", "head.bias")
 N_HEAD = 3 * 11 + 3
 MOVED = {
     "embed.weight", "pool.weight", "pool.bias", *HEAD,
-    *(f"layers.{i}.{part}" for i in (0, 1) for part in ("linear.weight", "linear.bias", "norm.weight", "norm.bias")),
+    *(f"layers.{i}.{part}.{kind}" for i in (0, 1) for part in ("linear", "norm") for kind in ("weight", "bias")),
 }  # fmt: skip
 # λ's, counted by hand. layer: embed, layers.0, layers.1, pool, head. module: embed, pool, head, and linear
 # and norm of two layers. tensor: all of MOVED.
@@ -76,7 +76,13 @@ def batch():
 
 def attach(model, d=40, kind="did", seed=SEED, projection="fastfood", dtype=None, head_names=HEAD, **options):
     return Subspace(
-        model, SubspaceSpec(kind, **options), d, seed, ProjectionSpec(projection), head=head_names, dtype=dtype
+        model,
+        SubspaceSpec(kind, **options),
+        d,
+        seed,
+        ProjectionSpec(projection),
+        head=head_names,
+        dtype=dtype,
     )
 
 
@@ -144,13 +150,11 @@ def test_weights_and_gradients_are_those_of_the_definition(
     toy, batch, kind, normalize, groups, head, projection
 ):
     start, exact = copies(toy), copy.deepcopy(toy).double()
-    space = attach(
-        toy, d=90, kind=kind, normalize=normalize, groups=groups, head=head, projection=projection
-    )
+    space = attach(toy, d=90, kind=kind, normalize=normalize, groups=groups, head=head, projection=projection)
     move(space)
     names = MOVED if head == "projected" else MOVED - set(HEAD)
     theta, lam, weights = by_definition(start, space, names, normalize, groups, projection)
-    assert space.D == sum(start[name].numel() for name in names)
+    assert sum(start[name].numel() for name in names) == space.D
     for name, expected in weights.items():
         torch.testing.assert_close(
             toy.get_parameter(name).double(), expected.detach(), rtol=1e-5, atol=1e-6, msg=name
@@ -168,7 +172,9 @@ def test_weights_and_gradients_are_those_of_the_definition(
         torch.testing.assert_close(ours.grad.double(), oracle, rtol=1e-4, atol=1e-5 * oracle.norm().item())
 
 
-@pytest.mark.parametrize(("normalize", "share"), [("global", lambda size, D: size / D), ("tensor", lambda *_: 1)])
+@pytest.mark.parametrize(
+    ("normalize", "share"), [("global", lambda size, D: size / D), ("tensor", lambda *_: 1)]
+)
 @pytest.mark.parametrize("projection", KINDS)
 def test_expected_square_length_of_each_tensors_move(normalize, share, projection):
     """E‖(Pθ)_i‖² is ‖θ‖²·D_i/D under `global` and ‖θ‖² under `tensor`, over the draws of P."""
@@ -452,7 +458,9 @@ def test_bfloat16_weights_are_the_exact_sum_rounded_once(toy):
         error = (w.double() - exact.detach()).abs()
         # half of the spacing of 8-bit significands, and float32's own error
         assert (error <= exact.detach().abs() * 2**-8 * 1.001 + 1e-7).all(), name
-        rounded_start += ((start[name].bfloat16().double() - exact.detach()).abs() > error + 1e-7).sum().item()
+        rounded_start += (
+            ((start[name].bfloat16().double() - exact.detach()).abs() > error + 1e-7).sum().item()
+        )
     assert rounded_start > 20  # θ_0 rounded alone is further off: the bound above could have been missed
 
 

@@ -103,7 +103,7 @@ def test_runs_of_one_cell_stay_together(study, make_spec, store, loads):
 
 
 def test_bad_input_ends_a_sweep_before_any_training(study, store, make_spec, tmp_path):
-    with pytest.raises(ConfigError, match="d=5 .*m=5"):
+    with pytest.raises(ConfigError, match=r"d=5 .*m=5"):
         go([*study, make_spec("said", d=5)], store)
     with pytest.raises(ConfigError, match="max_length=999"):
         go([*study, make_spec(max_length=999)], store)
@@ -123,6 +123,8 @@ def test_the_forecast_counts_all_steps_and_trains_nothing(study, store, make_spe
     assert not store.root.exists()
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (100, "2 min"), (5399, "90 min"), (9000, "2.5 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (100, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
+)
 def test_minutes(seconds, text):
     assert sweep.minutes(seconds) == text

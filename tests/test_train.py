@@ -194,7 +194,11 @@ def test_the_history_states_steps_epochs_and_the_rate_that_was_used(fit, make_sp
     # 6 batches an epoch; warm-up over ceil(0.06 * 22) = 2 steps, so step k > 2 has the rate (23 - k) / 20.
     outcome, history = fit(make_spec(lr=0.2, max_steps=22, evals=2))
     trained = [(r["step"], r["epoch"], r["lr"]) for r in history if "loss" in r]
-    assert trained == [(10, 1, pytest.approx(0.13)), (20, 3, pytest.approx(0.03)), (22, 3, pytest.approx(0.01))]
+    assert trained == [
+        (10, 1, pytest.approx(0.13)),
+        (20, 3, pytest.approx(0.03)),
+        (22, 3, pytest.approx(0.01)),
+    ]
     assert [r["step"] for r in history if "eval_loss" in r] == [11, 22]
     assert outcome.steps == 22
     assert outcome.metrics["accuracy"] == history[-1]["eval_accuracy"]
@@ -300,11 +304,13 @@ def theta_of(folder):
 
 def test_same_command_same_bits_also_in_another_process(fit, make_spec, task_folder, tmp_path, capsys):
     def words(out, seed):
-        return ["run", "model=tiny", "task=custom", f"task.path={task_folder}", "subspace=said", "d=200", "lr=0.1",
-                f"seed={seed}", "train.max_steps=8", "train.batch_size=16", f"output_dir={tmp_path / out}"]  # fmt: skip
+        return [
+            "run", "model=tiny", "task=custom", f"task.path={task_folder}", "subspace=said", "d=200", "lr=0.1",
+            f"seed={seed}", "train.max_steps=8", "train.batch_size=16", f"output_dir={tmp_path / out}",
+        ]  # fmt: skip
 
-    command = [sys.executable, "-c", "from intrinsic_cli.cli import main; raise SystemExit(main())", *words("other", 5)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    code = "from intrinsic_cli.cli import main; raise SystemExit(main())"
+    done = subprocess.run([sys.executable, "-c", code, *words("other", 5)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     torch.manual_seed(99)
     torch.rand(7)

@@ -104,8 +104,8 @@ class Projection(ABC):
         """The number of blocks of consecutive rows that can be worked on alone."""
 
     @abstractmethod
-    def _prepare(self, device: torch.device) -> None:
-        """Draw what is stored."""
+    def prepare(self, device: torch.device | str = "cpu") -> None:
+        """Draw what is stored, on `device`; the first use does it otherwise."""
 
     @abstractmethod
     def _add_blocks(
@@ -157,7 +157,7 @@ def add_to_all(
         P._check("x", x, P.encoded_size, x.dtype)
         P._check("w0", source, P.shape[0], x.dtype)
         P._check("out", target, P.shape[0], x.dtype)
-        P._prepare(x.device)
+        P.prepare(x.device)
         if on_cpu:
             arrays = _array(source), _array(x), _scalar(scale, x.dtype), _array(target)
             work += [(P, begin, end, *arrays) for _, begin, end in P._pieces()]
@@ -176,7 +176,7 @@ def fold_all(
         P._check("v", source, P.shape[0], z.dtype)
         if z.shape != (ROWS, P.encoded_size):
             raise ConfigError(f"{P!r}: z has shape {tuple(z.shape)}, expected {(ROWS, P.encoded_size)}")
-        P._prepare(z.device)
+        P.prepare(z.device)
         if on_cpu:
             arrays = _array(source), _scalar(scale, z.dtype)
             for row, begin, end in P._pieces():

@@ -74,7 +74,7 @@ def _transform(v: torch.Tensor) -> torch.Tensor:
     return v
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True)
 def height(rows, n):
     """The size of the transform that gives the first `rows` rows of H_n: a power of two, LANES to n.
 
@@ -87,7 +87,7 @@ def height(rows, n):
     return m
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True)
 def store(buffer, w0, scale, out, first, rows):
     """out ← w0 + scale · H_m buffer on rows first … first + rows − 1, for a buffer of m numbers."""
     fwht(buffer)
@@ -96,7 +96,7 @@ def store(buffer, w0, scale, out, first, rows):
         target[i] = narrow(widen(source[i]) + scale * buffer[i], target[i])
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True)
 def load(buffer, v, scale, first, rows):
     """buffer ← H_m (scale · v) on rows first … first + rows − 1; False if v is zero there."""
     source = v[first : first + rows]

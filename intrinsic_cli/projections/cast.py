@@ -8,39 +8,58 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-_I16, _I32 = ir.IntType(16), ir.IntType(32)
+
+def of_width(value, element):
+    """The type of `value`, a number or a vector, with another element type."""
+    return ir.VectorType(element, value.type.count) if isinstance(value.type, ir.VectorType) else element
+
+
+def constant(kind, number):
+    """`number` as a constant of type `kind`, in every lane if that is a vector."""
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
+
+
+def widened(builder, value, kind):
+    """LLVM code: a float as it is; the bits of a bfloat16 (`kind` is uint16) as float32. Number or vector."""
+    if kind != types.uint16:
+        return value
+    wide = of_width(value, ir.IntType(32))
+    bits = builder.shl(builder.zext(value, wide), constant(wide, 16))
+    return builder.bitcast(bits, of_width(value, ir.FloatType()))
+
+
+def narrowed(builder, value, kind):
+    """LLVM code: a float32 to bfloat16 bits, to nearest, ties to even, if `kind` is uint16; else as it is."""
+    if kind != types.uint16:
+        return value
+    wide, narrow = of_width(value, ir.IntType(32)), of_width(value, ir.IntType(16))
+    bits = builder.bitcast(value, wide)
+    upper = builder.lshr(bits, constant(wide, 16))
+    half = builder.add(builder.and_(upper, constant(wide, 1)), constant(wide, 0x7FFF))
+    rounded = builder.trunc(builder.lshr(builder.add(bits, half), constant(wide, 16)), narrow)
+    # Rounding up the payload of a NaN could carry into an infinity or the sign.
+    is_nan = builder.fcmp_unordered("uno", value, value)
+    return builder.select(is_nan, constant(narrow, 0x7FC0), rounded)
 
 
 def _widen(typingctx, value):
-    """A float as it is; the bits of a bfloat16 (uint16) as float32."""
     result = types.float32 if value == types.uint16 else value
 
     def codegen(context, builder, signature, args):
-        if signature.args[0] != types.uint16:
-            return args[0]
-        bits = builder.shl(builder.zext(args[0], _I32), ir.Constant(_I32, 16))
-        return builder.bitcast(bits, ir.FloatType())
+        return widened(builder, args[0], signature.args[0])
 
     return result(value), codegen
 
 
 def _narrow(typingctx, value, like):
-    """`value` (a float) in the type of `like`; to bfloat16 by rounding to nearest, ties to even."""
-
     def codegen(context, builder, signature, args):
         source, target = signature.args
-        if target != types.uint16:
-            return context.cast(builder, args[0], source, target)
-        bits = builder.bitcast(context.cast(builder, args[0], source, types.float32), _I32)
-        upper = builder.lshr(bits, ir.Constant(_I32, 16))
-        half = builder.add(builder.and_(upper, ir.Constant(_I32, 1)), ir.Constant(_I32, 0x7FFF))
-        rounded = builder.trunc(builder.lshr(builder.add(bits, half), ir.Constant(_I32, 16)), _I16)
-        # Rounding up the payload of a NaN could carry into an infinity or the sign.
-        is_nan = builder.fcmp_unordered("uno", args[0], args[0])
-        return builder.select(is_nan, ir.Constant(_I16, 0x7FC0), rounded)
+        middle = types.float32 if target == types.uint16 else target
+        return narrowed(builder, context.cast(builder, args[0], source, middle), target)
 
     return like(value, like), codegen
 
 
+# numba functions: widen(value) reads a weight as a float; narrow(value, like) gives it the type of `like`.
 widen: Any = intrinsic(_widen)
 narrow: Any = intrinsic(_narrow)

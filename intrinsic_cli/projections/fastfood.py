@@ -3,10 +3,10 @@
 Block k (n rows, see `blocks`) is c · H diag(g_k) Π_k H B with c = 1/√(n·D): g_k are n draws of N(0,1), Π_k is
 a cyclic shift of one random permutation. Given θ, row a is a Gaussian of variance c² ‖H B θ‖² = ‖θ‖²/D.
 
-The permutation depends on n alone and its shift by s_k (a multiple of 16) on (seed, k). So x holds Π H B θ
-twice in a row, and each block reads one slice of it: no gather in the loop. Nothing is lost by sharing the
-permutation: for any fixed Π the rows of different blocks, and of different seeds, are independent because
-their g are; Π only decides which rows *within* a block are correlated for a given θ.
+The permutation depends on n alone and its shift by s_k (a multiple of 16) on (seed, k). So x is Π H B θ, and
+each block reads it in order from its own start, around the end: whole vectors, no gather in the loop.
+Nothing is lost by sharing the permutation: for any fixed Π the rows of different blocks, and of different
+seeds, are independent because their g are; Π only decides which rows *within* a block are correlated.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from numba import njit
 
 from intrinsic_cli.projections import draws
 from intrinsic_cli.projections.blocks import BlockProjection, height, load, store
-from intrinsic_cli.projections.draws import draw_normals, normal_table, word
+from intrinsic_cli.projections.draws import draw_normals, normal_table
+from intrinsic_cli.projections.fused import add_blocks, block_shift, fold_blocks
 from intrinsic_cli.projections.hadamard import LANES, line_aligned, torch_fwht
+
+_DRAWN = 4096  # numbers drawn at a time when they are not stored
 
 
 class Fastfood(BlockProjection):
@@ -38,18 +41,19 @@ class Fastfood(BlockProjection):
 
     @property
     def encoded_size(self) -> int:
-        return 2 * self.n
+        return self.n
 
     def encode(self, theta: torch.Tensor) -> torch.Tensor:
-        return self._mix(theta)[_permutation(self.n, theta.device)].repeat(2)
+        return self._mix(theta)[_permutation(self.n, theta.device)]
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        halves = z.view(-1, self.n).sum(dim=0)
-        unpermuted = torch.empty_like(halves)
-        unpermuted[_permutation(self.n, z.device)] = halves
+        total = z.view(-1, self.n).sum(dim=0)
+        unpermuted = torch.empty_like(total)
+        unpermuted[_permutation(self.n, z.device)] = total
         return self._unmix(unpermuted)
 
-    def _prepare(self, device: torch.device) -> None:
+    def prepare(self, device: torch.device | str = "cpu") -> None:
+        device = torch.device(device)
         # Only whole blocks are stored, so that a bias of 384 numbers never keeps n of them.
         size = self.shape[0] // self.n * self.n
         if self.cache == "regenerate" or (self._stored.numel() == size and self._stored.device == device):
@@ -61,21 +65,46 @@ class Fastfood(BlockProjection):
             self._stored = self._torch_normals(0, size // self.n, device).flatten()
 
     def _add_blocks(
-        self, begin: int, end: int, w0: np.ndarray, x: np.ndarray, scale, out: np.ndarray
+        self,
+        begin: int,
+        end: int,
+        w0: np.ndarray,
+        x: np.ndarray,
+        scale,
+        out: np.ndarray,
     ) -> None:
         stored, keys = self._stored.numpy(), (self._normal_key, self._shift_key)
-        _add(begin, end, self.n, stored, keys, normal_table(), w0, x, scale * x.dtype.type(self._scale), out)
+        _add(
+            begin,
+            end,
+            self.n,
+            stored,
+            keys,
+            normal_table(),
+            w0,
+            x,
+            scale * x.dtype.type(self._scale),
+            out,
+        )
 
     def _fold_blocks(self, begin: int, end: int, v: np.ndarray, scale, z: np.ndarray) -> None:
         stored, keys = self._stored.numpy(), (self._normal_key, self._shift_key)
-        _fold(begin, end, self.n, stored, keys, normal_table(), v, scale * z.dtype.type(self._scale), z)
+        _fold(
+            begin,
+            end,
+            self.n,
+            stored,
+            keys,
+            normal_table(),
+            v,
+            scale * z.dtype.type(self._scale),
+            z,
+        )
 
     def _add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         for begin, end, first, last in self._torch_chunks():
-            slices = x[
-                self._torch_shifts(begin, end, x.device)[:, None] + torch.arange(self.n, device=x.device)
-            ]
-            rows = torch_fwht(slices * self._gains(begin, end, x.device))
+            places = torch.arange(self.n, device=x.device) + self._torch_shifts(begin, end, x.device)[:, None]
+            rows = torch_fwht(x[places % self.n] * self._gains(begin, end, x.device))
             self._store_rows(rows, scale * self._scale, w0[first:last], out[first:last])
 
     def _fold_torch(self, v: torch.Tensor, scale: float, z: torch.Tensor) -> None:
@@ -84,7 +113,7 @@ class Fastfood(BlockProjection):
             rows = rows * self._gains(begin, end, z.device)
             # Undo each block's shift by a gather, so that the sum over blocks has a fixed order.
             places = torch.arange(self.n, device=z.device) - self._torch_shifts(begin, end, z.device)[:, None]
-            z[: self.n] += rows.gather(1, places % self.n).sum(dim=0) * (scale * self._scale)
+            z += rows.gather(1, places % self.n).sum(dim=0) * (scale * self._scale)
 
     def _torch_shifts(self, begin: int, end: int, device: torch.device) -> torch.Tensor:
         words = draws.torch_words(int(self._shift_key), torch.arange(begin, end, device=device))
@@ -107,52 +136,79 @@ def _permutation(n: int, device: torch.device) -> torch.Tensor:
     return draws.permutation(draws.key(n, draws.STREAM_PERMUTATION), n).to(device)
 
 
-@njit(nogil=True, inline="always")
-def _shift(key, k, n):
-    return np.int64(word(key, np.uint64(k)) & np.uint64(n // LANES - 1)) * LANES
+@njit(nogil=True)
+def _stretch(start, shift, m, n):
+    """From `start` to where x (n numbers from `shift`, around) or the short block (m numbers) wraps first."""
+    there, here = (shift + start) % n, start % m
+    return min(n - there, m - here), there, here
 
 
-@njit(nogil=True, inline="always")
-def _diagonal(k, n, stored, key, table, scratch):
-    """The diagonal g of block k, times NORMAL_ONE: (n,) int16."""
-    if (k + 1) * n <= stored.shape[0]:
-        return stored[k * n : (k + 1) * n]
-    draw_normals(key, table, k * n, scratch)
-    return scratch
+@njit(nogil=True)
+def _add_product(total, a, b):
+    for i in range(total.shape[0]):
+        total[i] += a[i] * b[i]
 
 
 @njit(nogil=True, cache=True)
 def _add(begin, end, n, stored, keys, table, w0, x, scale, out):
-    scratch = np.empty(n, np.int16)
+    scratch = np.empty(max(n, _DRAWN), np.int16)
     buffer = line_aligned(n, x)
-    for k in range(begin, end):
-        rows = min(n, out.shape[0] - k * n)
+    whole = min(end, out.shape[0] // n)
+    if whole * n <= stored.shape[0]:
+        add_blocks(buffer, x, keys[1], begin, whole, stored, begin * n, w0, out, scale)
+    else:
+        step = scratch.shape[0] // n
+        for k in range(begin, whole, step):
+            last = min(k + step, whole)
+            draw_normals(keys[0], table, k * n, scratch[: (last - k) * n])
+            add_blocks(buffer, x, keys[1], k, last, scratch, 0, w0, out, scale)
+    if whole < end:
+        rows = out.shape[0] - whole * n
         m = height(rows, n)
-        g = _diagonal(k, n, stored, keys[0], table, scratch)
-        shift = _shift(keys[1], k, n)
-        for start in range(0, n, m):
-            part, source = g[start : start + m], x[shift + start : shift + start + m]
-            if start == 0:
-                for i in range(m):
-                    buffer[i] = source[i] * part[i]
-            else:
-                for i in range(m):
-                    buffer[i] += source[i] * part[i]
-        store(buffer[:m], w0, scale, out, k * n, rows)
+        g = scratch[:n]
+        draw_normals(keys[0], table, whole * n, g)
+        shift = block_shift(keys[1], whole, n)
+        part = buffer[:m]
+        part[:] = 0
+        start = 0
+        while start < n:
+            length, there, here = _stretch(start, shift, m, n)
+            _add_product(
+                part[here : here + length],
+                x[there : there + length],
+                g[start : start + length],
+            )
+            start += length
+        store(part, w0, scale, out, whole * n, rows)
 
 
 @njit(nogil=True, cache=True)
 def _fold(begin, end, n, stored, keys, table, v, scale, z):
-    scratch = np.empty(n, np.int16)
+    scratch = np.empty(max(n, _DRAWN), np.int16)
     buffer = line_aligned(n, z)
-    for k in range(begin, end):
-        rows = min(n, v.shape[0] - k * n)
+    whole = min(end, v.shape[0] // n)
+    if whole * n <= stored.shape[0]:
+        fold_blocks(buffer, z, keys[1], begin, whole, stored, begin * n, v, scale)
+    else:
+        step = scratch.shape[0] // n
+        for k in range(begin, whole, step):
+            last = min(k + step, whole)
+            draw_normals(keys[0], table, k * n, scratch[: (last - k) * n])
+            fold_blocks(buffer, z, keys[1], k, last, scratch, 0, v, scale)
+    if whole < end:
+        rows = v.shape[0] - whole * n
         m = height(rows, n)
-        if not load(buffer[:m], v, scale, k * n, rows):
-            continue
-        g = _diagonal(k, n, stored, keys[0], table, scratch)
-        shift = _shift(keys[1], k, n)
-        for start in range(0, n, m):
-            part, target = g[start : start + m], z[shift + start : shift + start + m]
-            for i in range(m):
-                target[i] += buffer[i] * part[i]
+        part = buffer[:m]
+        if load(part, v, scale, whole * n, rows):
+            g = scratch[:n]
+            draw_normals(keys[0], table, whole * n, g)
+            shift = block_shift(keys[1], whole, n)
+            start = 0
+            while start < n:
+                length, there, here = _stretch(start, shift, m, n)
+                _add_product(
+                    z[there : there + length],
+                    part[here : here + length],
+                    g[start : start + length],
+                )
+                start += length

@@ -20,7 +20,7 @@ LANES = 16
 _L1 = 4096  # numbers: 16 KB in float32, 32 KB in float64
 
 
-def _within(builder, v):
+def within(builder, v):
     """The stages 1, 2, 4, 8 of a transform, inside one vector."""
     name = f"llvm.fmuladd.v{LANES}{'f32' if isinstance(v.type.element, ir.FloatType) else 'f64'}"
     fmuladd = cgutils.get_or_insert_function(builder.module, ir.FunctionType(v.type, [v.type] * 3), name)
@@ -31,7 +31,7 @@ def _within(builder, v):
     return v
 
 
-def _across(builder, vectors):
+def across(builder, vectors):
     """The butterfly stages between `vectors`, whose number is a power of two."""
     h = 1
     while h < len(vectors):
@@ -43,25 +43,28 @@ def _across(builder, vectors):
     return vectors
 
 
-def _pass(count, within):
+def at(context, builder, kind, array, offset):
+    """A pointer to LANES numbers of the numba array `array` of type `kind`, and their alignment in bytes."""
+    data = context.make_array(kind)(context, builder, value=array).data
+    vector = ir.VectorType(context.get_data_type(kind.dtype), LANES)
+    return builder.bitcast(builder.gep(data, [offset]), vector.as_pointer()), kind.dtype.bitwidth // 8
+
+
+def _pass(count, inside):
     """A numba function (buffer, start, stride) -> None over `count` vectors, `stride` numbers apart."""
 
     @intrinsic
     def butterflies(typingctx, buffer, start, stride):
         def codegen(context, builder, signature, args):
-            array = context.make_array(signature.args[0])(context, builder, value=args[0])
-            element = context.get_data_type(signature.args[0].dtype)
-            kind = ir.VectorType(element, LANES)
-            pointers = []
-            for i in range(count):
-                offset = builder.add(args[1], builder.mul(args[2], ir.Constant(ir.IntType(64), i)))
-                pointers.append(builder.bitcast(builder.gep(array.data, [offset]), kind.as_pointer()))
-            align = 4 if isinstance(element, ir.FloatType) else 8
-            vectors = [builder.load(p, align=align) for p in pointers]
-            if within:
-                vectors = [_within(builder, v) for v in vectors]
-            for p, v in zip(pointers, _across(builder, vectors), strict=True):
-                builder.store(v, p, align=align)
+            places = [
+                at(context, builder, signature.args[0], args[0], offset)
+                for offset in offsets(builder, args[1], args[2], count)
+            ]
+            vectors = [builder.load(pointer, align=align) for pointer, align in places]
+            if inside:
+                vectors = [within(builder, v) for v in vectors]
+            for (pointer, align), v in zip(places, across(builder, vectors), strict=True):
+                builder.store(v, pointer, align=align)
             return context.get_dummy_value()
 
         return types.void(buffer, types.int64, types.int64), codegen
@@ -69,8 +72,13 @@ def _pass(count, within):
     return butterflies
 
 
+def offsets(builder, start, stride, count):
+    """start, start + stride, …: `count` of them."""
+    return [builder.add(start, builder.mul(stride, stride.type(i))) for i in range(count)]
+
+
 _first1, _first2, _first4, _first8, _first16 = (_pass(count, True) for count in (1, 2, 4, 8, 16))
-_next2, _next4, _next8, _next16 = (_pass(count, False) for count in (2, 4, 8, 16))
+_next2, _next4, _next8, next16 = (_pass(count, False) for count in (2, 4, 8, 16))
 
 
 @njit(nogil=True, inline="always")
@@ -81,7 +89,7 @@ def _widen(buffer, start, n, h):
         for base in range(start, start + n, count * h):
             for j in range(base, base + h, LANES):
                 if count == 16:
-                    _next16(buffer, j, h)
+                    next16(buffer, j, h)
                 elif count == 8:
                     _next8(buffer, j, h)
                 elif count == 4:

@@ -40,7 +40,7 @@ class Sorf(BlockProjection):
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         return self._unmix(z.view(-1, self.n).sum(dim=0))
 
-    def _prepare(self, device: torch.device) -> None:
+    def prepare(self, device: torch.device | str = "cpu") -> None:
         pass
 
     def _add_blocks(

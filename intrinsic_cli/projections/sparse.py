@@ -49,7 +49,7 @@ class Sparse(Projection):
     def _blocks(self) -> int:
         return -(-self.shape[0] // _ROWS)
 
-    def _prepare(self, device: torch.device) -> None:
+    def prepare(self, device: torch.device | str = "cpu") -> None:
         pass
 
     def _add_blocks(

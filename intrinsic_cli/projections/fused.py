@@ -1,0 +1,240 @@
+"""Fastfood blocks in as few trips through memory as there are numbers: the transform's first pass multiplies
+as it loads and its last pass adds as it stores.
+
+A forward block is out = w0 + scale · H (x · g), its adjoint z += g · H (scale · v). Blocks of n ≤ 256 are
+loaded, transformed in registers and stored by one pass; larger ones keep a buffer in cache between passes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from intrinsic_cli.projections.cast import narrowed, widen, widened
+from intrinsic_cli.projections.draws import word
+from intrinsic_cli.projections.hadamard import (
+    LANES,
+    across,
+    at,
+    next16,
+    offsets,
+    within,
+)
+
+_CACHED = 4096  # numbers that passes share while in the L1 cache
+_AHEAD = 1024  # numbers: what the first pass reads is fetched so far ahead; the hardware stops at pages
+
+
+def _pass(count, first, last, forward):
+    """One pass over `count` vectors `stride` apart; `first`, `last`: it begins or ends the transform.
+
+    A numba function (buffer, wide, shift, g, g0, source, target, v0, scale, start, stride) -> None. wide is x
+    or z, read from `shift` around its end; g (int16) is read from g0, the weights source and target from v0.
+    """
+
+    @intrinsic
+    def fused(typingctx, buffer, wide, shift, g, g0, source, target, v0, scale, start, stride):
+        def codegen(context, builder, signature, args):
+            kinds = signature.args
+            buffer, wide, shift, g, g0, source, target, v0, scale, start, stride = range(11)
+            vector = ir.VectorType(context.get_data_type(kinds[buffer].dtype), LANES)
+            scales = _spread(builder, args[scale], vector)
+            size = context.make_array(kinds[buffer])(context, builder, value=args[buffer]).nitems
+
+            def place(array, base, offset):
+                return at(
+                    context,
+                    builder,
+                    kinds[array],
+                    args[array],
+                    builder.add(args[base], offset),
+                )
+
+            def turned(offset):
+                """Where x or z has number `offset` of the block; both are cyclic, turned by whole vectors."""
+                around = builder.and_(builder.add(args[shift], offset), builder.sub(size, size.type(1)))
+                return at(context, builder, kinds[wide], args[wide], around)
+
+            def load(pointer, align):
+                return builder.load(pointer, align=align)
+
+            def weights(array, offset):
+                return widened(builder, load(*place(array, v0, offset)), kinds[array].dtype)
+
+            def gains(offset):
+                return builder.sitofp(load(*place(g, g0, offset)), vector)
+
+            def fetch(array, base, offset):
+                _fetch(
+                    builder,
+                    place(array, base, builder.add(offset, offset.type(_AHEAD)))[0],
+                )
+
+            places = offsets(builder, args[start], args[stride], count)
+            here = [at(context, builder, kinds[buffer], args[buffer], offset) for offset in places]
+            if first:
+                for offset in places:
+                    for array in (source, target) if forward else (source,):
+                        fetch(array, v0, offset)
+                for offset in places[::2]:
+                    fetch(g, g0, offset)
+                if forward:
+                    vectors = [builder.fmul(load(*turned(i)), gains(i)) for i in places]
+                else:
+                    vectors = [builder.fmul(weights(source, i), scales) for i in places]
+                vectors = [within(builder, v) for v in vectors]
+            else:
+                vectors = [load(*p) for p in here]
+            vectors = across(builder, vectors)
+            if not last:
+                ends = here
+            elif forward:
+                vectors = [
+                    narrowed(
+                        builder,
+                        builder.fadd(weights(source, i), builder.fmul(v, scales)),
+                        kinds[target].dtype,
+                    )
+                    for i, v in zip(places, vectors, strict=True)
+                ]
+                ends = [place(target, v0, i) for i in places]
+            else:
+                ends = [turned(i) for i in places]
+                vectors = [
+                    builder.fadd(load(*end), builder.fmul(v, gains(i)))
+                    for i, v, end in zip(places, vectors, ends, strict=True)
+                ]
+            for (pointer, align), v in zip(ends, vectors, strict=True):
+                builder.store(v, pointer, align=align)
+            return context.get_dummy_value()
+
+        index = types.int64
+        return types.void(buffer, wide, index, g, index, source, target, index, scale, index, index), codegen
+
+    return fused
+
+
+def _spread(builder, number, vector):
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
+def _fetch(builder, pointer):
+    byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    to_read, keep, data = i32(0), i32(3), i32(1)
+    builder.call(prefetch, [builder.bitcast(pointer, byte), to_read, keep, data])
+
+
+@njit(nogil=True)
+def block_shift(key, k, n):
+    """s_k: where block k starts to read x, a multiple of LANES below n."""
+    return np.int64(word(key, np.uint64(k)) & np.uint64(n // LANES - 1)) * LANES
+
+
+@njit(nogil=True)
+def _any_nonzero(v, first, n):
+    for i in range(first, first + n):  # noqa: SIM110 (numba has no `any`)
+        if widen(v[i]) != 0:
+            return True
+    return False
+
+
+_add1, _add2, _add4, _add8, _add16 = (_pass(c, True, True, True) for c in (1, 2, 4, 8, 16))
+_fold1, _fold2, _fold4, _fold8, _fold16 = (_pass(c, True, True, False) for c in (1, 2, 4, 8, 16))
+_load16, _unload16 = _pass(16, True, False, True), _pass(16, True, False, False)
+_store2, _store4, _store8, _store16 = (_pass(c, False, True, True) for c in (2, 4, 8, 16))
+_pour2, _pour4, _pour8, _pour16 = (_pass(c, False, True, False) for c in (2, 4, 8, 16))
+
+
+@njit(nogil=True)
+def _middle(buffer, n):
+    """The passes between the first (with all below 4,096 numbers) and the last; the length reached."""
+    h = min(n, _CACHED) if n > _CACHED else 256
+    while n // h > 16:
+        for base in range(0, n, 16 * h):
+            for i in range(base, base + h, LANES):
+                next16(buffer, i, h)
+        h *= 16
+    return h
+
+
+@njit(nogil=True)
+def add_blocks(buffer, x, shift_key, begin, end, g, g0, w0, out, scale):
+    """out ← w0 + scale · H (x · g) for the whole blocks begin … end − 1, whose g lie from g0."""
+    n = buffer.shape[0]
+    for k in range(begin, end):
+        first = k * n
+        shift = block_shift(shift_key, k, n)
+        if n <= 256:
+            if n == 256:
+                _add16(buffer, x, shift, g, g0, w0, out, first, scale, 0, LANES)
+            elif n == 128:
+                _add8(buffer, x, shift, g, g0, w0, out, first, scale, 0, LANES)
+            elif n == 64:
+                _add4(buffer, x, shift, g, g0, w0, out, first, scale, 0, LANES)
+            elif n == 32:
+                _add2(buffer, x, shift, g, g0, w0, out, first, scale, 0, LANES)
+            else:
+                _add1(buffer, x, shift, g, g0, w0, out, first, scale, 0, LANES)
+        else:
+            for i in range(0, n, 256):
+                _load16(buffer, x, shift, g, g0, w0, out, first, scale, i, LANES)
+                if n > _CACHED and (i + 256) % _CACHED == 0:
+                    for j in range(i + 256 - _CACHED, i + 512 - _CACHED, LANES):
+                        next16(buffer, j, 256)
+            h = _middle(buffer, n)
+            for i in range(0, h, LANES):
+                if n == 16 * h:
+                    _store16(buffer, x, shift, g, g0, w0, out, first, scale, i, h)
+                elif n == 8 * h:
+                    _store8(buffer, x, shift, g, g0, w0, out, first, scale, i, h)
+                elif n == 4 * h:
+                    _store4(buffer, x, shift, g, g0, w0, out, first, scale, i, h)
+                else:
+                    _store2(buffer, x, shift, g, g0, w0, out, first, scale, i, h)
+        g0 += n
+
+
+@njit(nogil=True)
+def fold_blocks(buffer, z, shift_key, begin, end, g, g0, v, scale):
+    """z ← z + g · H (scale · v) for the whole blocks begin … end − 1, whose g lie from g0; skips zeros."""
+    n = buffer.shape[0]
+    for k in range(begin, end):
+        first = k * n
+        if not _any_nonzero(v, first, n):
+            g0 += n
+            continue
+        shift = block_shift(shift_key, k, n)
+        if n <= 256:
+            if n == 256:
+                _fold16(buffer, z, shift, g, g0, v, v, first, scale, 0, LANES)
+            elif n == 128:
+                _fold8(buffer, z, shift, g, g0, v, v, first, scale, 0, LANES)
+            elif n == 64:
+                _fold4(buffer, z, shift, g, g0, v, v, first, scale, 0, LANES)
+            elif n == 32:
+                _fold2(buffer, z, shift, g, g0, v, v, first, scale, 0, LANES)
+            else:
+                _fold1(buffer, z, shift, g, g0, v, v, first, scale, 0, LANES)
+        else:
+            for i in range(0, n, 256):
+                _unload16(buffer, z, shift, g, g0, v, v, first, scale, i, LANES)
+                if n > _CACHED and (i + 256) % _CACHED == 0:
+                    for j in range(i + 256 - _CACHED, i + 512 - _CACHED, LANES):
+                        next16(buffer, j, 256)
+            h = _middle(buffer, n)
+            for i in range(0, h, LANES):
+                if n == 16 * h:
+                    _pour16(buffer, z, shift, g, g0, v, v, first, scale, i, h)
+                elif n == 8 * h:
+                    _pour8(buffer, z, shift, g, g0, v, v, first, scale, i, h)
+                elif n == 4 * h:
+                    _pour4(buffer, z, shift, g, g0, v, v, first, scale, i, h)
+                else:
+                    _pour2(buffer, z, shift, g, g0, v, v, first, scale, i, h)
+        g0 += n
