@@ -72,7 +72,7 @@ def linear_schedule(optimizer: Optimizer, steps: int, warmup: float) -> LambdaLR
 
 
 def make_optimizer(space: Full | Subspace, model: nn.Module, spec: RunSpec) -> Optimizer:
-    """AdamW on all weights, vectors without decay, for full fine-tuning; else Adam on θ, λ, a trained head."""
+    """AdamW on all weights, vectors without decay, for full fine-tuning; else Adam on θ, λ and head."""
     if isinstance(space, Full):
         weights = [p for p in model.parameters() if p.requires_grad]
         groups = [
@@ -189,7 +189,7 @@ def train(
                     losses.clear()
                     _finite(value, f"the loss of the steps up to {step} of {steps}", spec)
                     bar.set_postfix(loss=f"{value:.3f}")
-                    record = {"epoch": epoch, "loss": value, "lr": lr}
+                    record: dict[str, float] = {"epoch": epoch, "loss": value, "lr": lr}
                     if isinstance(space, Subspace):
                         norm = space.theta.detach().norm().item()
                         _finite(norm, f"the length of θ after step {step} of {steps}", spec)

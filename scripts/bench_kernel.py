@@ -1,21 +1,17 @@
-"""Time the projection kernel against passes over the same memory. Called by the benchmark script, or alone:
-
-python scripts/bench_kernel.py [--quick]
-"""
+"""What the projection kernel costs against passes over the same memory, in pairs. `scripts/bench` runs this."""
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from figure import Figure
 
 from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.base import Projection, add_to_all, fold_all
@@ -40,7 +36,7 @@ def minilm_shapes() -> Shapes:
 
 def transformer_shapes(parameters: int) -> Shapes:
     """Square-ish matrices and biases that add up to about `parameters`, as a deep model has them."""
-    width = 1024 if parameters > 50_000_000 else 256
+    width = 256
     layer: Shapes = [(width, width)] * 4 + [(4 * width, width), (width, 4 * width)] + [(width,)] * 6
     return layer * max(1, round(parameters / sum(_size(s) for s in layer)))
 
@@ -160,10 +156,10 @@ def setup_seconds(parameters: int, d: int) -> float:
     return time.perf_counter() - start
 
 
-def growth(repeats: int, d: int = 1_000) -> dict[int, float]:
-    """Nanoseconds per parameter of matvec + rmatvec, from 1 M to 350 M parameters."""
+def growth(repeats: int, sizes: Sequence[int], d: int = 1_000) -> dict[int, float]:
+    """Nanoseconds per parameter of matvec + rmatvec over tensors of one shape, by number of parameters."""
     result = {}
-    for parameters in (1_000_000, 22_000_000, 125_000_000, 350_000_000):
+    for parameters in sizes:
         row = kernel_row(transformer_shapes(parameters), d, repeats)
         result[parameters] = 1e6 * (row["matvec"] + row["rmatvec"]) / row["parameters"]
     return result
@@ -173,18 +169,39 @@ def _size(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer repeats")
-    repeats = 5 if parser.parse_args().quick else 21
-    shapes = minilm_shapes()
+def figures(quick: bool) -> list[Figure]:
+    """Targets 1, 4 and 5."""
+    shapes, repeats = minilm_shapes(), 5 if quick else 21
+    found, spent = [], {}
     for d in (100, 1_000, 10_000, 100_000):
         for cache in ("store", "regenerate"):
-            print(json.dumps({"d": d, "cache": cache, **kernel_row(shapes, d, repeats, cache=cache)}))
-        print(json.dumps({"d": d, "plain torch / kernel": plain_torch_ratio(shapes, d, 3)}))
-    print(json.dumps({"setup seconds, 125 M": setup_seconds(125_000_000, 1_000)}))
-    print(json.dumps({"ns per parameter": growth(repeats)}))
-
-
-if __name__ == "__main__":
-    main()
+            row = kernel_row(shapes, d, repeats, cache=cache)
+            target = 4.0 if cache == "store" else None
+            name = f"kernel, d = {d:,}, {cache}"
+            found.append(Figure(f"{name}, ÷ (add + sum)", row["ratio"], "×", target))
+            found += [Figure(f"{name}: {part}", row[part], "ms") for part in ("matvec", "rmatvec")]
+            if cache == "store":
+                found += [Figure(f"passes beside it: {part}", row[part], "ms") for part in ("add", "sum")]
+                spent[d] = row["matvec"] + row["rmatvec"]
+    if not quick:
+        ratio = plain_torch_ratio(shapes, 1_000, 3)
+        found.append(Figure("plain torch ÷ kernel, d = 1,000", ratio, "×"))
+    found.append(Figure("set-up, 125 M parameters", setup_seconds(125_000_000, 1_000), "s", 15.0))
+    sizes = (1_000_000, 22_000_000) if quick else (1_000_000, 22_000_000, 125_000_000, 350_000_000)
+    per_parameter = growth(repeats if quick else 9, sizes)
+    found += [
+        Figure(f"matvec + rmatvec, {size:,} parameters", ns, "ns each") for size, ns in per_parameter.items()
+    ]
+    found.append(
+        Figure(
+            "growth over sizes, largest ÷ smallest",
+            max(per_parameter.values()) / min(per_parameter.values()),
+            "×",
+            1.5,
+        )
+    )
+    logs = (100_000 - 1).bit_length() / (100 - 1).bit_length()
+    found.append(
+        Figure("growth from d = 100 to 100,000 ÷ that of log d", spent[100_000] / spent[100] / logs, "×", 1.0)
+    )
+    return found

@@ -1,7 +1,7 @@
 """What a training step, its memory, a sweep and the loop itself cost, each beside what it is compared with.
 
-Every comparison alternates its two sides in one process, or in processes of their own where memory or start-up
-is measured, and quotes medians and ratios. `scripts/bench` runs this and prints the table.
+Every comparison alternates its two sides in one process, or in processes of their own where memory or
+start-up is measured, and quotes medians and ratios. `scripts/bench` runs this and prints the table.
 """
 
 from __future__ import annotations
@@ -12,25 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+
+from figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
 GLUE = ROOT.parent / "shared" / "glue"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table. `target` is an upper bound, or None for a figure that is only reported."""
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-
-    @property
-    def ok(self) -> bool | None:
-        return None if self.target is None else self.value <= self.target
 
 
 def overrides(precision: str, *more: str) -> list[str]:
@@ -94,7 +82,7 @@ class Stepper:
         self.optimizer.step()
         self.optimizer.zero_grad()
         times.append(time.perf_counter())
-        return tuple(b - a for a, b in zip(times, times[1:], strict=False))
+        return tuple(b - a for a, b in pairwise(times))
 
 
 def step_figures(quick: bool) -> list[Figure]:
@@ -120,7 +108,7 @@ def step_figures(quick: bool) -> list[Figure]:
 
 
 def memory_worker(kind: str, precision: str, cache: str) -> None:
-    """Print the peak resident MiB that a few steps take beyond the libraries' own base, and seconds per step."""
+    """Print the peak resident MiB of a few steps beyond the libraries' own, and the seconds of a step."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -161,7 +149,8 @@ def memory_figures(quick: bool) -> list[Figure]:
     """Target 3: peak memory of DID ÷ full AdamW on a BERT-base-sized model, 8 rows of 64 tokens."""
 
     def measure(*words: str) -> dict[str, float]:
-        code = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import bench_training as b; b.memory_worker"
+        here = str(ROOT / "scripts")
+        code = f"import sys; sys.path.insert(0, {here!r}); from bench_training import memory_worker as work; work"
         done = subprocess.run(
             [sys.executable, "-c", f"{code}(*{words!r})"], capture_output=True, text=True, check=True
         )
@@ -202,72 +191,72 @@ def sweep_figures(quick: bool) -> list[Figure]:
     return [Figure(f"sweep of {count} runs, wall ÷ training", wall / sum(trained), "×", 1.15)]
 
 
-def trainer_figures(quick: bool) -> list[Figure]:
-    """Target 7: full fine-tuning by this loop ÷ by Hugging Face's Trainer, same rows, batch, steps, precision."""
-    from torch.utils.data import Dataset
-    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+class Race:
+    """Full fine-tuning for an epoch by this project's loop and by Hugging Face's Trainer."""
 
-    from intrinsic_cli import config
-    from intrinsic_cli import inputs as loading
-    from intrinsic_cli.train import train
+    def __init__(self, precision: str, rows: int) -> None:
+        from intrinsic_cli import config
+        from intrinsic_cli import inputs as loading
 
-    rows = 640 if quick else 1600
-    figures = []
-    for precision in ("fp32", "bf16"):
-        spec = config.run_spec(
-            config.compose_config(
-                "run",
-                overrides(
-                    precision, "subspace=full", f"data.max_train={rows}", "data.max_eval=32", "train.epochs=1"
-                ),
-            )
+        words = overrides(
+            precision, "subspace=full", f"data.max_train={rows}", "data.max_eval=32", "train.epochs=1"
         )
-        inputs = loading.load(spec)
-        encoded = inputs.train
+        self.spec = config.run_spec(config.compose_config("run", words))
+        self.inputs = loading.load(self.spec)
+        encoded = self.inputs.train
+        self.rows = []
+        for i, (lo, hi) in enumerate(pairwise(encoded.starts)):
+            row = {"input_ids": encoded.ids[lo:hi].tolist(), "labels": int(encoded.labels[i])}
+            if encoded.types is not None:
+                row["token_type_ids"] = encoded.types[lo:hi].tolist()
+            self.rows.append(row)
 
-        class Rows(Dataset):
-            def __len__(self) -> int:
-                return len(encoded)  # noqa: B023
+    def ours(self) -> float:
+        """Seconds of training, without the evaluation."""
+        from intrinsic_cli.train import train
 
-            def __getitem__(self, i: int) -> dict:
-                lo, hi = encoded.starts[i], encoded.starts[i + 1]  # noqa: B023
-                item = {"input_ids": encoded.ids[lo:hi].tolist(), "labels": int(encoded.labels[i])}  # noqa: B023
-                if encoded.types is not None:  # noqa: B023
-                    item["token_type_ids"] = encoded.types[lo:hi].tolist()  # noqa: B023
-                return item
+        seconds = train(self.spec, self.inputs, lambda **_: None).seconds
+        return seconds["total"] - seconds["evaluation"]
 
-        def ours() -> float:
-            seconds = train(spec, inputs, lambda **_: None).seconds  # noqa: B023
-            return seconds["total"] - seconds["evaluation"]
+    def theirs(self) -> float:
+        """Seconds of `Trainer.train` on the same rows, batch size, steps, precision and optimizer."""
+        from accelerate.state import AcceleratorState
+        from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-        def theirs() -> float:
-            from accelerate.state import AcceleratorState
+        AcceleratorState._reset_state(reset_partial_state=True)
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = TrainingArguments(
+                output_dir=folder,
+                per_device_train_batch_size=self.spec.train.batch_size,
+                num_train_epochs=1,
+                learning_rate=self.spec.lr,
+                weight_decay=self.spec.train.weight_decay,
+                bf16=self.spec.train.precision == "bf16",
+                use_cpu=True,
+                save_strategy="no",
+                logging_steps=10,
+                report_to=[],
+                disable_tqdm=True,
+            )
+            trainer = Trainer(
+                model=self.inputs.fresh_model(0),
+                args=arguments,
+                train_dataset=self.rows,
+                data_collator=DataCollatorWithPadding(self.inputs.base.tokenizer),
+            )
+            began = time.perf_counter()
+            trainer.train()
+            return time.perf_counter() - began
 
-            AcceleratorState._reset_state(reset_partial_state=True)
-            with tempfile.TemporaryDirectory() as folder:
-                trainer = Trainer(
-                    model=inputs.fresh_model(0),  # noqa: B023
-                    args=TrainingArguments(
-                        output_dir=folder, per_device_train_batch_size=32, num_train_epochs=1, learning_rate=spec.lr,  # noqa: B023
-                        bf16=precision == "bf16", use_cpu=True, save_strategy="no", report_to=[], disable_tqdm=True,  # noqa: B023
-                        weight_decay=0.01, dataloader_num_workers=0, logging_steps=10,
-                    ),
-                    train_dataset=Rows(),
-                    data_collator=DataCollatorWithPadding(inputs.base.tokenizer),  # noqa: B023
-                )  # fmt: skip
-                began = time.perf_counter()
-                trainer.train()
-                return time.perf_counter() - began
 
-        ours(), theirs()
-        ratio = statistics.median(ours() / theirs() for _ in range(1 if quick else 3))
+def trainer_figures(quick: bool) -> list[Figure]:
+    """Target 7: full fine-tuning by this loop ÷ by Trainer."""
+    figures = []
+    for precision in ("bf16",) if quick else ("fp32", "bf16"):
+        race = Race(precision, 320 if quick else 1600)
+        if not quick:
+            race.ours()
+            race.theirs()
+        ratio = statistics.median(race.ours() / race.theirs() for _ in range(1 if quick else 3))
         figures.append(Figure(f"full fine-tuning, this loop ÷ Trainer, {precision}", ratio, "×", 1.0))
     return figures
-
-
-SECTIONS = {
-    "step": step_figures,
-    "memory": memory_figures,
-    "sweep": sweep_figures,
-    "trainer": trainer_figures,
-}

@@ -1,4 +1,4 @@
-"""Print, for every task, subspace and normalisation under DIR, the scores by learning rate (rows) and d (columns).
+"""Print the scores by learning rate (rows) and d (columns) of every task and convention under DIR.
 
     python scripts/lr_table.py outputs/calibration
 

@@ -86,6 +86,19 @@ def test_a_failing_run_does_not_stop_the_rest(study, store, make_spec):
     assert bad in sweep.pending([bad, *study], store)  # it is tried again next time
 
 
+def test_an_error_that_nobody_foresaw_does_not_stop_the_rest_either(study, store):
+    class Broken(Loader):
+        def __call__(self, spec):
+            return super().__call__(spec) if spec is not study[1] else [][1]
+
+    said = []
+    report = sweep.sweep(study, store, Broken(), said.append, progress=False)
+    assert report.failed == (study[1].run_id,)
+    assert set(report.done) == {study[0].run_id, study[2].run_id}
+    assert "failed: IndexError: list index out of range" in said[1]
+    assert "IndexError" in store.run(study[1]).error()["traceback"]
+
+
 def test_a_run_held_by_another_is_passed_over(study, store):
     with store.run(study[1]).claim():
         report, _ = go(study, store)

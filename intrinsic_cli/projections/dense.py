@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numba import njit
 
 from intrinsic_cli.projections import draws
 from intrinsic_cli.projections.base import Projection
 from intrinsic_cli.projections.cast import narrow, widen
+from intrinsic_cli.projections.compiled import cached_njit
 from intrinsic_cli.projections.draws import draw_normals, normal_table
 
 _ROWS = 64  # rows of a block
@@ -82,7 +82,7 @@ class Dense(Projection):
 
 
 # Sums may be reordered, so that they use vectors; the order is fixed when the function is compiled.
-@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"})
+@cached_njit(nogil=True, fastmath={"reassoc", "nsz"})
 def _dot(entries, x):
     total = x.dtype.type(0)
     for j in range(x.shape[0]):
@@ -90,7 +90,7 @@ def _dot(entries, x):
     return total
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _add(first, width, key, table, w0, x, scale, out):
     entries = np.empty(width, np.int16)
     for a in range(out.shape[0]):
@@ -98,7 +98,7 @@ def _add(first, width, key, table, w0, x, scale, out):
         out[a] = narrow(widen(w0[a]) + scale * _dot(entries, x), out[a])
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _fold(first, width, key, table, v, scale, z):
     entries = np.empty(width, np.int16)
     for a in range(v.shape[0]):

@@ -14,6 +14,8 @@ import torch
 from numba import njit
 from scipy.special import ndtri
 
+from intrinsic_cli.projections.compiled import cached_njit
+
 _MASK = (1 << 64) - 1
 _GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _U_GOLDEN, _U_MIX1, _U_MIX2 = np.uint64(_GOLDEN), np.uint64(_MIX1), np.uint64(_MIX2)
@@ -68,7 +70,7 @@ def normal_table() -> np.ndarray:
     return np.rint(quantiles / quantiles.std() * NORMAL_ONE).astype(np.int16)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def draw_normals(key, table, first, out):
     """Fill `out` (int16) with the normal draws `first`, `first` + 1, …; both lengths are multiples of 4."""
     for i in range(out.shape[0] >> 2):
@@ -99,7 +101,7 @@ def permutation(key: int, n: int) -> torch.Tensor:
     return torch.from_numpy(_shuffle(np.uint64(key), n))
 
 
-@njit(cache=True)
+@cached_njit()
 def _shuffle(key, n):
     order = np.arange(n)
     for i in range(n - 1, 0, -1):

@@ -20,6 +20,7 @@ from numba import njit
 
 from intrinsic_cli.projections import draws
 from intrinsic_cli.projections.blocks import BlockProjection, height, load, store
+from intrinsic_cli.projections.compiled import cached_njit
 from intrinsic_cli.projections.draws import draw_normals, normal_table
 from intrinsic_cli.projections.fused import add_blocks, block_shift, fold_blocks
 from intrinsic_cli.projections.hadamard import LANES, line_aligned, torch_fwht
@@ -149,7 +150,7 @@ def _add_product(total, a, b):
         total[i] += a[i] * b[i]
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _add(begin, end, n, stored, keys, table, w0, x, scale, out):
     scratch = np.empty(max(n, _DRAWN), np.int16)
     buffer = line_aligned(n, x)
@@ -182,7 +183,7 @@ def _add(begin, end, n, stored, keys, table, w0, x, scale, out):
         store(part, w0, scale, out, whole * n, rows)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _fold(begin, end, n, stored, keys, table, v, scale, z):
     scratch = np.empty(max(n, _DRAWN), np.int16)
     buffer = line_aligned(n, z)

@@ -16,6 +16,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from intrinsic_cli.projections.compiled import cached_njit
+
 LANES = 16
 _L1 = 4096  # numbers: 16 KB in float32, 32 KB in float64
 
@@ -128,7 +130,7 @@ def line_aligned(n, like):
     return raw[start : start + n]
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def fwht_inplace(buffer):
     """`fwht` to be called from Python."""
     fwht(buffer)

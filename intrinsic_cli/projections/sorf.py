@@ -15,6 +15,7 @@ from numba import njit
 
 from intrinsic_cli.projections import draws
 from intrinsic_cli.projections.blocks import BlockProjection, height, load, store
+from intrinsic_cli.projections.compiled import cached_njit
 from intrinsic_cli.projections.draws import word
 from intrinsic_cli.projections.hadamard import fwht, line_aligned, torch_fwht
 
@@ -84,7 +85,7 @@ def _flip(buffer, key, k):
                 part[i] = -part[i]
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _add(begin, end, outer_key, inner_key, w0, x, scale, out):
     n = x.shape[0]
     buffer = line_aligned(n, x)
@@ -101,7 +102,7 @@ def _add(begin, end, outer_key, inner_key, w0, x, scale, out):
         store(buffer[:m], w0, scale, out, k * n, rows)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _fold(begin, end, outer_key, inner_key, v, scale, z):
     n = z.shape[0]
     buffer = line_aligned(n, z)

@@ -17,6 +17,7 @@ from numba import njit
 from intrinsic_cli.projections import draws
 from intrinsic_cli.projections.base import Projection
 from intrinsic_cli.projections.cast import narrow, widen
+from intrinsic_cli.projections.compiled import cached_njit
 from intrinsic_cli.projections.draws import word
 
 _ROWS = 1024  # rows of a block
@@ -69,7 +70,7 @@ class Sparse(Projection):
         z += self.fold(v.cpu().to(z.dtype), scale).sum(dim=0).to(z.device)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _log(u):
     """Natural logarithm from +, *, / alone, so that every machine draws the same; 0 < u ≤ 1, to 1e-16."""
     mantissa, exponent = math.frexp(u)
@@ -90,7 +91,7 @@ def _next(key, block, count, gap_rate):
     return np.int64(_log(u) * gap_rate), 1 - 2 * np.int64(bits & np.uint64(1))
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _add(begin, end, key, gap_rate, w0, x, scale, out):
     d = x.shape[0]
     sums = np.empty(_ROWS, x.dtype)
@@ -109,7 +110,7 @@ def _add(begin, end, key, gap_rate, w0, x, scale, out):
             out[first + a] = narrow(widen(w0[first + a]) + scale * sums[a], out[first + a])
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _fold(begin, end, key, gap_rate, v, scale, z):
     d = z.shape[0]
     for block in range(begin, end):

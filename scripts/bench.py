@@ -1,0 +1,51 @@
+"""Measure what the project promises about speed and memory, and print every figure beside its target.
+
+    scripts/bench [--quick] [--only kernel,step,...] [--json FILE]
+
+Ratios of paired runs, medians. --quick ends in about two minutes and is rough. Run it on a quiet machine.
+"""
+
+import argparse
+import json
+import sys
+
+import bench_kernel
+import bench_training
+from tabulate import tabulate
+
+SECTIONS = {
+    "kernel": bench_kernel.figures,
+    "step": bench_training.step_figures,
+    "memory": bench_training.memory_figures,
+    "sweep": bench_training.sweep_figures,
+    "trainer": bench_training.trainer_figures,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer repeats and smaller sizes")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, of: " + ", ".join(SECTIONS))
+    parser.add_argument("--json", metavar="FILE", help="also write the figures as a list of records")
+    arguments = parser.parse_args()
+    figures = []
+    for name in arguments.only.split(","):
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
+        figures += SECTIONS[name](arguments.quick)
+    rows = [
+        (f.name, f"{f.value:.3g} {f.unit}", "" if f.target is None else f"≤ {f.target:g}",
+         {None: "", True: "yes", False: "NO"}[f.ok])
+        for f in figures
+    ]  # fmt: skip
+    print(tabulate(rows, ["figure", "measured", "target", "met"], tablefmt="github", disable_numparse=True))
+    if arguments.json:
+        records = [{"name": f.name, "value": f.value, "target": f.target, "ok": f.ok} for f in figures]
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(records, file, indent=1, allow_nan=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
