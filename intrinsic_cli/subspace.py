@@ -18,8 +18,11 @@ from torch import Tensor, nn
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
-from intrinsic_cli.projections.base import Projection, add_to_all
+from intrinsic_cli.projections.base import Projection, add_to_all, fold_all
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
+
+# Gradients are folded when so many numbers have come: few starts of the threads, and little memory held.
+ENOUGH = 1 << 21
 
 
 @dataclass
@@ -202,7 +205,7 @@ class Subspace(nn.Module):
                 group=group_names.index(group_of(name, spec.groups, head)) if group_names else 0,
             )
             self._slices.append(part)
-            self._hooks.append(p.register_post_accumulate_grad_hook(lambda w, part=part: self._fold(part)))
+            self._hooks.append(p.register_post_accumulate_grad_hook(lambda w, part=part: self._take(part)))
         # A batch uses few rows of a word embedding: its gradient comes as those rows, not as a full tensor.
         self._embeddings = [
             module
@@ -219,7 +222,8 @@ class Subspace(nn.Module):
         self._z = self._lead.accumulator(torch.float32, device)
         # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
         self._group = 0
-        self._scatter: dict[str, Tensor] = {}  # a zero tensor per embedding, to lay its rows into
+        self._taken: list[tuple[_Slice, Tensor]] = []
+        self._zeros: dict[str, Tensor] = {}
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
 
@@ -237,30 +241,39 @@ class Subspace(nn.Module):
         )
 
     @torch.no_grad()
-    def _fold(self, part: _Slice) -> None:
-        """Take a tensor's gradient into Pᵀg and free it."""
+    def _take(self, part: _Slice) -> None:
+        """Take a tensor's gradient off it, and fold what was taken once it is worth a start of the threads."""
         grad = part.weight.grad
         assert grad is not None
+        part.weight.grad = None
         if part.group != self._group:
             self._close_group()
             self._group = part.group
         if grad.is_sparse:
-            rows = self._rows(part)
-            index = grad._indices()[0]
-            rows.index_add_(0, index, grad._values())
-            part.projection.fold(rows.view(-1), part.scale, self._group_z)
-            rows.index_fill_(0, index, 0)
-        else:
-            part.projection.fold(grad.contiguous().view(-1), part.scale, self._group_z)
-        part.weight.grad = None
+            self._fold_rows(part, grad)
+            return
+        self._taken.append((part, grad.contiguous().view(-1)))
+        if sum(g.numel() for _, g in self._taken) >= ENOUGH:
+            self._fold()
 
-    def _rows(self, part: _Slice) -> Tensor:
-        if part.name not in self._scatter:
-            self._scatter[part.name] = torch.zeros_like(part.weight)
-        return self._scatter[part.name]
+    def _fold(self) -> None:
+        """Add the gradients taken so far to the open group's sum, and let them go."""
+        parts, grads = [part for part, _ in self._taken], [grad for _, grad in self._taken]
+        fold_all([p.projection for p in parts], grads, [p.scale for p in parts], self._group_z)
+        self._taken.clear()
+
+    def _fold_rows(self, part: _Slice, grad: Tensor) -> None:
+        """Fold the rows of an embedding that a batch used, laid into a tensor of zeros kept for it."""
+        if part.name not in self._zeros:
+            self._zeros[part.name] = torch.zeros_like(part.weight)
+        zeros, rows = self._zeros[part.name], grad._indices()[0]
+        zeros.index_add_(0, rows, grad._values())
+        part.projection.fold(zeros.view(-1), part.scale, self._group_z)
+        zeros.index_fill_(0, rows, 0)
 
     def _close_group(self) -> None:
-        """Add the open group's sum to the gradients of its λ and of θ. For DID there is nothing to add."""
+        """Add the open group's sum to the gradients of its λ and of θ. For DID the sum is θ's own."""
+        self._fold()
         if self.lam is None:
             return
         self._dlam[self._group] += (self._group_z @ self._x).sum()
