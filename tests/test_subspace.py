@@ -53,7 +53,7 @@ HEAD = ("head.weight", "head.bias")
 N_HEAD = 3 * 11 + 3
 MOVED = {
     "embed.weight", "pool.weight", "pool.bias", *HEAD,
-    *(f"layers.{i}.{part}.{kind}" for i in "01" for part in ("linear", "norm") for kind in ("weight", "bias")),
+    *(f"layers.{i}.{part}.{end}" for i in "01" for part in ("linear", "norm") for end in ("bias", "weight")),
 }  # fmt: skip
 # λ's, counted by hand. layer: embed, layers.0, layers.1, pool, head. module: embed, pool, head, and linear
 # and norm of two layers. tensor: all of MOVED.

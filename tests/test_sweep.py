@@ -112,6 +112,8 @@ def test_runs_of_one_cell_stay_together(study, make_spec, store, loads):
     assert [len(cell) for cell in sweep.cells(mixed)] == [3, 3]
     assert sweep.pending(mixed, store) == [*study, *other]
     go(mixed, store)
+    for mine, theirs in zip(study, other, strict=True):  # one layer less in every run of the other cell
+        assert store.run(theirs).result()["D"] < store.run(mine).result()["D"]
     assert len(loads) <= 4  # never once a run: at most to check and to train, for each of two cells
 
 

@@ -306,7 +306,8 @@ def test_same_command_same_bits_also_in_another_process(fit, make_spec, task_fol
     def words(out, seed):
         return [
             "run", "model=tiny", "task=custom", f"task.path={task_folder}", "subspace=said", "d=200",
-            "lr=0.1", f"seed={seed}", "train.max_steps=8", "train.batch_size=16", f"output_dir={tmp_path / out}",
+            "lr=0.1", f"seed={seed}", "train.max_steps=8", "train.batch_size=16",
+            f"output_dir={tmp_path / out}",
         ]  # fmt: skip
 
     code = "from intrinsic_cli.cli import main; raise SystemExit(main())"

@@ -13,7 +13,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from intrinsic_cli.projections.cast import narrowed, widen, widened
+from intrinsic_cli.projections.cast import narrowed, widened
 from intrinsic_cli.projections.draws import word
 from intrinsic_cli.projections.hadamard import (
     LANES,
@@ -137,11 +137,14 @@ def block_shift(key, k, n):
 
 
 @njit(nogil=True)
-def _any_nonzero(v, first, n):
-    for i in range(first, first + n):  # noqa: SIM110 (numba has no `any`)
-        if widen(v[i]) != 0:
-            return True
-    return False
+def _any_bits(words, first, last):
+    """Whether any of words[first:last] (uint64) is set: a full block answers at once, an empty one at speed."""
+    if words[first] != 0:
+        return True
+    seen = np.uint64(0)
+    for bits in words[first:last]:  # an index would be checked for its sign, and the loop not vectorised
+        seen |= bits
+    return seen != 0
 
 
 _add1, _add2, _add4, _add8, _add16 = (_pass(c, True, True, True) for c in (1, 2, 4, 8, 16))
@@ -204,9 +207,11 @@ def add_blocks(buffer, x, shift_key, begin, end, g, g0, w0, out, scale):
 def fold_blocks(buffer, z, shift_key, begin, end, g, g0, v, scale):
     """z ← z + g · H (scale · v) for the whole blocks begin … end − 1, whose g lie from g0; skips zeros."""
     n = buffer.shape[0]
+    per_word = 8 // v.itemsize
+    words = v[: v.size // per_word * per_word].view(np.uint64)
     for k in range(begin, end):
         first = k * n
-        if not _any_nonzero(v, first, n):
+        if not _any_bits(words, first // per_word, (first + n) // per_word):
             g0 += n
             continue
         shift = block_shift(shift_key, k, n)
