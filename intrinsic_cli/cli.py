@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["_complete"]:
         from intrinsic_cli.completion import candidates
 
-        print("\n".join(candidates(words[1:])))
+        print("\n".join(candidates(build_parser(), words[1:])))
         return 0
     arguments = build_parser().parse_args(words)
     try:
@@ -154,10 +154,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from intrinsic_cli import config
+    from intrinsic_cli.plan import expand, sweep_plan
 
     if arguments.cfg:
-        return _print_config(config.compose_config("sweep", config.expand(arguments.overrides)[0]))
-    plan = config.sweep_plan(arguments.overrides)
+        return _print_config(config.compose_config("sweep", expand(arguments.overrides)[0]))
+    plan = sweep_plan(arguments.overrides)
     from intrinsic_cli import sweep
     from intrinsic_cli.inputs import Loader
     from intrinsic_cli.store import Store

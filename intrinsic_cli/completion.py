@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 
 SCRIPTS = {
@@ -27,11 +28,8 @@ compdef _idim idim""",
 }
 
 
-def candidates(words: Sequence[str]) -> list[str]:
-    """What may stand for the last of `words`, the first being the subcommand."""
-    from intrinsic_cli.cli import build_parser
-
-    parser = build_parser()
+def candidates(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
+    """What may stand for the last of `words`, the first being a subcommand of `parser`."""
     commands = next(a.choices for a in parser._actions if isinstance(a.choices, dict))
     command, word = words[0] if words else "", words[-1] if words else ""
     if command not in commands or (len(words) == 2 and command == word):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +20,6 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from intrinsic_cli.errors import ConfigError, ModelError
 from intrinsic_cli.hub import fingerprint, local_path
-from intrinsic_cli.search import Study
 from intrinsic_cli.spec import (
     BUILTIN_MODELS,
     TRACKERS,
@@ -166,7 +164,7 @@ def _part(cfg: DictConfig, key: str) -> Any:
     return PARTS[key](**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def _number(key: str, value: Any, kind: type) -> Any:
+def number(key: str, value: Any, kind: type) -> Any:
     ok = (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
@@ -182,13 +180,13 @@ def _number(key: str, value: Any, kind: type) -> Any:
 _fingerprint = cache(fingerprint)
 
 
-def _run_spec(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
+def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
     """The spec of one run; a null `lr` becomes the calibrated default of the subspace."""
     subspace = cfg.subspace.copy()
     OmegaConf.set_struct(subspace, False)
     lr_sqrt_d, default_lr = subspace.pop("lr_sqrt_d", None), subspace.pop("default_lr", None)
     space = _part(subspace, "subspace")
-    d = None if space.kind == "full" or d is None else _number("d", d, int)
+    d = None if space.kind == "full" or d is None else number("d", d, int)
     if d is not None and d < 1:
         raise ConfigError(f"d={d} must be at least 1")
     if lr is None:
@@ -212,8 +210,8 @@ def _run_spec(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
         train=_part(cfg.train, "train"),
         data=_part(cfg.data, "data"),
         d=d,
-        seed=_number("seed", seed, int),
-        lr=_number("lr", lr, float),
+        seed=number("seed", seed, int),
+        lr=number("lr", lr, float),
         tracker=tracker,
     )
 
@@ -223,85 +221,4 @@ def run_spec(cfg: DictConfig) -> RunSpec:
     for key in LISTS:
         if not isinstance(cfg[key], (int, float, type(None))):
             raise ConfigError(f"{key}={cfg[key]} is not one number; lists are for idim sweep")
-    return _run_spec(cfg, cfg.d, cfg.seed, cfg.lr)
-
-
-def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The product of all lists `key=a,b` into single-valued overrides, `d`, `seed` and `lr` kept whole."""
-    choices = []
-    for word, override in zip(overrides, parse(overrides), strict=True):
-        if not override.is_sweep_override():
-            choices.append([word])
-            continue
-        key = override.get_key_element()
-        values = list(override.sweep_string_iterator())
-        whole = override.key_or_group in LISTS or override.key_or_group.startswith("baseline.")
-        choices.append([f"{key}=[{','.join(values)}]"] if whole else [f"{key}={v}" for v in values])
-    return [list(combination) for combination in itertools.product(*choices)]
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if OmegaConf.is_list(value) else [value]
-
-
-@dataclass(frozen=True)
-class StudyPlan:
-    """What `idim sweep` does: runs known beforehand, then searches that choose theirs as they go."""
-
-    specs: tuple[RunSpec, ...]
-    searches: tuple[Study, ...]
-    output_dir: str
-
-
-def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
-    """The plan of `idim sweep`, each run once. An adaptive search starts from its baseline."""
-    specs: dict[str, RunSpec] = {}
-    searches: list[Study] = []
-    output_dir = ""
-    for words in expand(overrides):
-        cfg = compose_config("sweep", words)
-        output_dir = cfg.output_dir
-        adaptive = cfg.search.kind == "adaptive" and cfg.subspace.kind != "full"
-        seeds, lrs = _as_list(cfg.seed), _as_list(cfg.lr)
-        full, full_seeds, full_lrs = _full_runs(cfg, words)
-        runs = [_run_spec(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
-        if adaptive:
-            searches.append(_study(cfg, full, tuple(runs)))
-        elif cfg.subspace.kind != "full":
-            runs += [_run_spec(cfg, d, seed, lr) for d in _as_list(cfg.d) for lr in lrs for seed in seeds]
-        specs |= {spec.run_id: spec for spec in runs}
-    return StudyPlan(tuple(specs.values()), tuple(searches), output_dir)
-
-
-def _full_runs(cfg: DictConfig, words: Sequence[str]) -> tuple[DictConfig, list[Any], list[Any]]:
-    """The config, seeds and rates of full fine-tuning beside `cfg`; no seeds where it is not wanted."""
-    if cfg.subspace.kind == "full":
-        return cfg, _as_list(cfg.seed), _as_list(cfg.lr)
-    others = [word for word in words if not word.startswith(("subspace", "projection"))]
-    full = compose_config("sweep", [*others, "subspace=full"])
-    seeds = _as_list(cfg.seed if cfg.baseline.seed is None else cfg.baseline.seed)
-    return full, seeds if cfg.baseline.run else [], _as_list(cfg.baseline.lr)
-
-
-def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> Study:
-    ds, lrs = [_number("d", d, int) for d in _as_list(cfg.d)], _as_list(cfg.lr)
-
-    def make(d: int | None, seed: int, lr: float) -> RunSpec:
-        return _run_spec(full if d is None else cfg, d, seed, lr)
-
-    def rates(d: int) -> tuple[float, ...]:
-        if lrs != [None]:
-            return tuple(_number("lr", lr, float) for lr in lrs)
-        middle = make(d, 0, None).lr  # type: ignore[arg-type]
-        return tuple(float(f"{middle * multiple:.3g}") for multiple in cfg.search.lr_multiples)
-
-    return Study(
-        baseline=baseline,
-        make=make,
-        lrs=rates,
-        d_min=min(ds),
-        d_max=max(ds),
-        seeds=tuple(_number("search.seeds", seed, int) for seed in cfg.search.seeds),
-        rel_width=_number("search.rel_width", cfg.search.rel_width, float),
-        budget=_number("search.budget", cfg.search.budget, int),
-    )
+    return one_run(cfg, cfg.d, cfg.seed, cfg.lr)

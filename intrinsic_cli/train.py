@@ -179,7 +179,7 @@ def train(
                 space.collect()
                 nn.utils.clip_grad_norm_(trained, spec.train.max_grad_norm)
                 optimizer.step()
-                lr = schedule.get_last_lr()[0]
+                lr = float(schedule.get_last_lr()[0])
                 schedule.step()
                 optimizer.zero_grad()
                 step += 1

@@ -13,6 +13,7 @@ import yaml
 from conftest import sentences, write_jsonl
 
 from intrinsic_cli import __version__, cli, config, hub
+from intrinsic_cli.cli import build_parser
 from intrinsic_cli.completion import SCRIPTS, candidates
 
 KEYS = [
@@ -303,7 +304,7 @@ def test_list(idim):
     ],
 )
 def test_completion_candidates(words, found):
-    assert candidates(words) == found
+    assert candidates(build_parser(), words) == found
 
 
 def test_completion_answers_through_the_command_line(idim):

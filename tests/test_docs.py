@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from intrinsic_cli import cli, config
+from intrinsic_cli.plan import expand
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -38,7 +39,7 @@ def test_every_command_that_is_shown_can_be_typed(words):
     words = [w.rstrip(";") for w in words if not w.startswith("$(")]
     arguments = cli.build_parser().parse_args([w.rstrip(")") for w in words])
     if arguments.command in ("run", "sweep"):
-        for overrides in config.expand(arguments.overrides):
+        for overrides in expand(arguments.overrides):
             config.compose_config(arguments.command, overrides)
 
 
