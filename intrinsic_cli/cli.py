@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import IdimError
@@ -40,9 +41,16 @@ EXAMPLES = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error of `idim`."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"idim: {message} ({self.prog} --help shows the usage)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands, each with an example in its help."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="idim",
         description="Measure the intrinsic dimension (d90) of fine-tuning a language model.",
         epilog="example: idim sweep task=mrpc model=roberta-base && idim summarize outputs/",
@@ -192,7 +200,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
         print(text(estimates(group(store.results()))))
     if failed:
-        print(f"idim: {len(failed)} runs failed; `idim status {plan.output_dir}` says why", file=sys.stderr)
+        runs = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
+        print(f"idim: {runs} failed; `idim status {plan.output_dir}` says why", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -152,6 +152,8 @@ def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 def _part(cfg: DictConfig, key: str) -> Any:
     """One part of the config as its dataclass, values converted and checked by OmegaConf."""
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(f"{key}={cfg} is a group of keys, not a value; set one of them: {key}.KEY=VALUE")
     schema = OmegaConf.structured(PARTS[key])
     OmegaConf.set_readonly(schema, False)
     try:
@@ -165,12 +167,9 @@ def _part(cfg: DictConfig, key: str) -> Any:
 
 
 def number(key: str, value: Any, kind: type) -> Any:
-    ok = (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and (kind is float or value == int(value))
-    )
-    if not ok:
+    """`value` as a finite `kind` (int or float). Raises ConfigError, naming `key`, where it is something else."""
+    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not finite or (kind is int and value != int(value)):
         raise ConfigError(
             f"{key}={value!r} is not {'an integer' if kind is int else 'a number'}; write {key}=5, say"
         )
@@ -182,11 +181,15 @@ _fingerprint = cache(fingerprint)
 
 def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
     """The spec of one run; a null `lr` becomes the calibrated default of the subspace."""
+    if not cfg.output_dir:
+        raise ConfigError("output_dir is empty; name a folder, as outputs")
     subspace = cfg.subspace.copy()
     OmegaConf.set_struct(subspace, False)
     lr_sqrt_d, default_lr = subspace.pop("lr_sqrt_d", None), subspace.pop("default_lr", None)
     space = _part(subspace, "subspace")
     d = None if space.kind == "full" or d is None else number("d", d, int)
+    if d is None and space.kind != "full":
+        raise ConfigError(f"subspace={space.kind} needs d, the number of trained parameters: add d=500")
     if d is not None and d < 1:
         raise ConfigError(f"d={d} must be at least 1")
     if lr is None:
@@ -219,6 +222,6 @@ def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
 def run_spec(cfg: DictConfig) -> RunSpec:
     """The spec of `idim run`. Raises ConfigError where a list stands in place of a number."""
     for key in LISTS:
-        if not isinstance(cfg[key], (int, float, type(None))):
+        if OmegaConf.is_list(cfg[key]):
             raise ConfigError(f"{key}={cfg[key]} is not one number; lists are for idim sweep")
     return one_run(cfg, cfg.d, cfg.seed, cfg.lr)

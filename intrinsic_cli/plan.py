@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from intrinsic_cli.config import LISTS, compose_config, number, one_run, parse
+from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.search import Study
 from intrinsic_cli.spec import RunSpec
 
@@ -28,8 +29,13 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return [list(combination) for combination in itertools.product(*choices)]
 
 
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if OmegaConf.is_list(value) else [value]
+def _values(cfg: DictConfig, key: str) -> list[Any]:
+    """A key's values, one or many. Raises ConfigError where there is none."""
+    value = OmegaConf.select(cfg, key)
+    values = list(value) if OmegaConf.is_list(value) else [value]
+    if not values:
+        raise ConfigError(f"{key}=[] is empty; give at least one value, or leave {key} out")
+    return values
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,13 @@ def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
         cfg = compose_config("sweep", words)
         output_dir = cfg.output_dir
         adaptive = cfg.search.kind == "adaptive" and cfg.subspace.kind != "full"
-        seeds, lrs = _as_list(cfg.seed), _as_list(cfg.lr)
+        seeds, lrs = _values(cfg, "seed"), _values(cfg, "lr")
         full, full_seeds, full_lrs = _full_runs(cfg, words)
         runs = [one_run(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
         if adaptive:
             searches.append(_study(cfg, full, tuple(runs)))
         elif cfg.subspace.kind != "full":
-            runs += [one_run(cfg, d, seed, lr) for d in _as_list(cfg.d) for lr in lrs for seed in seeds]
+            runs += [one_run(cfg, d, seed, lr) for d in _values(cfg, "d") for lr in lrs for seed in seeds]
         specs |= {spec.run_id: spec for spec in runs}
     return StudyPlan(tuple(specs.values()), tuple(searches), output_dir)
 
@@ -64,15 +70,15 @@ def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
 def _full_runs(cfg: DictConfig, words: Sequence[str]) -> tuple[DictConfig, list[Any], list[Any]]:
     """The config, seeds and rates of full fine-tuning beside `cfg`; no seeds where it is not wanted."""
     if cfg.subspace.kind == "full":
-        return cfg, _as_list(cfg.seed), _as_list(cfg.lr)
+        return cfg, _values(cfg, "seed"), _values(cfg, "lr")
     others = [word for word in words if not word.startswith(("subspace", "projection"))]
     full = compose_config("sweep", [*others, "subspace=full"])
-    seeds = _as_list(cfg.seed if cfg.baseline.seed is None else cfg.baseline.seed)
-    return full, seeds if cfg.baseline.run else [], _as_list(cfg.baseline.lr)
+    seeds = _values(cfg, "seed" if cfg.baseline.seed is None else "baseline.seed")
+    return full, seeds if cfg.baseline.run else [], _values(cfg, "baseline.lr")
 
 
 def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> Study:
-    ds, lrs = [number("d", d, int) for d in _as_list(cfg.d)], _as_list(cfg.lr)
+    ds, lrs = [number("d", d, int) for d in _values(cfg, "d")], _values(cfg, "lr")
 
     def make(d: int | None, seed: int, lr: float) -> RunSpec:
         return one_run(full if d is None else cfg, d, seed, lr)

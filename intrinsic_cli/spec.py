@@ -243,6 +243,11 @@ class RunSpec:
         if self.subspace.kind == "full":
             tree.pop("projection")
             tree["subspace"] = {"kind": "full"}
+        if self.subspace.kind == "did":
+            for key in ("groups", "lam_lr"):
+                tree["subspace"].pop(key)
+        if self.subspace.head != "trained":
+            tree["subspace"].pop("head_lr", None)
         return tree
 
     @property

@@ -1,0 +1,69 @@
+"""An adaptive search with real runs: it ends, goes on where it stopped, and never exceeds its budget."""
+
+import pytest
+
+from intrinsic_cli import sweep
+from intrinsic_cli.inputs import Loader
+from intrinsic_cli.search import Study, run_study
+from intrinsic_cli.store import Store
+
+BUDGET = 7
+
+
+@pytest.fixture
+def study(make_spec):
+    def make(d, seed, lr):
+        return make_spec("full" if d is None else "did", d=d, seed=seed, lr=lr, max_steps=24)
+
+    baseline = (make(None, 0, 3e-3),)
+    return Study(
+        baseline=baseline, make=make, lrs=lambda d: (4 / d**0.5,), d_min=4, d_max=64, seeds=(0, 1),
+        rel_width=0.01, budget=BUDGET,
+    )  # fmt: skip
+
+
+class Runner:
+    """Trains what it is given, and keeps count."""
+
+    def __init__(self, store):
+        self.store, self.load, self.trained = store, Loader(), []
+
+    def __call__(self, specs):
+        self.trained += [spec.run_id for spec in specs]
+        return sweep.sweep(specs, self.store, self.load, lambda _: None, progress=False).failed
+
+
+def test_a_search_keeps_its_budget_and_a_second_one_trains_nothing(study, tmp_path):
+    store = Store(tmp_path)
+    runner, said = Runner(store), []
+    runner(study.baseline)
+    assert run_study(study, store, runner, said.append) == []
+    assert len(runner.trained) == len(set(runner.trained)) <= BUDGET
+    assert {result["run_id"] for result in store.results()} == set(runner.trained)
+    assert {r["spec"]["d"] for r in store.results()} >= {None, 4, 64}  # both ends of the range were tried
+    assert "finished after" in said[-1]
+
+    again = Runner(store)
+    run_study(study, store, again, said.append)
+    assert again.trained == []
+
+
+def test_a_search_that_lost_a_result_makes_up_for_that_run_alone(study, tmp_path):
+    store = Store(tmp_path)
+    runner = Runner(store)
+    runner(study.baseline)
+    run_study(study, store, runner, lambda _: None)
+    lost = runner.trained[-1]
+    (tmp_path / lost / "result.json").unlink()
+    again = Runner(store)
+    run_study(study, store, again, lambda _: None)
+    assert again.trained == [lost]
+
+
+def test_a_search_without_a_baseline_says_so_and_stops(study, tmp_path):
+    said = []
+    runner = Runner(Store(tmp_path))
+    (tmp_path / "empty").mkdir()
+    assert run_study(study, Store(tmp_path), runner, said.append) == []
+    assert runner.trained == []
+    assert "no full fine-tuning has finished" in said[0]
