@@ -122,3 +122,12 @@ def test_an_interrupted_run_stays_pending(store, loader, make_spec):
     with pytest.raises(KeyboardInterrupt):
         execute(make_spec(), store, Interrupted())
     assert store.run(make_spec()).state == "pending"
+
+
+def test_a_tracker_gets_what_the_history_gets(make_spec, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
+    spec = replace(make_spec(), tracker="tensorboard")
+    store = Store(tmp_path)
+    execute(spec, store, Loader())
+    assert spec.run_id == replace(spec, tracker="none").run_id  # where it is logged is no part of the science
+    assert list(store.run(spec).path.rglob("*tfevents*"))
