@@ -127,6 +127,9 @@ class Full(nn.Module):
     def collect(self) -> None:
         """Nothing to do: gradients are where the optimizer looks for them."""
 
+    def close(self) -> None:
+        """Nothing to do: the model is not held by hooks."""
+
 
 class Subspace(nn.Module):
     """θ_d, and λ for SAID, of a model whose selected weights it owns until `close`.

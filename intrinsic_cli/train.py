@@ -161,7 +161,8 @@ def train(
     scores: dict[str, float] = {}
     step = epoch = 0
 
-    with closing(tqdm(total=steps, desc=spec.run_id, unit="step", disable=not progress, leave=False)) as bar:
+    progress_bar = tqdm(total=steps, desc=spec.run_id, unit="step", disable=not progress, leave=False)
+    with closing(space), closing(progress_bar) as bar:
         while step < steps and not patience.spent:
             torch.manual_seed(stream_seed(spec.seed, f"dropout/{epoch}"))
             order = torch.Generator().manual_seed(stream_seed(spec.seed, f"order/{epoch}"))

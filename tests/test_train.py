@@ -1,10 +1,12 @@
 """The training loop on the tiny model and a task that it can learn in a second."""
 
+import gc
 import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+import weakref
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from torch import nn
 
 from intrinsic_cli import cli, train
 from intrinsic_cli.errors import RunError
-from intrinsic_cli.inputs import Loader, load
+from intrinsic_cli.inputs import Inputs, Loader, load
 from intrinsic_cli.subspace import Full, Subspace
 
 
@@ -326,3 +328,24 @@ def test_same_command_same_bits_also_in_another_process(fit, make_spec, task_fol
     assert not torch.equal(here["theta"], seed["theta"])
     [history] = (tmp_path / "here").rglob("history.jsonl")
     assert [json.loads(line)["step"] for line in history.read_text().splitlines()] == [8, 8]
+
+
+@pytest.mark.parametrize("kind", ["full", "did", "said"])
+def test_a_finished_run_leaves_no_model_behind(make_spec, kind):
+    # Hooks tie the model to its subspace in a circle; a sweep would hold many models until a collection.
+    class Watched(Inputs):
+        def fresh_model(self, seed):
+            model = super().fresh_model(seed)
+            self.seen.append(weakref.ref(next(model.parameters())))
+            return model
+
+    loaded = load(make_spec(kind))
+    watched = Watched(**{f.name: getattr(loaded, f.name) for f in fields(loaded)})
+    object.__setattr__(watched, "seen", [])
+    gc.collect()
+    gc.disable()
+    try:
+        train.train(make_spec(kind), watched, lambda **_: None)
+        assert [weight() for weight in watched.seen] == [None]
+    finally:
+        gc.enable()
