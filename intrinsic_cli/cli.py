@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import IdimError
+from intrinsic_cli.spec import RunSpec
 
 EXAMPLES = {
     "run": """examples:
@@ -190,10 +191,10 @@ def _sweep(arguments: argparse.Namespace) -> int:
     for study in plan.searches:
         from intrinsic_cli.search import run_study
 
-        def train_all(specs):
-            return sweep.sweep(specs, store, load, sweep.to_stderr, progress=progress).failed
+        def train(spec: RunSpec) -> str:
+            return sweep.sweep([spec], store, load, sweep.to_stderr, progress=progress).of(spec)
 
-        failed += run_study(study, store, train_all, sweep.to_stderr)
+        failed += run_study(study, store, train, sweep.to_stderr)
     if any(spec.d is not None for spec in plan.specs) or plan.searches:
         from intrinsic_cli.report import estimates, group
         from intrinsic_cli.tables import text

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
+
+WAIT = 5.0  # seconds between two looks at runs that another process has
 
 
 @dataclass(frozen=True)
@@ -33,22 +36,22 @@ class Study:
 
 
 def run_study(
-    study: Study,
-    store: Store,
-    train_all: Callable[[Sequence[RunSpec]], Iterable[str]],
-    say: Callable[[str], None],
+    study: Study, store: Store, train: Callable[[RunSpec], str], say: Callable[[str], None]
 ) -> list[str]:
     """Do the runs of `study` until it is finished; returns the ids of those that failed.
 
-    `train_all` trains specs, skipping what is done, and returns the ids of those that failed. Whatever runs
-    of the study the store already holds count, so a search goes on from any point.
+    `train` trains one spec and returns what became of it: `done`, `failed`, or `elsewhere` where another
+    process has it. Whatever runs of the study the store holds count, so a search goes on from any point, and
+    several processes that search on one folder share the runs.
     """
     from intrinsic_cli.adaptive import Proposal, Search, propose
     from intrinsic_cli.report import PROPORTIONS, point
 
     first = study.first()
     failed: dict[Proposal, str] = {}
+    elsewhere: set[Proposal] = set()
     while True:
+        elsewhere = {p for p in elsewhere if store.run(study.make(*p)).state == "running"}
         results = [r for r in store.results() if r["study"] == first.study]
         full = [r for r in results if r["spec"]["subspace"]["kind"] == "full"]
         if not full:
@@ -65,14 +68,22 @@ def run_study(
             n_eval=full[0]["n_eval"] if full[0]["metric"] in PROPORTIONS else None,
         )
         curve = [point(r) for r in results if _same_curve(r["spec"], first)]
-        plan = propose(curve, [point(r) for r in full], search, failed=list(failed))
+        plan = propose(
+            curve, [point(r) for r in full], search, running=elsewhere, failed=list(failed)
+        )  # fmt: skip
         if plan.finished:
             say(f"search finished after {len(curve) + len(full)} runs: {plan.reason}")
             return list(failed.values())
         say(f"search: {plan.reason}")
+        if not plan.runs:
+            time.sleep(WAIT)
         for proposal in plan.runs:
-            for run_id in train_all([study.make(*proposal)]):
-                failed[proposal] = run_id
+            spec = study.make(*proposal)
+            match train(spec):
+                case "failed":
+                    failed[proposal] = spec.run_id
+                case "elsewhere":
+                    elsewhere.add(proposal)
 
 
 def _same_curve(spec: dict[str, Any], first: RunSpec) -> bool:

@@ -26,6 +26,12 @@ class Report:
     failed: tuple[str, ...]
     elsewhere: tuple[str, ...]  # held by another process
 
+    def of(self, spec: RunSpec) -> str:
+        """What became of one run: `done`, `failed` or `elsewhere`."""
+        if spec.run_id in self.failed:
+            return "failed"
+        return "elsewhere" if spec.run_id in self.elsewhere else "done"
+
 
 def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
     """The runs that share a base model and data, together, in the order in which they first occur."""

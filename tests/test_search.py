@@ -28,15 +28,15 @@ class Runner:
     def __init__(self, store):
         self.store, self.load, self.trained = store, Loader(), []
 
-    def __call__(self, specs):
-        self.trained += [spec.run_id for spec in specs]
-        return sweep.sweep(specs, self.store, self.load, lambda _: None, progress=False).failed
+    def __call__(self, spec):
+        self.trained.append(spec.run_id)
+        return sweep.sweep([spec], self.store, self.load, lambda _: None, progress=False).of(spec)
 
 
 def test_a_search_keeps_its_budget_and_a_second_one_trains_nothing(study, tmp_path):
     store = Store(tmp_path)
     runner, said = Runner(store), []
-    runner(study.baseline)
+    runner(*study.baseline)
     assert run_study(study, store, runner, said.append) == []
     assert len(runner.trained) == len(set(runner.trained)) <= BUDGET
     assert {result["run_id"] for result in store.results()} == set(runner.trained)
@@ -51,7 +51,7 @@ def test_a_search_keeps_its_budget_and_a_second_one_trains_nothing(study, tmp_pa
 def test_a_search_that_lost_a_result_makes_up_for_that_run_alone(study, tmp_path):
     store = Store(tmp_path)
     runner = Runner(store)
-    runner(study.baseline)
+    runner(*study.baseline)
     run_study(study, store, runner, lambda _: None)
     lost = runner.trained[-1]
     (tmp_path / lost / "result.json").unlink()
@@ -67,3 +67,38 @@ def test_a_search_without_a_baseline_says_so_and_stops(study, tmp_path):
     assert run_study(study, Store(tmp_path), runner, said.append) == []
     assert runner.trained == []
     assert "no full fine-tuning has finished" in said[0]
+
+
+def test_a_search_passes_over_a_run_that_another_process_has(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("intrinsic_cli.search.WAIT", 0.01)
+    store = Store(tmp_path)
+    runner, said = Runner(store), []
+    runner(*study.baseline)
+    held = study.make(4, 0, study.lrs(4)[0])  # the first of the coarse curve
+    with store.run(held).claim() as mine:
+        assert mine
+        trained_by_others = []
+
+        def train(spec):
+            if spec == held:
+                trained_by_others.append(spec.run_id)
+                return "elsewhere"
+            if len(runner.trained) >= BUDGET - 1:
+                raise StopIteration  # the search goes on with all else it can do
+            return runner(spec)
+
+        with pytest.raises((StopIteration, TimeoutError)):
+            run_study(study, store, train, patient(said))
+    assert trained_by_others == [held.run_id]
+    assert held.run_id not in runner.trained
+
+
+def patient(said):
+    """A `say` that gives up after many lines, so that a search that only waits ends."""
+
+    def say(line):
+        said.append(line)
+        if len(said) > 40:
+            raise TimeoutError(line)
+
+    return say
