@@ -6,6 +6,7 @@ Nothing heavy is imported here at the top, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -107,7 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     status = add("status", "show what is done, running, failed and pending")
     status.add_argument("dir", metavar="DIR", help="output folder of a sweep")
     listing = add("list", "list what can be chosen")
-    listing.add_argument("what", choices=["models", "tasks", "projections", "subspaces"])
+    kinds = ["models", "tasks", "projections", "subspaces"]
+    listing.add_argument("what", choices=kinds, metavar="|".join(kinds))
     completion = add("completion", "print a shell's completion script")
     completion.add_argument("shell", choices=["bash", "zsh", "fish"])
     return parser
@@ -127,8 +129,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except IdimError as error:
         print(f"idim: {error}", file=sys.stderr)
         return error.exit_status
-    except BrokenPipeError:
-        sys.stderr.close()
+    except Exception as error:
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+            sys.stderr.close()
+            return 1
+        if os.environ.get("IDIM_TRACEBACK"):
+            raise
+        reason = " ".join(str(error).split())
+        print(
+            f"idim: unforeseen {type(error).__name__}: {reason} (IDIM_TRACEBACK=1 shows where; please report it)",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("\nidim: interrupted; the same command continues where it stopped", file=sys.stderr)
@@ -145,13 +156,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.store import Store
 
     store = Store(cfg.output_dir)
-    store.check_writable()
     from intrinsic_cli.inputs import Loader
     from intrinsic_cli.run import execute
     from intrinsic_cli.sweep import check
 
     load = Loader()
     check([spec], load)
+    store.check_writable()
     result = execute(spec, store, load, progress=sys.stderr.isatty())
     if result is None:
         print(f"idim: {spec.run_id} is running in another process", file=sys.stderr)

@@ -86,6 +86,10 @@ def found(task: TaskSpec, labels: list[Any]) -> tuple[str, ...]:
         raise DataError(
             f"{where} holds real numbers; add task.regression=true task.metrics=[pearson,spearman]"
         )
+    if len({isinstance(label, str) for label in distinct}) > 1:
+        text = next(label for label in labels if isinstance(label, str))
+        other = next(label for label in labels if not isinstance(label, str))
+        raise DataError(f"{where} holds text ({text!r}) and numbers ({other!r}); write all labels in one way")
     if len(distinct) > MOST_CLASSES:
         raise DataError(
             f"{where} has {len(distinct)} different values; at most {MOST_CLASSES} classes are allowed"

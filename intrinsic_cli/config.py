@@ -110,7 +110,10 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     for override in parsed:
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line!r} is several values; lists are for idim sweep")
-        if override.key_or_group in GROUPS and isinstance(choice := override.value(), str):
+        if override.key_or_group in GROUPS:
+            choice = override.value()
+            if not isinstance(choice, str):
+                raise ConfigError(f"{override.input_line!r} is not one name of {override.key_or_group}")
             known = options(override.key_or_group)
             if choice not in known:
                 key = override.key_or_group
@@ -170,9 +173,8 @@ def number(key: str, value: Any, kind: type) -> Any:
     """`value` as a finite `kind` (int or float). Raises ConfigError, naming `key`, where it is something else."""
     finite = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not finite or (kind is int and value != int(value)):
-        raise ConfigError(
-            f"{key}={value!r} is not {'an integer' if kind is int else 'a number'}; write {key}=5, say"
-        )
+        wanted, example = ("an integer", 500) if kind is int else ("a finite number", 0.1)
+        raise ConfigError(f"{key}={value} is not {wanted}; write it as {key}={example}")
     return kind(value)
 
 

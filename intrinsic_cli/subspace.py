@@ -108,6 +108,11 @@ def check_size(model: nn.Module, spec: SubspaceSpec, d: int, head: Sequence[str]
         raise ConfigError(
             f"d={d} leaves nothing for θ, as {' and '.join(spent)} are counted in d; use d > {m + n_direct}"
         )
+    D = sum(p.numel() for p in moved.values())
+    if d - m - n_direct > D:
+        raise ConfigError(
+            f"d={d} is more than the D={D} weights it would move; use a smaller d or subspace=full"
+        )
     return d - m - n_direct
 
 

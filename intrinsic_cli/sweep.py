@@ -62,12 +62,12 @@ def sweep(
 
     The same call again continues. Raises IdimError, before any training, at input that can't be used.
     """
-    store.check_writable()
     todo = pending(specs, store)
     done = [spec.run_id for spec in specs if spec not in todo]
     if done:
         say(f"{len(done)} of {len(specs)} runs are done already")
     check(todo, load)
+    store.check_writable()
     failed, elsewhere = [], []
     clock = Clock(todo)
     for number, spec in enumerate(todo, start=len(done) + 1):

@@ -372,3 +372,14 @@ def test_no_network_and_nothing_cached(tmp_path):
     assert "DataError: data set nobody/nothing is not in the cache" in last
     assert f"{tmp_path / 'data'} " in last
     assert "task.path=/path" in last
+
+
+def test_labels_of_two_kinds_are_refused_with_an_example_of_each(tmp_path):
+    path = tmp_path / "mixed.jsonl"
+    rows = [{"text": f"row {i}", "label": "yes" if i % 2 else 3} for i in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    task = TaskSpec("custom", str(path), None, ("text",), "label", "train", None, ("accuracy",))
+    with pytest.raises(DataError) as error:
+        tasks.load(task, DataSpec())
+    assert "'yes'" in str(error.value)
+    assert "\n" not in str(error.value)
