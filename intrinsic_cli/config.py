@@ -68,12 +68,12 @@ def describe(group: str) -> list[tuple[str, str]]:
         if group == "model":
             lines.append((name, cfg.name))
         elif group == "task":
+            task = cfg.get("task", cfg)  # a file may set keys of other parts too
+            own = OmegaConf.is_missing(task, "path")
             where = (
-                cfg.path
-                if not OmegaConf.is_missing(cfg, "path")
-                else "your own: task.path=FILE|FOLDER|HUB_ID"
+                "your own: task.path=FILE|FOLDER|HUB_ID" if own else task.path or "this Python installation"
             )
-            lines.append((name, f"{cfg.metrics[0]:10} {where or 'this Python installation'}"))
+            lines.append((name, f"{task.metrics[0]:10} {where}"))
         else:
             lines.append((name, ""))
     return lines

@@ -20,7 +20,8 @@ needs_glue = pytest.mark.skipif(not GLUE.is_dir(), reason="../shared/glue is abs
 
 
 def config(name, **changes):
-    values = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) | changes
+    values = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    values = values.get("task", values) | changes
     return TaskSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
