@@ -51,6 +51,7 @@ def rows_of(part):
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.stem)
 def test_every_config_is_a_task_spec(file):
     values = yaml.safe_load(file.read_text())
+    values = values.get("task", values)
     assert set(values) == {f.name for f in fields(TaskSpec)} - {"fingerprint"}
     assert values["name"] == file.stem
     metrics.check(config(file.stem).metrics, regression=values["regression"])
