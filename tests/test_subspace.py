@@ -299,7 +299,7 @@ def test_tied_weights_stay_one_and_move_once(toy):
 
 
 def test_p_of_a_tensor_depends_on_nothing_but_its_name_shape_d_and_seed():
-    def shift(model, name="a.weight", seed=SEED, d=20):
+    def shift(model, name="a.weight", seed=SEED, d=8):
         start = copies(model)[name]
         space = attach(model, d=d, seed=seed, normalize="tensor", head_names=())
         with torch.no_grad():
@@ -500,3 +500,9 @@ def test_full_is_every_trainable_weight(toy):
     n = sum(p.numel() for name, p in toy.named_parameters() if name in MOVED)
     assert space.D == space.d == n == sum(p.numel() for p in space.parameters())
     assert space.m == 0
+
+
+def test_more_numbers_than_weights_are_refused_with_both_counts():
+    with pytest.raises(ConfigError, match=r"d=13 .*D=12"):
+        attach(nn.ModuleDict({"a": nn.Linear(4, 3, bias=False)}), d=13, head_names=())
+    attach(nn.ModuleDict({"a": nn.Linear(4, 3, bias=False)}), d=12, head_names=())
