@@ -174,7 +174,7 @@ def memory_figures(quick: bool) -> list[Figure]:
 
 def sweep_figures(quick: bool) -> list[Figure]:
     """Target 6: wall time of the command ÷ the training times its 20 runs report."""
-    count, steps = (6, 15) if quick else (20, 40)
+    count, steps = (6, 15) if quick else (20, 20)
     with tempfile.TemporaryDirectory() as folder:
         words = overrides(
             "auto", f"seed=[{','.join(map(str, range(count // 2)))}]", "d=[300,3000]", f"train.max_steps={steps}",
