@@ -181,9 +181,8 @@ class Subspace(nn.Module):
         self.lam = nn.Parameter(torch.ones(self.m, device=device)) if self.m else None
         self.direct = nn.ParameterList(direct.values())
 
-        self._frozen = [p for p in model.parameters() if p.requires_grad]
         keep = {id(p) for p in (*moved.values(), *direct.values())}
-        self._frozen = [p for p in self._frozen if id(p) not in keep]
+        self._frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in keep]
         for p in self._frozen:
             p.requires_grad_(False)
 

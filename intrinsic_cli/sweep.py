@@ -63,7 +63,8 @@ def sweep(
     The same call again continues. Raises IdimError, before any training, at input that can't be used.
     """
     todo = pending(specs, store)
-    done = [spec.run_id for spec in specs if spec not in todo]
+    waiting = {spec.run_id for spec in todo}
+    done = [spec.run_id for spec in specs if spec.run_id not in waiting]
     if done:
         say(f"{len(done)} of {len(specs)} runs are done already")
     check(todo, load)
@@ -72,7 +73,7 @@ def sweep(
     clock = Clock(todo)
     for number, spec in enumerate(todo, start=len(done) + 1):
         head = f"[{number}/{len(specs)}] {spec.run_id}"
-        with clock.timing(spec):
+        with clock.timing():
             try:
                 result = execute(spec, store, load, progress=progress)
             except IdimError as error:
@@ -102,7 +103,7 @@ class Clock:
         self._took: list[float] = []
 
     @contextmanager
-    def timing(self, spec: RunSpec) -> Iterator[None]:
+    def timing(self) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield
