@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import sentences, write_jsonl
 
-from intrinsic_cli import __version__, cli, config, hub
+from intrinsic_cli import __version__, cli, commands, config, hub
 from intrinsic_cli.cli import build_parser
 from intrinsic_cli.completion import SCRIPTS, candidates
 
@@ -261,7 +261,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"idim {__version__}\n"
 
 
-@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+@pytest.mark.parametrize("command", sorted(commands.NAMES))
 def test_every_command_has_an_example_in_its_help(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])

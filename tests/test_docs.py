@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from intrinsic_cli import cli, config
+from intrinsic_cli import cli, commands, config
 from intrinsic_cli.plan import expand
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def commands(text):
+def typed(text):
     """The words of every `idim` command in a text, without comments, pipes and redirections."""
     for line in text.replace("\\\n", " ").splitlines():
         for match in re.finditer(
-            r"(?:^|[\s$(])idim ((?:run|sweep|summarize|report|status|list|completion)\b[^`#|>&\n\"]*)", line
+            r"(?:^|[\s$(])idim ((?:" + "|".join(commands.NAMES) + r")\b[^`#|>&\n\"]*)", line
         ):
             words = [w for w in shlex.split(match[1]) if w not in ("...", "…")]
             if all(w.isascii() for w in words):
@@ -27,10 +27,10 @@ def commands(text):
 def shown():
     for page in PAGES:
         for block in re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
-            for words in commands(block):
+            for words in typed(block):
                 yield pytest.param(words, id=f"{page.name}: {' '.join(words)}")
-    for name, example in cli.EXAMPLES.items():
-        for words in commands(example):
+    for name, command in commands.load().items():
+        for words in typed(command.EXAMPLES):
             yield pytest.param(words, id=f"--help of {name}: {' '.join(words)}")
 
 
@@ -46,7 +46,7 @@ def test_every_command_that_is_shown_can_be_typed(words):
 def test_commands_are_found_in_readme_and_help():
     ids = [param.id for param in shown()]
     assert sum(i.startswith("README") for i in ids) >= 10
-    assert {i.split(":")[0].split()[-1] for i in ids if i.startswith("--help")} >= set(cli.EXAMPLES)
+    assert {i.split(":")[0].split()[-1] for i in ids if i.startswith("--help")} >= set(commands.NAMES)
 
 
 def test_readme_names_every_key_of_the_json_records():
@@ -65,7 +65,7 @@ def test_readme_names_every_file_of_a_run():
 
 
 def test_every_subcommand_has_an_example_in_its_help(capsys):
-    for name in cli.COMMANDS:
+    for name in commands.NAMES:
         with pytest.raises(SystemExit) as stop:
             cli.build_parser().parse_args([name, "--help"])
         assert stop.value.code == 0

@@ -1,0 +1,16 @@
+"""The subcommands of `idim`, a module each, in the order in which `--help` lists them.
+
+A module has `SUMMARY` and `EXAMPLES` for its help, `configure(parser)` for its arguments, and
+`execute(arguments) -> int`, which calls the library and returns the exit status. Nothing heavy is imported
+at the top of one, so that `--help` answers at once.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+NAMES = ("run", "sweep", "summarize", "report", "status", "list", "completion")
+
+
+def load() -> dict[str, ModuleType]:
+    """Every subcommand's module by its name."""
+    return {name: import_module(f"{__name__}.{name}") for name in NAMES}

@@ -1,0 +1,32 @@
+"""Arguments and answers that several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def overrides(parser: argparse.ArgumentParser) -> None:
+    """`key=value …` and `--cfg job`, of commands that train."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, in Hydra's syntax")
+    parser.add_argument("--cfg", choices=["job"], help="print the resolved configuration and stop")
+
+
+def folder(parser: argparse.ArgumentParser) -> None:
+    """The output folder, of commands that read one."""
+    parser.add_argument("dir", metavar="DIR", help="output folder of a sweep")
+
+
+def selection(parser: argparse.ArgumentParser) -> None:
+    """What learning rates are chosen by, of commands that estimate d90."""
+    parser.add_argument(
+        "--selection", default="validation", metavar="validation|holdout",
+        help="what learning rates are chosen by; default: validation",
+    )  # fmt: skip
+
+
+def print_config(cfg: object) -> int:
+    """Answer `--cfg job`."""
+    from omegaconf import OmegaConf
+
+    print(OmegaConf.to_yaml(cfg), end="")
+    return 0

@@ -1,0 +1,40 @@
+"""`idim run`: train once and print the score."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from intrinsic_cli.commands.arguments import overrides, print_config
+
+SUMMARY = "train once and print the score"
+EXAMPLES = """\
+  idim run                                     # MiniLM, DID with d=1000, on the embedded task
+  idim run task=mrpc model=roberta-base subspace=said d=500
+  idim run subspace=full task.path=../glue task=sst2 lr=5e-5 train.epochs=2"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    overrides(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli import config, run
+    from intrinsic_cli.inputs import Loader
+    from intrinsic_cli.store import Store
+    from intrinsic_cli.sweep import check
+
+    cfg = config.compose_config("run", arguments.overrides)
+    if arguments.cfg:
+        return print_config(cfg)
+    spec = config.run_spec(cfg)
+    store, load = Store(cfg.output_dir), Loader()
+    check([spec], load)
+    store.check_writable()
+    result = run.execute(spec, store, load, progress=sys.stderr.isatty())
+    if result is None:
+        print(f"idim: {spec.run_id} is running in another process", file=sys.stderr)
+        return 1
+    print(f"{result['metric']} {result['score']:.4f}")
+    print(store.run(spec).path)
+    return 0
