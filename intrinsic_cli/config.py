@@ -32,7 +32,7 @@ from intrinsic_cli.spec import (
     TrainSpec,
 )
 
-GROUPS = ("task", "model", "subspace", "projection", "search")
+GROUPS = ("task", "model", "subspace", "projection", "search", "launcher")
 LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
 PARTS = {
     "model": ModelSpec,

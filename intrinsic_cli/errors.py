@@ -32,3 +32,15 @@ class RunError(IdimError):
     """A run that began and could not end with a score (a loss that became NaN, for one)."""
 
     exit_status = 1
+
+
+class OutOfMemory(RunError):
+    """A run that needed more memory than there was."""
+
+
+class Stopped(IdimError):
+    """A command that was asked to stop by a signal and has left everything ready to go on."""
+
+    def __init__(self, where: str, number: int) -> None:
+        super().__init__(f"stopped {where}; the same command goes on from there")
+        self.exit_status = 128 + number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -34,6 +35,9 @@ class Inputs:
         model = copy.deepcopy(self.base.model)
         models.draw_head(model, self.base.head, seed)
         return model
+
+
+Load = Callable[[RunSpec], Inputs]
 
 
 class Loader:

@@ -40,10 +40,14 @@ def _values(cfg: DictConfig, key: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What `idim sweep` does: runs known beforehand, then searches that choose theirs as they go."""
+    """What `idim sweep` does: runs known beforehand, then searches that choose theirs as they go.
+
+    `launcher` is the kind of launcher and its options.
+    """
 
     specs: tuple[RunSpec, ...]
     searches: tuple[Study, ...]
+    launcher: dict[str, Any]
     output_dir: str
 
 
@@ -51,10 +55,10 @@ def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
     """The plan of `idim sweep`, each run once. An adaptive search starts from its baseline."""
     specs: dict[str, RunSpec] = {}
     searches: list[Study] = []
-    output_dir = ""
+    output_dir, launcher = "", {}
     for words in expand(overrides):
         cfg = compose_config("sweep", words)
-        output_dir = cfg.output_dir
+        output_dir, launcher = cfg.output_dir, cfg.launcher
         adaptive = cfg.search.kind == "adaptive" and cfg.subspace.kind != "full"
         seeds, lrs = _values(cfg, "seed"), _values(cfg, "lr")
         full, full_seeds, full_lrs = _full_runs(cfg, words)
@@ -64,7 +68,7 @@ def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
         elif cfg.subspace.kind != "full":
             runs += [one_run(cfg, d, seed, lr) for d in _values(cfg, "d") for lr in lrs for seed in seeds]
         specs |= {spec.run_id: spec for spec in runs}
-    return StudyPlan(tuple(specs.values()), tuple(searches), output_dir)
+    return StudyPlan(tuple(specs.values()), tuple(searches), dict(launcher), output_dir)
 
 
 def _full_runs(cfg: DictConfig, words: Sequence[str]) -> tuple[DictConfig, list[Any], list[Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import resource
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -15,76 +16,122 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from intrinsic_cli import __version__, metrics
-from intrinsic_cli.inputs import Loader
+from intrinsic_cli import __version__, metrics, processes
+from intrinsic_cli.errors import OutOfMemory, Stopped, StoreError
+from intrinsic_cli.inputs import Load
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import THETA, RunDir, Store
+from intrinsic_cli.stop import Stop
+from intrinsic_cli.store import FORMAT, THETA, RunDir, Store, write_whole
 from intrinsic_cli.train import Outcome, train
 
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numba", "numpy")
 
 
-def execute(spec: RunSpec, store: Store, load: Loader, *, progress: bool = False) -> dict[str, Any] | None:
+def execute(
+    spec: RunSpec,
+    store: Store,
+    load: Load,
+    *,
+    progress: bool = False,
+    stop: Stop | None = None,
+) -> dict[str, Any] | None:
     """Train `spec` in its directory and return its result; None where another process holds the run.
 
-    Any error is recorded in the directory with its traceback and raised again.
+    A run that was stopped or killed goes on from its last snapshot. Under `torchrun` all processes call this
+    and the first one alone has the directory. Any error of the run is recorded with its traceback and raised
+    again; what the output folder itself can't take is not recorded there, and leaves the run pending.
     """
+    processes.start()
     run = store.run(spec)
-    with run.claim() as mine:
-        if not mine:
+    with run.claim() if processes.rank() == 0 else nullcontext(True) as mine:
+        if not processes.told(mine):
             return None
-        if run.state == "done":
-            return run.result()
-        run.begin(spec)
+        if (result := processes.told(run.result() if run.state == "done" else None)) is not None:
+            return result
         try:
-            _reset_peak_memory()
-            started = datetime.now(UTC)
-            inputs = load(spec)
-            outcome = train(spec, inputs, run.log, folder=run.path, progress=progress)
-            _save_theta(run, spec, outcome)
-            primary = spec.task.metrics[0]
-            result = {
-                "run_id": spec.run_id,
-                "study": spec.study,
-                "spec": spec.to_dict(),
-                "metric": primary,
-                "score": outcome.metrics[primary],
-                "metrics": outcome.metrics,
-                "holdout_metrics": outcome.holdout,
-                "chance": metrics.chance(primary, inputs.validation.labels),
-                "n_train": len(inputs.train),
-                "n_eval": len(inputs.validation),
-                "n_holdout": len(inputs.holdout) if inputs.holdout is not None else 0,
-                "d": outcome.d,
-                "m": outcome.m,
-                "D": outcome.D,
-                "steps": outcome.steps,
-                "projection_version": outcome.projection_version,
-                "precision": outcome.precision,
-                "device": outcome.device,
-                "started": started.isoformat(timespec="seconds"),
-                "seconds": outcome.seconds,
-                "peak_memory_mb": _peak_memory_mb(outcome.device),
-                "model_hash": inputs.base.weights_hash,
-                "data_hash": inputs.data_hash,
-                "label_names": list(inputs.label_names),
-                "environment": environment(),
-            }
-            run.finish(result)
+            result = _train(spec, run, load, progress, stop)
+        except (StoreError, Stopped):
+            raise
         except Exception as error:  # an interrupted run stays pending
+            if memory := _out_of_memory(error):
+                run.fail(memory)
+                raise memory from error
             run.fail(error)
             raise
+        if processes.rank() == 0:
+            run.finish(result)
         return result
 
 
-def _save_theta(run: RunDir, spec: RunSpec, outcome: Outcome) -> None:
-    """θ and λ, or the weights that a full fine-tuning keeps, with the spec: the whole fine-tune."""
+def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | None) -> dict[str, Any]:
+    """Train in the claimed directory of the run; returns its result."""
+    first = processes.rank() == 0
+    snapshot = processes.told(run.begin(spec) if first else None)
+    _reset_peak_memory()
+    started = datetime.now(UTC)
+    inputs = load(spec)
+    outcome = train(
+        spec, inputs, run.log if first else lambda **_: None, folder=run.path, progress=progress and first,
+        save=run.save if first else None, resume=snapshot, stop=stop,
+    )  # fmt: skip
+    theta = _theta(spec, outcome)
+    if first:
+        write_whole(run.path / THETA, theta)
+    primary = spec.task.metrics[0]
+    return {
+        "format": FORMAT,
+        "run_id": spec.run_id,
+        "study": spec.study,
+        "spec": spec.to_dict(),
+        "metric": primary,
+        "score": outcome.metrics[primary],
+        "metrics": outcome.metrics,
+        "holdout_metrics": outcome.holdout,
+        "chance": metrics.chance(primary, inputs.validation.labels),
+        "n_train": len(inputs.train),
+        "n_eval": len(inputs.validation),
+        "n_holdout": len(inputs.holdout) if inputs.holdout is not None else 0,
+        "d": outcome.d,
+        "m": outcome.m,
+        "D": outcome.D,
+        "steps": outcome.steps,
+        "projection_version": outcome.projection_version,
+        "precision": outcome.precision,
+        "device": outcome.device,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": outcome.seconds,
+        "resumed": outcome.resumed,
+        "processes": outcome.processes,
+        "sent_bytes_per_step": outcome.sent_bytes,
+        "peak_memory_mb": _peak_memory_mb(outcome.device),
+        "theta_hash": hashlib.sha256(theta).hexdigest(),
+        "model_hash": inputs.base.weights_hash,
+        "data_hash": inputs.data_hash,
+        "label_names": list(inputs.label_names),
+        "environment": environment(),
+    }
+
+
+def _theta(spec: RunSpec, outcome: Outcome) -> bytes:
+    """θ and λ, or the weights that a full fine-tuning keeps, with the spec: the whole fine-tune as a file."""
     metadata = {"format": "idim-1", "spec": json.dumps(spec.to_dict(), sort_keys=True)}
     if outcome.projection_version is not None:
         metadata["projection_version"] = str(outcome.projection_version)
-    save_file(outcome.tensors, run.path / THETA, metadata=metadata)
+    return save(outcome.tensors, metadata=metadata)
+
+
+def _out_of_memory(error: Exception) -> OutOfMemory | None:
+    """`error` as what it is where memory ran out, which torch's CPU allocator says in words alone."""
+    words = str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in words:
+        cause = " ".join(words.split())[:200]
+        return OutOfMemory(
+            f"ran out of memory ({cause}); use a smaller train.batch_size with train.accumulate, "
+            "train.precision=pure_bf16 or projection.cache=regenerate"
+        )
+    return None
 
 
 def _reset_peak_memory() -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from intrinsic_cli.launchers.base import Launcher
 from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import Store
-
-WAIT = 5.0  # seconds between two looks at runs that another process has
+from intrinsic_cli.sweep import WAIT, outcome
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,17 @@ class Study:
 
 
 def run_study(
-    study: Study, store: Store, train: Callable[[RunSpec], str], say: Callable[[str], None]
+    study: Study, store: Store, launcher: Launcher, say: Callable[[str], None], stop: Stop | None = None
 ) -> list[str]:
     """Do the runs of `study` until it is finished; returns the ids of those that failed.
 
-    `train` trains one spec and returns what became of it: `done`, `failed`, or `elsewhere` where another
-    process has it. Whatever runs of the study the store holds count, so a search goes on from any point, and
-    several processes that search on one folder share the runs.
+    Whatever runs of the study the store holds count, so a search goes on from any point, and several
+    processes that search on one folder share the runs. Raises Stopped.
     """
     from intrinsic_cli.adaptive import Proposal, Search, propose
     from intrinsic_cli.report import PROPORTIONS, point
 
+    stop = stop or Stop()
     first = study.first()
     failed: dict[Proposal, str] = {}
     elsewhere: set[Proposal] = set()
@@ -69,7 +70,8 @@ def run_study(
         )
         curve = [point(r) for r in results if _same_curve(r["spec"], first)]
         plan = propose(
-            curve, [point(r) for r in full], search, running=elsewhere, failed=list(failed)
+            curve, [point(r) for r in full], search, slots=launcher.slots, running=elsewhere,
+            failed=list(failed),
         )  # fmt: skip
         if plan.finished:
             say(f"search finished after {len(curve) + len(full)} runs: {plan.reason}")
@@ -77,13 +79,15 @@ def run_study(
         say(f"search: {plan.reason}")
         if not plan.runs:
             time.sleep(WAIT)
-        for proposal in plan.runs:
-            spec = study.make(*proposal)
-            match train(spec):
-                case "failed":
-                    failed[proposal] = spec.run_id
-                case "elsewhere":
-                    elsewhere.add(proposal)
+        proposals = {study.make(*proposal): proposal for proposal in plan.runs}
+        for spec, state in launcher.launch(list(proposals), store, stop):
+            if state == "failed":
+                failed[proposals[spec]] = spec.run_id
+            elif state == "elsewhere":
+                elsewhere.add(proposals[spec])
+            if state in ("done", "failed"):
+                say(f"{spec.run_id}  {outcome(spec, store)}")
+        stop.raise_if_requested(f"the search after {len(curve) + len(full)} runs")
 
 
 def _same_curve(spec: dict[str, Any], first: RunSpec) -> bool:

@@ -1,7 +1,7 @@
 """One directory per run, and the state of a run read off its files.
 
-`result.json` is published last, by write and rename: where it stands, the run is done. `error.json` (the
-reason and the traceback) says it failed. Neither: pending, or running while somebody holds its lock.
+`result.json` is published last, by write and rename: where it stands whole, the run is done. `error.json`
+(the reason and the traceback) says it failed. Neither: pending, or running while somebody holds its lock.
 """
 
 from __future__ import annotations
@@ -10,33 +10,48 @@ import json
 import os
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from intrinsic_cli.errors import IdimError, StoreError
+from intrinsic_cli.snapshot import Snapshot, read
 from intrinsic_cli.spec import RunSpec
 
-RESULT, ERROR, CONFIG, HISTORY, THETA = (
+RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT = (
     "result.json",
     "error.json",
     "config.json",
     "history.jsonl",
     "theta.safetensors",
+    "snapshot.safetensors",
 )
+FORMAT = 1  # of result.json
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the whole of it or what was there before. Raises StoreError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise StoreError(
+            f"can't write {path}: {error.strerror or error}; see to the disk and go on"
+        ) from error
 
 
 def publish(path: Path, record: Any) -> None:
-    """Write `record` as JSON so that a reader sees the whole of it or nothing. NaN is refused."""
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(draft, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    """Write `record` as JSON, whole or not at all. NaN is refused."""
+    write_whole(path, (json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 class RunDir:
@@ -47,9 +62,13 @@ class RunDir:
 
     @property
     def state(self) -> str:
-        """`done`, `failed`, `running` (somebody holds its lock) or `pending`."""
-        if (self.path / RESULT).exists():
-            return "done"
+        """`done`, `failed`, `running` (somebody holds its lock), `damaged` (a result that is not whole, so
+        the run has to be done again) or `pending`."""
+        try:
+            if self.result() is not None:
+                return "done"
+        except StoreError:
+            return "running" if self._lock_is_held() else "damaged"
         if self._lock_is_held():
             return "running"
         return "failed" if (self.path / ERROR).exists() else "pending"
@@ -82,33 +101,71 @@ class RunDir:
         finally:
             lock.release()
 
-    def begin(self, spec: RunSpec) -> None:
-        """Record the resolved configuration and clear what an earlier attempt left."""
-        for name in (RESULT, ERROR, HISTORY, THETA):
+    def plan(self, spec: RunSpec) -> None:
+        """Record that the run is going to be done, where nothing of it is there yet."""
+        if not (self.path / CONFIG).exists():
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"can't write {self.path}: {error.strerror or error}") from error
+            publish(self.path / CONFIG, spec.to_dict())
+
+    def begin(self, spec: RunSpec) -> Snapshot | None:
+        """Record the resolved configuration and clear what an earlier attempt left, but for a snapshot to go
+        on from and the history up to it. Returns the snapshot."""
+        snapshot = read(self.path / SNAPSHOT)
+        kept = (RESULT, ERROR, THETA) if snapshot else (RESULT, ERROR, THETA, HISTORY, SNAPSHOT)
+        for name in kept:
             (self.path / name).unlink(missing_ok=True)
+        for draft in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
+            draft.unlink(missing_ok=True)
         publish(self.path / CONFIG, spec.to_dict())
+        if snapshot and snapshot.state["history"]:
+            os.truncate(self.path / HISTORY, snapshot.state["history"])
+        return snapshot
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Publish a snapshot with the length of the history that belongs to it."""
+        history = self.path / HISTORY
+        length = history.stat().st_size if history.exists() else 0
+        state = snapshot.state | {"history": length}
+        write_whole(self.path / SNAPSHOT, replace(snapshot, state=state).to_bytes())
 
     def log(self, **record: Any) -> None:
         """Append one line to the history."""
-        with open(self.path / HISTORY, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+        line = json.dumps(record, allow_nan=False) + "\n"
+        try:
+            with open(self.path / HISTORY, "a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise StoreError(f"can't write {self.path / HISTORY}: {error.strerror or error}") from error
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Publish the result: from here on the run is done."""
+        """Publish the result: from here on the run is done, and there is nothing to go on from."""
         publish(self.path / RESULT, result)
+        (self.path / SNAPSHOT).unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any] | None:
-        """The published result, or None. Raises StoreError where the file is not whole."""
+        """The published result, or None. Raises StoreError where the file is not whole or of another format."""
         path = self.path / RESULT
+        again = "delete it or run its sweep again"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise StoreError(f"{path} is damaged ({error}); delete it and run the sweep again") from error
+        except (ValueError, OSError) as error:
+            raise StoreError(f"{path} is damaged ({error}); {again}") from error
+        if not isinstance(record, dict) or not isinstance(record.get("score"), int | float):
+            raise StoreError(f"{path} is damaged (it has no score); {again}")
+        if record.get("format") != FORMAT:
+            raise StoreError(
+                f"{path} is of format {record.get('format')} and this idim reads {FORMAT}; {again}, "
+                "or read it with the idim that wrote it"
+            )
+        return record
 
-    def fail(self, error: BaseException) -> None:
-        """Record why the run has no result."""
+    def fail(self, error: BaseException, **more: Any) -> None:
+        """Record why the run has no result, and what `more` there is to say."""
         publish(
             self.path / ERROR,
             {
@@ -116,12 +173,18 @@ class RunDir:
                 "message": str(error),
                 "expected": isinstance(error, IdimError),
                 "traceback": "".join(traceback.format_exception(error)),
+                **more,
             },
         )
 
     def error(self) -> dict[str, Any]:
-        """The record of `fail`."""
-        return json.loads((self.path / ERROR).read_text(encoding="utf-8"))
+        """The record of `fail`. Raises StoreError where it is not whole."""
+        path = self.path / ERROR
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return {"message": str(record["message"]), **record}
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} is damaged ({error}); delete it or run its sweep again") from error
 
     def history(self) -> list[dict[str, Any]]:
         """The whole lines of the history; a torn last line (a run that was killed) is left out."""

@@ -1,21 +1,22 @@
-"""Run a study: what is planned, what is pending, and one run after the other until none is."""
+"""Run a study: what is planned, what is pending, and what a launcher made of it until none is."""
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from intrinsic_cli.errors import IdimError
-from intrinsic_cli.inputs import Inputs, Loader
-from intrinsic_cli.run import execute
+from intrinsic_cli.clock import Clock
+from intrinsic_cli.inputs import Inputs, Load
+from intrinsic_cli.launchers.base import Launcher
 from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import Store
 from intrinsic_cli.subspace import check_size
 from intrinsic_cli.train import total_steps, train
+
+WAIT = 1.0  # seconds between two looks at runs that another process has
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,6 @@ class Report:
 
     done: tuple[str, ...]
     failed: tuple[str, ...]
-    elsewhere: tuple[str, ...]  # held by another process
-
-    def of(self, spec: RunSpec) -> str:
-        """What became of one run: `done`, `failed` or `elsewhere`."""
-        if spec.run_id in self.failed:
-            return "failed"
-        return "elsewhere" if spec.run_id in self.elsewhere else "done"
 
 
 def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
@@ -41,7 +35,7 @@ def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
     yield from groups.values()
 
 
-def check(specs: Sequence[RunSpec], load: Loader) -> None:
+def check(specs: Sequence[RunSpec], load: Load) -> None:
     """Load every cell and size every subspace, so that bad input ends the sweep before any training."""
     for cell in cells(specs):
         inputs = load(cell[0])
@@ -50,80 +44,78 @@ def check(specs: Sequence[RunSpec], load: Loader) -> None:
                 check_size(inputs.base.model, spec.subspace, spec.d, inputs.head)
 
 
-def pending(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
-    """The runs without a result, cell by cell."""
-    return [spec for cell in cells(specs) for spec in cell if store.run(spec).state != "done"]
+def pending(specs: Sequence[RunSpec], store: Store, *, retry_failed: bool = False) -> list[RunSpec]:
+    """The runs still to be done, cell by cell. A run that failed is one only with `retry_failed`."""
+    over = ("done",) if retry_failed else ("done", "failed")
+    return [spec for cell in cells(specs) for spec in cell if store.run(spec).state not in over]
 
 
 def sweep(
-    specs: Sequence[RunSpec], store: Store, load: Loader, say: Callable[[str], None], *, progress: bool
+    specs: Sequence[RunSpec],
+    store: Store,
+    launcher: Launcher,
+    load: Load,
+    say: Callable[[str], None],
+    *,
+    stop: Stop | None = None,
+    retry_failed: bool = False,
 ) -> Report:
-    """Finish every pending run of the study, one at a time; a run that fails is recorded and the rest go on.
+    """Finish every pending run of the study; a run that fails is recorded and the rest go on.
 
-    The same call again continues. Raises IdimError, before any training, at input that can't be used.
+    The same call again continues. A run that another process has is waited for, and taken over if that
+    process dies. Raises IdimError, before any training, at input that can't be used, and Stopped.
     """
-    todo = pending(specs, store)
+    stop = stop or Stop()
+    todo = pending(specs, store, retry_failed=retry_failed)
     waiting = {spec.run_id for spec in todo}
-    done = [spec.run_id for spec in specs if spec.run_id not in waiting]
-    if done:
-        say(f"{len(done)} of {len(specs)} runs are done already")
+    over = [spec for spec in specs if spec.run_id not in waiting]
+    failed = [spec.run_id for spec in over if store.run(spec).state == "failed"]
+    if over:
+        lost = f", {len(failed)} of them failed and are left so (--retry-failed)" if failed else ""
+        say(f"{len(over)} of {len(specs)} runs are over already{lost}")
     check(todo, load)
     store.check_writable()
-    failed, elsewhere = [], []
-    clock = Clock(todo)
-    for number, spec in enumerate(todo, start=len(done) + 1):
-        head = f"[{number}/{len(specs)}] {spec.run_id}"
-        with clock.timing():
-            try:
-                result = execute(spec, store, load, progress=progress)
-            except IdimError as error:
-                failed.append(spec.run_id)
-                say(f"{head}  failed: {error}")
-                continue
-            except Exception as error:
-                failed.append(spec.run_id)
-                say(f"{head}  failed: {type(error).__name__}: {error} (traceback in {store.run(spec).path})")
-                continue
-        if result is None:
-            elsewhere.append(spec.run_id)
-            say(f"{head}  is running in another process")
-            continue
-        done.append(spec.run_id)
-        trouble = f", {len(failed)} failed" if failed else ""
-        say(f"{head}  {result['metric']} {result['score']:.4f}  {result['seconds']['total']:.0f} s; "
-            f"{clock.left()}{trouble}")  # fmt: skip
-    return Report(tuple(done), tuple(failed), tuple(elsewhere))
+    for spec in todo:
+        store.run(spec).plan(spec)
+    done = [spec.run_id for spec in over if spec.run_id not in failed]
+    clock = Clock(len(todo), launcher.slots)
+    waited = False
+    while todo:
+        elsewhere: list[RunSpec] = []
+        for spec, state in launcher.launch(todo, store, stop):
+            if state == "elsewhere":
+                elsewhere.append(spec)
+            elif state != "stopped":
+                (done if state == "done" else failed).append(spec.run_id)
+                clock.tick()
+                say(f"[{len(done) + len(failed)}/{len(specs)}] {spec.run_id}  {outcome(spec, store)}; "
+                    f"{clock.left()}")  # fmt: skip
+        stop.raise_if_requested(f"with {len(specs) - len(done) - len(failed)} of {len(specs)} runs to go")
+        if elsewhere and not waited:
+            say(f"waiting for {len(elsewhere)} runs that other processes have")
+            waited = True
+        todo = elsewhere
+        while todo and all(store.run(spec).state == "running" for spec in todo):
+            stop.raise_if_requested(f"while {len(todo)} runs were with other processes")
+            time.sleep(WAIT)
+    return Report(tuple(done), tuple(failed))
 
 
-class Clock:
-    """The time left, from the seconds that finished runs took."""
-
-    def __init__(self, todo: Sequence[RunSpec]) -> None:
-        self._left = len(todo)
-        self._took: list[float] = []
-
-    @contextmanager
-    def timing(self) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._took.append(time.perf_counter() - began)
-            self._left -= 1
-
-    def left(self) -> str:
-        mean = sum(self._took) / len(self._took)
-        return f"{self._left} to go, about {minutes(mean * self._left)}" if self._left else "all done"
+def outcome(spec: RunSpec, store: Store) -> str:
+    """The score of a finished run, or why it has none, in a few words."""
+    run = store.run(spec)
+    if run.state == "failed":
+        error = run.error()
+        if error.get("expected"):
+            return f"failed: {error['message']}"
+        return f"failed: {error.get('error')}: {error['message']} (traceback in {run.path})"
+    result = run.result()
+    if result is None:
+        return f"failed, and its folder {run.path} could not take the reason"
+    return f"{result['metric']} {result['score']:.4f}  {result['seconds']['total']:.0f} s"
 
 
-def minutes(seconds: float) -> str:
-    """`40 s`, `12 min` or `3.4 h`."""
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    return f"{math.ceil(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def forecast(specs: Sequence[RunSpec], load: Loader) -> float:
+def forecast(specs: Sequence[RunSpec], load: Load) -> float:
     """Seconds that `specs` will take here: three steps and one evaluation of each kind of run, timed."""
     total = 0.0
     for cell in cells(specs):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from intrinsic_cli import metrics
+from intrinsic_cli import metrics, processes, snapshot
 from intrinsic_cli.data import Encoded, batches, collate
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.inputs import Inputs
+from intrinsic_cli.snapshot import Snapshot
 from intrinsic_cli.spec import RunSpec, stream_seed
+from intrinsic_cli.stop import Stop
 from intrinsic_cli.subspace import Full, Subspace
 
 LOSS_EVERY = 10  # optimizer steps between two looks at the loss, each of which waits for the device
@@ -43,6 +45,9 @@ class Outcome:
     precision: str
     device: str
     seconds: dict[str, float]
+    resumed: list[int]  # steps at which the run was taken up again
+    processes: int
+    sent_bytes: int  # gradients that each process handed over per step, 0 for one process
     tensors: dict[str, Tensor] = field(repr=False, default_factory=dict)
 
 
@@ -61,14 +66,11 @@ def total_steps(spec: RunSpec, n_train: int) -> int:
     return spec.train.max_steps or math.ceil(spec.train.epochs * per_epoch)
 
 
-def linear_schedule(optimizer: Optimizer, steps: int, warmup: float) -> LambdaLR:
-    """Learning rate up from 0 over the first `warmup` of the steps, then down to 0 at the last."""
+def rate_factor(step: int, steps: int, warmup: float) -> float:
+    """Learning rate of `step` (from 0) ÷ the rate asked for: up over the first `warmup` of the steps, then
+    down towards 0 behind the last."""
     rise = math.ceil(warmup * steps)
-
-    def factor(step: int) -> float:
-        return (step + 1) / (rise + 1) if step < rise else (steps - step) / max(1, steps - rise)
-
-    return LambdaLR(optimizer, factor)
+    return (step + 1) / (rise + 1) if step < rise else (steps - step) / max(1, steps - rise)
 
 
 def make_optimizer(space: Full | Subspace, model: nn.Module, spec: RunSpec) -> Optimizer:
@@ -95,17 +97,28 @@ def evaluate(
     model.eval()
     regression = encoded.labels.dtype.kind == "f"
     predictions = np.zeros(len(encoded), dtype=np.float64 if regression else np.int64)
-    total = 0.0
+    loss = 0.0
     with torch.inference_mode():
-        for rows in batches(encoded, batch_size, None):
+        for rows in processes.share(batches(encoded, batch_size, None)):
             batch = {k: v.to(accelerator.device) for k, v in collate(encoded, rows).items()}
             with accelerator.autocast():
                 output = model(**batch)
             logits = output.logits.float()
             predictions[rows] = (logits.squeeze(-1) if regression else logits.argmax(-1)).cpu().numpy()
-            total += output.loss.item() * len(rows)
+            loss += output.loss.item() * len(rows)
     model.train()
-    return predictions, total / len(encoded)
+    everybody = processes.total(torch.from_numpy(predictions).to(accelerator.device)).cpu().numpy()
+    loss = processes.total(torch.tensor(loss, dtype=torch.float64, device=accelerator.device)).item()
+    return everybody, loss / len(encoded)
+
+
+@dataclass
+class Position:
+    """Where the loop is: optimizer steps done, and the epoch and batch that come next."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
 
 
 def train(
@@ -115,17 +128,24 @@ def train(
     *,
     folder: Path | None = None,
     progress: bool = False,
+    save: Callable[[Snapshot], None] | None = None,
+    resume: Snapshot | None = None,
+    stop: Stop | None = None,
 ) -> Outcome:
     """Train one run and score it.
 
-    `log` receives keyword records for the history; `folder` is where a tracker may write. The random
-    streams (P, head, order, dropout) are seeded from hash(seed, name), the last two anew for each epoch.
-    Raises RunError where a loss is not finite.
+    `log` receives keyword records for the history; `folder` is where a tracker may write. `save` receives a
+    snapshot after every epoch and when `stop` is requested; `resume` is one to go on from, and is passed
+    over where it comes from another precision, kind of device, number of processes or version of torch.
+    The random streams (P, head, order, dropout) are seeded from hash(seed, name), the last two anew for each
+    epoch. Under `torchrun` the processes share every batch.
+    Raises RunError where a loss is not finite, and Stopped.
     """
     began = time.perf_counter()
     precision = resolve_precision(spec.train.precision)
     AcceleratorState._reset_state(reset_partial_state=True)  # a process trains runs of several precisions
-    tracker = spec.tracker if spec.tracker != "none" and folder is not None else None
+    first = processes.rank() == 0
+    tracker = spec.tracker if spec.tracker != "none" and folder is not None and first else None
     accelerator = Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no", log_with=tracker, project_dir=folder
     )  # fmt: skip
@@ -151,70 +171,114 @@ def train(
     model.train()
 
     optimizer = make_optimizer(space, model, spec)
+    rates = [group["lr"] for group in optimizer.param_groups]
     steps = total_steps(spec, len(inputs.train))
-    schedule = linear_schedule(optimizer, steps, spec.train.warmup)
     eval_steps = {math.ceil(steps * (i + 1) / spec.train.evals) for i in range(spec.train.evals)}
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     patience = Patience(spec.train.patience)
-    eval_seconds = 0.0
+    kin = {
+        "precision": precision, "device": accelerator.device.type, "processes": processes.count(),
+        "torch": torch.__version__,
+    }  # fmt: skip
+    seconds = {"total": 0.0, "evaluation": 0.0}
     losses: list[Tensor] = []
     scores: dict[str, float] = {}
-    step = epoch = 0
+    resumed: list[int] = []
+    at = Position()
+    sent_bytes = 0
+    if resume is not None and resume.state["kin"] == kin:
+        snapshot.restore(resume.tensors, trained, optimizer)
+        patience.restore_state(resume, trained)
+        at = Position(**resume.state["position"])
+        losses = list(resume.tensors["losses"].to(accelerator.device))
+        scores, seconds = resume.state["scores"], resume.state["seconds"]
+        resumed = [*resume.state["resumed"], at.step]
 
-    progress_bar = tqdm(total=steps, desc=spec.run_id, unit="step", disable=not progress, leave=False)
+    def take_snapshot() -> Snapshot:
+        tensors = snapshot.collect(trained, optimizer) | patience.tensors()
+        tensors["losses"] = torch.stack(losses).cpu() if losses else torch.zeros(0)
+        spent = seconds | {"total": seconds["total"] + time.perf_counter() - began}
+        state = {"kin": kin, "position": asdict(at), "scores": scores, "seconds": spent, "resumed": resumed}
+        return Snapshot(tensors, state | {"patience": patience.state()})
+
+    progress_bar = tqdm(
+        total=steps, initial=at.step, desc=spec.run_id, unit="step", disable=not progress, leave=False
+    )
     with closing(space), closing(progress_bar) as bar:
-        while step < steps and not patience.spent:
-            torch.manual_seed(stream_seed(spec.seed, f"dropout/{epoch}"))
-            order = torch.Generator().manual_seed(stream_seed(spec.seed, f"order/{epoch}"))
+        while at.step < steps and not patience.spent:
+            stream = f"dropout/{at.epoch}" if first else f"dropout/{at.epoch}/{processes.rank()}"
+            torch.manual_seed(stream_seed(spec.seed, stream))
+            order = torch.Generator().manual_seed(stream_seed(spec.seed, f"order/{at.epoch}"))
             epoch_batches = batches(inputs.train, spec.train.batch_size, order)
-            for i in range(0, len(epoch_batches), spec.train.accumulate):
+            if at.batch and resume is not None:
+                snapshot.restore_rng(resume.tensors)
+            for i in range(at.batch, len(epoch_batches), spec.train.accumulate):
                 micro_batches = epoch_batches[i : i + spec.train.accumulate]
                 n_rows = sum(map(len, micro_batches))
                 space.write()
                 for rows in micro_batches:
-                    batch = {k: v.to(accelerator.device) for k, v in collate(inputs.train, rows).items()}
+                    mine = processes.share(rows)
+                    # Every process has the same gradients to sum, even one whose share is empty.
+                    batch = {
+                        k: v.to(accelerator.device)
+                        for k, v in collate(inputs.train, mine or rows[:1]).items()
+                    }
                     with accelerator.autocast():
-                        loss = model(**batch).loss * (len(rows) / n_rows)
+                        loss = model(**batch).loss * (len(mine) / n_rows)
                     loss.backward()
                     losses.append(loss.detach())
                 space.collect()
+                sent_bytes = processes.total_gradients(trained)
                 nn.utils.clip_grad_norm_(trained, spec.train.max_grad_norm)
+                factor = rate_factor(at.step, steps, spec.train.warmup)
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
                 optimizer.step()
-                lr = float(schedule.get_last_lr()[0])
-                schedule.step()
                 optimizer.zero_grad()
-                step += 1
+                at.step += 1
+                at.batch = i + spec.train.accumulate
                 bar.update()
-                if step % LOSS_EVERY == 0 or step == steps:
-                    value = torch.stack(losses).sum().item() / (step % LOSS_EVERY or LOSS_EVERY)
+                looked = at.step % LOSS_EVERY == 0 or at.step == steps
+                if looked:
+                    n_steps = at.step % LOSS_EVERY or LOSS_EVERY
+                    value = processes.total(torch.stack(losses).sum()).item() / n_steps
                     losses.clear()
-                    _finite(value, f"the loss of the steps up to {step} of {steps}", spec)
+                    _finite(value, f"the loss of the steps up to {at.step} of {steps}", spec)
                     bar.set_postfix(loss=f"{value:.3f}")
-                    record: dict[str, float] = {"epoch": epoch, "loss": value, "lr": lr}
+                    record: dict[str, float] = {"epoch": at.epoch, "loss": value, "lr": spec.lr * factor}
                     if isinstance(space, Subspace):
                         norm = space.theta.detach().norm().item()
-                        _finite(norm, f"the length of θ after step {step} of {steps}", spec)
+                        _finite(norm, f"the length of θ after step {at.step} of {steps}", spec)
                         record["theta_norm"] = norm
-                    note(step, **record)
-                if step in eval_steps:
+                    note(at.step, **record)
+                if at.step in eval_steps:
                     start = time.perf_counter()
                     space.write()
                     predicted, loss_value = evaluate(
                         model, inputs.validation, accelerator, spec.train.eval_batch_size
                     )  # fmt: skip
-                    _finite(loss_value, f"the validation loss after step {step} of {steps}", spec)
+                    _finite(loss_value, f"the validation loss after step {at.step} of {steps}", spec)
                     scores = metrics.score(spec.task.metrics, predicted, inputs.validation.labels)
                     note(
-                        step=step,
-                        epoch=epoch,
+                        step=at.step,
+                        epoch=at.epoch,
                         eval_loss=loss_value,
                         **{f"eval_{k}": v for k, v in scores.items()},
                     )
                     patience.see(scores[spec.task.metrics[0]], scores, trained)
-                    eval_seconds += time.perf_counter() - start
-                if step == steps or patience.spent:
+                    seconds["evaluation"] += time.perf_counter() - start
+                if at.step == steps or patience.spent:
                     break
-            epoch += 1
+                # Several processes agree on when to leave, where they meet anyway.
+                if stop is not None and (processes.count() == 1 or looked) and processes.told(stop.requested):
+                    if save is not None:
+                        save(take_snapshot())
+                    stop.request(stop.signal or signal.SIGTERM)
+                    stop.raise_if_requested(f"after step {at.step} of {steps} of {spec.run_id}")
+            else:
+                at.epoch, at.batch = at.epoch + 1, 0
+                if save is not None:
+                    save(take_snapshot())
 
     if patience.limit is not None:
         scores = patience.restore(trained)
@@ -225,11 +289,12 @@ def train(
         holdout = metrics.score(spec.task.metrics, predicted, inputs.holdout.labels)
     if tracker:
         accelerator.end_training()
-    seconds = {"total": time.perf_counter() - began, "evaluation": eval_seconds}
+    seconds["total"] += time.perf_counter() - began
     return Outcome(
-        metrics=scores, holdout=holdout, steps=step, d=space.d, m=space.m, D=space.D,
+        metrics=scores, holdout=holdout, steps=at.step, d=space.d, m=space.m, D=space.D,
         projection_version=space.version if isinstance(space, Subspace) else None, precision=precision,
-        device=str(accelerator.device), seconds=seconds, tensors=_tensors_to_keep(space, model, spec),
+        device=str(accelerator.device), seconds=seconds, resumed=resumed, processes=processes.count(),
+        sent_bytes=sent_bytes, tensors=_tensors_to_keep(space, model, spec),
     )  # fmt: skip
 
 
@@ -273,6 +338,21 @@ class Patience:
             self._weights = [w.detach().clone() for w in weights]
         else:
             self.waited += 1
+
+    def state(self) -> dict[str, Any]:
+        """What a snapshot keeps beside `tensors`: JSON."""
+        return {"best": self.best if self._weights else None, "waited": self.waited, "scores": self._scores}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The best evaluation's weights by name, for a snapshot."""
+        return {f"best.{i}": w.cpu().contiguous() for i, w in enumerate(self._weights)}
+
+    def restore_state(self, saved: Snapshot, weights: list[nn.Parameter]) -> None:
+        """Go on from a snapshot."""
+        state = saved.state["patience"]
+        if state["best"] is not None:
+            self.best, self.waited, self._scores = state["best"], state["waited"], state["scores"]
+            self._weights = [saved.tensors[f"best.{i}"].to(w.device) for i, w in enumerate(weights)]
 
     @torch.no_grad()
     def restore(self, weights: list[nn.Parameter]) -> dict[str, float]:

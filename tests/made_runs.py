@@ -37,7 +37,7 @@ def result(
         tree[part] = {**tree.get(part, {}), **values}
     spec = RunSpec.from_dict(tree)
     return {
-        "run_id": spec.run_id, "study": spec.study, "spec": spec.to_dict(), "path": spec.run_id,
+        "format": 1, "run_id": spec.run_id, "study": spec.study, "spec": spec.to_dict(), "path": spec.run_id,
         "metric": "accuracy", "score": score, "metrics": {"accuracy": score},
         "holdout_metrics": None if holdout is None else {"accuracy": holdout}, "chance": chance,
         "n_train": 4000, "n_eval": n_eval, "d": d or 1000, "m": 0, "D": 1000, "steps": 100,

@@ -182,7 +182,7 @@ def test_the_plan_says_what_is_done_and_trains_nothing(idim, easy, study):
     *runs, last = printed.splitlines()
     assert status == 0
     assert sorted(line.split()[0] for line in runs) == ["done"] * 4 + ["pending"] * 2
-    assert last.startswith("6 runs, 2 pending, about ")
+    assert last.startswith("6 runs, 2 to do, about ")
     assert sorted(path.name for path in study.iterdir()) == before
 
 

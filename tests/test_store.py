@@ -41,9 +41,9 @@ def test_the_states_of_a_run(run, make_spec):
         assert run.state == "running"  # a failed run that is tried again
         run.begin(make_spec())
     assert run.state == "pending"
-    run.finish({"score": 0.5})
+    run.finish({"score": 0.5, "format": 1})
     assert run.state == "done"
-    assert run.result() == {"score": 0.5}
+    assert run.result() == {"score": 0.5, "format": 1}
 
 
 def test_beginning_again_leaves_nothing_of_the_attempt_before(run, make_spec):
@@ -120,9 +120,9 @@ def test_results_are_found_below_the_folder(store, make_spec):
     specs = [make_spec(seed=seed) for seed in range(3)]
     for spec in specs:
         begun(store.run(spec), spec)
-    store.run(specs[1]).finish({"score": 1})
+    store.run(specs[1]).finish({"score": 1, "format": 1})
     assert len(store.runs()) == 3
-    expected = [{"score": 1, "path": str(store.run(specs[1]).path)}]
+    expected = [{"score": 1, "format": 1, "path": str(store.run(specs[1]).path)}]
     assert store.results() == expected
     assert Store(store.root.parent).results() == expected
 

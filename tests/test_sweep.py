@@ -1,12 +1,16 @@
 """A study as a story: launched, launched again, broken, and taken up again."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from intrinsic_cli import inputs, sweep
+from intrinsic_cli.clock import minutes
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.inputs import Loader
+from intrinsic_cli.launchers.inline import Inline
 from intrinsic_cli.store import Store
 from intrinsic_cli.train import total_steps
 
@@ -30,9 +34,10 @@ def loads(monkeypatch):
     return seen
 
 
-def go(specs, store):
+def go(specs, store, load=None, **options):
     said = []
-    report = sweep.sweep(specs, store, Loader(), said.append, progress=False)
+    load = load or Loader()
+    report = sweep.sweep(specs, store, Inline(load), load, said.append, **options)
     return report, said
 
 
@@ -44,7 +49,7 @@ def test_launch_relaunch_delete_relaunch(study, store, loads):
     ids = {spec.run_id for spec in study}
     report, said = go(study, store)
     assert set(report.done) == ids
-    assert (report.failed, report.elsewhere) == ((), ())
+    assert report.failed == ()
     assert {run.path.name: run.state for run in store.runs()} == dict.fromkeys(ids, "done")
     assert len(loads) == 1  # one model and one data set for all three runs
     assert [line[:5] for line in said] == ["[1/3]", "[2/3]", "[3/3]"]
@@ -54,7 +59,7 @@ def test_launch_relaunch_delete_relaunch(study, store, loads):
     report, said = go(study, store)
     assert set(report.done) == ids
     assert stamps(store) == first
-    assert said == ["3 of 3 runs are done already"]
+    assert said == ["3 of 3 runs are over already"]
     assert len(loads) == 1  # nothing to train, nothing to load
 
     lost = study[1]
@@ -64,7 +69,7 @@ def test_launch_relaunch_delete_relaunch(study, store, loads):
     assert set(report.done) == ids
     second = stamps(store)
     assert {name for name in ids if second[name] != first[name]} == {lost.run_id}
-    assert said[0] == "2 of 3 runs are done already"
+    assert said[0] == "2 of 3 runs are over already"
 
 
 def test_a_longer_study_trains_what_is_new(study, store, make_spec):
@@ -81,9 +86,19 @@ def test_a_failing_run_does_not_stop_the_rest(study, store, make_spec):
     assert report.failed == (bad.run_id,)
     assert set(report.done) == {spec.run_id for spec in study}
     assert "smaller lr" in said[0]
-    assert "1 failed" in said[-1]
     assert store.run(bad).state == "failed"
-    assert bad in sweep.pending([bad, *study], store)  # it is tried again next time
+
+
+def test_a_failed_run_is_tried_again_only_where_asked(study, store, make_spec):
+    bad = make_spec("full", lr=1e30, max_steps=2)
+    go([bad, *study], store)
+    (store.run(bad).path / "error.json").write_text('{"message": "the power went", "expected": true}')
+    report, said = go([bad, *study], store)
+    assert said == ["4 of 4 runs are over already, 1 of them failed and are left so (--retry-failed)"]
+    assert report.failed == (bad.run_id,)
+    report, said = go([bad, *study], store, retry_failed=True)
+    assert "smaller lr" in said[-1]
+    assert "smaller lr" in store.run(bad).error()["message"]
 
 
 def test_an_error_that_nobody_foresaw_does_not_stop_the_rest_either(study, store):
@@ -91,19 +106,39 @@ def test_an_error_that_nobody_foresaw_does_not_stop_the_rest_either(study, store
         def __call__(self, spec):
             return super().__call__(spec) if spec is not study[1] else [][1]
 
-    said = []
-    report = sweep.sweep(study, store, Broken(), said.append, progress=False)
+    report, said = go(study, store, Broken())
     assert report.failed == (study[1].run_id,)
     assert set(report.done) == {study[0].run_id, study[2].run_id}
     assert "failed: IndexError: list index out of range" in said[1]
     assert "IndexError" in store.run(study[1]).error()["traceback"]
 
 
-def test_a_run_held_by_another_is_passed_over(study, store):
-    with store.run(study[1]).claim():
-        report, _ = go(study, store)
-    assert report.elsewhere == (study[1].run_id,)
-    assert set(report.done) == {study[0].run_id, study[2].run_id}
+HOLDER = """
+import sys
+from pathlib import Path
+from intrinsic_cli.store import RunDir
+with RunDir(Path(sys.argv[1])).claim() as mine:
+    print(mine, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_run_of_another_process_is_waited_for_and_taken_over_when_that_dies(study, store):
+    words = [sys.executable, "-c", HOLDER, str(store.run(study[1]).path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "True\n"
+        said = []
+
+        def say(line):
+            said.append(line)
+            if line.startswith("waiting"):
+                holder.kill()
+
+        load = Loader()
+        report = sweep.sweep(study, store, Inline(load), load, say)
+    assert set(report.done) == {spec.run_id for spec in study}
+    assert "waiting for 1 runs that other processes have" in said
+    assert said[-1].startswith(f"[3/3] {study[1].run_id}")
 
 
 def test_runs_of_one_cell_stay_together(study, make_spec, store, loads):
@@ -142,4 +177,4 @@ def test_the_forecast_counts_all_steps_and_trains_nothing(study, store, make_spe
     ("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (100, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
 )
 def test_minutes(seconds, text):
-    assert sweep.minutes(seconds) == text
+    assert minutes(seconds) == text

@@ -19,19 +19,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from intrinsic_cli import config, run
-    from intrinsic_cli.inputs import Loader
-    from intrinsic_cli.store import Store
-    from intrinsic_cli.sweep import check
+    from intrinsic_cli import config
 
     cfg = config.compose_config("run", arguments.overrides)
     if arguments.cfg:
         return print_config(cfg)
     spec = config.run_spec(cfg)
+    from intrinsic_cli import processes, run
+    from intrinsic_cli.inputs import Loader
+    from intrinsic_cli.stop import on_signals
+    from intrinsic_cli.store import Store
+    from intrinsic_cli.sweep import check
+
     store, load = Store(cfg.output_dir), Loader()
     check([spec], load)
     store.check_writable()
-    result = run.execute(spec, store, load, progress=sys.stderr.isatty())
+    with on_signals() as stop:
+        result = run.execute(spec, store, load, progress=sys.stderr.isatty(), stop=stop)
+    if processes.rank() > 0:
+        return 0
     if result is None:
         print(f"idim: {spec.run_id} is running in another process", file=sys.stderr)
         return 1

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from intrinsic_cli.commands.arguments import overrides, print_config
-from intrinsic_cli.spec import RunSpec
+
+if TYPE_CHECKING:
+    from intrinsic_cli.plan import StudyPlan
+    from intrinsic_cli.store import Store
 
 SUMMARY = "train a grid of runs with its full fine-tuning baseline; again continues"
 EXAMPLES = """\
@@ -20,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan and its estimated time, train nothing"
     )
+    parser.add_argument("--retry-failed", action="store_true", help="also try the runs again that failed")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -29,33 +34,30 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
         return print_config(config.compose_config("sweep", expand(arguments.overrides)[0]))
     plan = sweep_plan(arguments.overrides)
-    from intrinsic_cli import sweep
-    from intrinsic_cli.inputs import Loader
+    from intrinsic_cli import inputs, sweep
+    from intrinsic_cli.launchers import make_launcher
+    from intrinsic_cli.search import run_study
+    from intrinsic_cli.stop import on_signals
     from intrinsic_cli.store import Store
 
-    store, load = Store(plan.output_dir), Loader()
+    store = Store(plan.output_dir)
     if arguments.dry_run:
-        todo = sweep.pending(plan.specs, store)
-        sweep.check(todo, load)
-        waiting = {spec.run_id for spec in todo}
-        for spec in plan.specs:
-            print(f"{'pending' if spec.run_id in waiting else 'done':8} {spec.run_id}")
-        seconds = sweep.forecast(todo, load)
-        print(f"{len(plan.specs)} runs, {len(todo)} pending, about {sweep.minutes(seconds)} on this machine")
+        return _forecast(plan, store, retry_failed=arguments.retry_failed)
+    # A launcher that trains in this process keeps what the check loads; others load it themselves.
+    options, load = plan.launcher, inputs.load
+    if options["kind"] in ("inline", "local"):
+        options = {**options, "progress": sys.stderr.isatty()}
+    if options["kind"] == "inline":
+        options["load"] = load = inputs.Loader()
+    launcher = make_launcher(**options)
+    with on_signals() as stop:
+        report = sweep.sweep(
+            plan.specs, store, launcher, load, sweep.to_stderr, stop=stop,
+            retry_failed=arguments.retry_failed,
+        )  # fmt: skip
+        failed = list(report.failed)
         for study in plan.searches:
-            print(
-                f"and a search of at most {study.budget} runs in all, d from {study.d_min} to {study.d_max}"
-            )
-        return 0
-    progress = sys.stderr.isatty()
-    failed = list(sweep.sweep(plan.specs, store, load, sweep.to_stderr, progress=progress).failed)
-    for study in plan.searches:
-        from intrinsic_cli.search import run_study
-
-        def train(spec: RunSpec) -> str:
-            return sweep.sweep([spec], store, load, sweep.to_stderr, progress=progress).of(spec)
-
-        failed += run_study(study, store, train, sweep.to_stderr)
+            failed += run_study(study, store, launcher, sweep.to_stderr, stop)
     if any(spec.d is not None for spec in plan.specs) or plan.searches:
         from intrinsic_cli.report import estimates, group
         from intrinsic_cli.tables import text
@@ -65,3 +67,20 @@ def execute(arguments: argparse.Namespace) -> int:
         runs = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
         print(f"idim: {runs} failed; `idim status {plan.output_dir}` says why", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _forecast(plan: StudyPlan, store: Store, *, retry_failed: bool) -> int:
+    from intrinsic_cli import sweep
+    from intrinsic_cli.clock import minutes
+    from intrinsic_cli.inputs import Loader
+
+    load = Loader()
+    todo = sweep.pending(plan.specs, store, retry_failed=retry_failed)
+    sweep.check(todo, load)
+    for spec in plan.specs:
+        print(f"{store.run(spec).state:8} {spec.run_id}")
+    seconds = sweep.forecast(todo, load)
+    print(f"{len(plan.specs)} runs, {len(todo)} to do, about {minutes(seconds)} on this machine")
+    for study in plan.searches:
+        print(f"and a search of at most {study.budget} runs in all, d from {study.d_min} to {study.d_max}")
+    return 0

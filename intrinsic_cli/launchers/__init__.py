@@ -1,0 +1,18 @@
+"""Where runs are trained: in this process, in subprocesses of this machine, on Slurm or on Ray."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.launchers.base import Launcher
+
+KINDS = {"inline": "Inline", "local": "Local"}
+
+
+def make_launcher(kind: str, **options: Any) -> Launcher:
+    """The launcher of `kind`. Raises ConfigError at a kind or an option value that can't be used."""
+    if kind not in KINDS:
+        raise ConfigError(f"launcher={kind} is not known; use one of {', '.join(KINDS)}")
+    return getattr(import_module(f"{__name__}.{kind}"), KINDS[kind])(**options)
