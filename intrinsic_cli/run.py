@@ -24,7 +24,7 @@ from intrinsic_cli.inputs import Load
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import FORMAT, THETA, RunDir, Store, write_whole
-from intrinsic_cli.train import Outcome, train
+from intrinsic_cli.train import Outcome, kin, train
 
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numba", "numpy")
 
@@ -68,7 +68,7 @@ def execute(
 def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | None) -> dict[str, Any]:
     """Train in the claimed directory of the run; returns its result."""
     first = processes.rank() == 0
-    snapshot = processes.told(run.begin(spec) if first else None)
+    snapshot = processes.told(run.begin(spec, kin(spec)) if first else None)
     _reset_peak_memory()
     started = datetime.now(UTC)
     inputs = load(spec)

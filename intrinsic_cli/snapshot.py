@@ -1,4 +1,4 @@
-"""Where a run stands between two steps: all that the rest of it depends on, in one safetensors file.
+"""Where a run stands between two steps: all that the rest of it depends on, as a file.
 
 That is what is trained (d numbers), the optimizer's two more of each, and where the loop and its random
 stream are. So a run that is taken up again ends with the same θ as one that was never stopped.
@@ -6,37 +6,41 @@ stream are. So a run that is taken up again ends with the same θ as one that wa
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`state` is plain JSON: position, scores, and what the snapshot belongs to."""
+    """`state` is plain JSON: position, scores, and what the snapshot belongs to. In a file: SHA-256 of what
+    follows, then the tensors and the state's text as safetensors."""
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
     def to_bytes(self) -> bytes:
-        return save(self.tensors, metadata={"state": json.dumps(self.state, allow_nan=False)})
+        text = json.dumps(self.state, allow_nan=False).encode()
+        content = save(self.tensors | {"state": torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+        return hashlib.sha256(content).digest() + content
 
 
 def read(path: Path) -> Snapshot | None:
-    """The snapshot of a file, or None where there is none or it is not whole: the run then starts anew."""
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            return Snapshot(tensors, json.loads(file.metadata()["state"]))
-    except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError):
+    """The snapshot of a file, or None where there is none or any bit of it is damaged: the run starts anew."""
+    if not path.exists():
         return None
+    content = path.read_bytes()
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        return None
+    tensors = load(content[32:])
+    return Snapshot(tensors, json.loads(tensors.pop("state").numpy().tobytes()))
 
 
 def collect(trained: list[nn.Parameter], optimizer: Optimizer) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT = (
     "config.json",
     "history.jsonl",
     "theta.safetensors",
-    "snapshot.safetensors",
+    "snapshot.bin",
 )
 FORMAT = 1  # of result.json
 
@@ -110,10 +110,12 @@ class RunDir:
                 raise StoreError(f"can't write {self.path}: {error.strerror or error}") from error
             publish(self.path / CONFIG, spec.to_dict())
 
-    def begin(self, spec: RunSpec) -> Snapshot | None:
-        """Record the resolved configuration and clear what an earlier attempt left, but for a snapshot to go
-        on from and the history up to it. Returns the snapshot."""
+    def begin(self, spec: RunSpec, kin: Mapping[str, Any] | None = None) -> Snapshot | None:
+        """Record the resolved configuration and clear what an earlier attempt left, but for a snapshot of
+        the same `kin` to go on from and the history up to it. Returns the snapshot."""
         snapshot = read(self.path / SNAPSHOT)
+        if snapshot and snapshot.state["kin"] != kin:
+            snapshot = None
         kept = (RESULT, ERROR, THETA) if snapshot else (RESULT, ERROR, THETA, HISTORY, SNAPSHOT)
         for name in kept:
             (self.path / name).unlink(missing_ok=True)

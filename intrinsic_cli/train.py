@@ -112,6 +112,17 @@ def evaluate(
     return everybody, loss / len(encoded)
 
 
+def kin(spec: RunSpec) -> dict[str, Any]:
+    """What must be the same where a run stopped and where it goes on, or its numbers would be of two kinds."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return {
+        "precision": resolve_precision(spec.train.precision),
+        "device": device.type if device else "cpu",
+        "processes": processes.count(),
+        "torch": torch.__version__,
+    }
+
+
 @dataclass
 class Position:
     """Where the loop is: optimizer steps done, and the epoch and batch that come next."""
@@ -135,8 +146,7 @@ def train(
     """Train one run and score it.
 
     `log` receives keyword records for the history; `folder` is where a tracker may write. `save` receives a
-    snapshot after every epoch and when `stop` is requested; `resume` is one to go on from, and is passed
-    over where it comes from another precision, kind of device, number of processes or version of torch.
+    snapshot after every epoch and when `stop` is requested; `resume` is one to go on from, of the same `kin`.
     The random streams (P, head, order, dropout) are seeded from hash(seed, name), the last two anew for each
     epoch. Under `torchrun` the processes share every batch.
     Raises RunError where a loss is not finite, and Stopped.
@@ -176,17 +186,13 @@ def train(
     eval_steps = {math.ceil(steps * (i + 1) / spec.train.evals) for i in range(spec.train.evals)}
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     patience = Patience(spec.train.patience)
-    kin = {
-        "precision": precision, "device": accelerator.device.type, "processes": processes.count(),
-        "torch": torch.__version__,
-    }  # fmt: skip
     seconds = {"total": 0.0, "evaluation": 0.0}
     losses: list[Tensor] = []
     scores: dict[str, float] = {}
     resumed: list[int] = []
     at = Position()
     sent_bytes = 0
-    if resume is not None and resume.state["kin"] == kin:
+    if resume is not None:
         snapshot.restore(resume.tensors, trained, optimizer)
         patience.restore_state(resume, trained)
         at = Position(**resume.state["position"])
@@ -198,7 +204,13 @@ def train(
         tensors = snapshot.collect(trained, optimizer) | patience.tensors()
         tensors["losses"] = torch.stack(losses).cpu() if losses else torch.zeros(0)
         spent = seconds | {"total": seconds["total"] + time.perf_counter() - began}
-        state = {"kin": kin, "position": asdict(at), "scores": scores, "seconds": spent, "resumed": resumed}
+        state = {
+            "kin": kin(spec),
+            "position": asdict(at),
+            "scores": scores,
+            "seconds": spent,
+            "resumed": resumed,
+        }
         return Snapshot(tensors, state | {"patience": patience.state()})
 
     progress_bar = tqdm(
