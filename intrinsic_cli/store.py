@@ -71,7 +71,12 @@ class RunDir:
             return "running" if self._lock_is_held() else "damaged"
         if self._lock_is_held():
             return "running"
-        return "failed" if (self.path / ERROR).exists() else "pending"
+        return "failed" if self.has_error else "pending"
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the last attempt left a reason, whoever holds the run now."""
+        return (self.path / ERROR).exists()
 
     def _lock_is_held(self) -> bool:
         lock = self.path / ".lock"

@@ -34,7 +34,7 @@ def record_death(run: RunDir, reason: str, attempts: int) -> str:
     """Record why a run's process left no word, unless it did or another process has the run. Its state then."""
     try:
         with run.claim() as mine:
-            if mine and run.state in ("pending", "damaged"):
+            if mine and run.state != "done" and not run.has_error:
                 run.fail(RunError(reason), attempts=attempts)
     except StoreError:
         return "failed"  # the folder can't even take the reason: the run stays pending there

@@ -1,0 +1,68 @@
+"""Real `idim` commands in processes of their own, for stories about processes that die."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+from safetensors.torch import load_file
+
+PATIENCE = 300  # seconds until a story that hangs fails
+
+
+def idim(*words, **options):
+    """Start `idim`; its output is kept."""
+    code = "import sys; from intrinsic_cli.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def end(process):
+    """Wait for a command; returns (exit status, stdout, stderr)."""
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+def until(condition, what):
+    """Wait until `condition()` is true and return it."""
+    never = threading.Event()
+    for _ in range(PATIENCE * 50):
+        if found := condition():
+            return found
+        never.wait(0.02)
+    raise TimeoutError(f"{what} did not happen in {PATIENCE} s")
+
+
+def workers(process):
+    """The worker processes of a driver."""
+    return [
+        p for p in psutil.Process(process.pid).children() if "intrinsic_cli.worker" in " ".join(p.cmdline())
+    ]
+
+
+def training(folder, *, lines=1):
+    """The runs of a folder that have begun to train, by `lines` of their history, and have no result."""
+    return [
+        path.parent
+        for path in Path(folder).glob("*/history.jsonl")
+        if not (path.parent / "result.json").exists() and path.read_text().count("\n") >= lines
+    ]
+
+
+def results(folder):
+    return {path.parent.name: json.loads(path.read_text()) for path in Path(folder).glob("*/result.json")}
+
+
+def science(folder):
+    """Of every result what must not depend on how often its run was disturbed."""
+    return {
+        name: (record["metrics"], record["steps"], {k: v.tolist() for k, v in load_file(
+            Path(folder) / name / "theta.safetensors").items()})
+        for name, record in results(folder).items()
+    }  # fmt: skip
