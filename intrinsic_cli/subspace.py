@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.base import Projection, add_to_all, fold_all
+from intrinsic_cli.projections.rows import fold_rows
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
 
 # Gradients are folded when so many numbers have come: few starts of the threads, and little memory held.
@@ -230,7 +231,6 @@ class Subspace(nn.Module):
         # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
         self._group = 0
         self._taken: list[tuple[_Slice, Tensor]] = []
-        self._zeros: dict[str, Tensor] = {}
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
 
@@ -257,7 +257,8 @@ class Subspace(nn.Module):
             self._close_group()
             self._group = part.group
         if grad.is_sparse:
-            self._fold_rows(part, grad)
+            rows, values = grad._indices()[0], grad._values()
+            fold_rows(part.projection, rows, values, part.scale, self._group_z)
             return
         self._taken.append((part, grad.contiguous().view(-1)))
         if sum(g.numel() for _, g in self._taken) >= ENOUGH:
@@ -268,15 +269,6 @@ class Subspace(nn.Module):
         parts, grads = [part for part, _ in self._taken], [grad for _, grad in self._taken]
         fold_all([p.projection for p in parts], grads, [p.scale for p in parts], self._group_z)
         self._taken.clear()
-
-    def _fold_rows(self, part: _Slice, grad: Tensor) -> None:
-        """Fold the rows of an embedding that a batch used, laid into a tensor of zeros kept for it."""
-        if part.name not in self._zeros:
-            self._zeros[part.name] = torch.zeros_like(part.weight)
-        zeros, rows = self._zeros[part.name], grad._indices()[0]
-        zeros.index_add_(0, rows, grad._values())
-        part.projection.fold(zeros.view(-1), part.scale, self._group_z)
-        zeros.index_fill_(0, rows, 0)
 
     def _close_group(self) -> None:
         """Add the open group's sum to the gradients of its λ and of θ. For DID the sum is θ's own."""

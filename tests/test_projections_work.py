@@ -5,6 +5,7 @@ import torch
 
 from intrinsic_cli.projections import KINDS, make_projection
 from intrinsic_cli.projections.base import add_to_all, fold_all
+from intrinsic_cli.projections.rows import fold_rows
 from intrinsic_cli.projections.threads import run_all
 
 SIZES = (1, 48, 384, 150_000, 600_001)
@@ -104,6 +105,32 @@ def test_mostly_zero_gradients_are_folded_right(kind):
     theta = randn(d, 1, torch.float64)
     assert float(theta @ P.rmatvec(v)) == pytest.approx(float(P.matvec(theta) @ v), rel=1e-10)
     assert not P.fold(torch.zeros(D)).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("count", "width", "d", "used"),
+    [
+        (7, 5, 3, [6, 0, 6, 3, 6]),  # blocks of several rows, the last cut
+        (9, 64, 16, [8]),  # whole blocks, the last row alone
+        (40, 48, 60, [39, 2, 2, 17, 38]),  # rows that begin inside one block and end in another
+        (3, 700, 33, [2, 0, 2]),  # rows of many blocks
+        (4000, 100, 40, [3999, 0, 1234, 1235, 3, 0]),  # several pieces of work, most of them empty
+        (5, 4, 3, []),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_rows_alone_fold_like_the_matrix_they_are_of(kind, count, width, d, used, dtype):
+    P = make_projection(kind, shape=(count * width, d), seed=5)
+    rows = torch.tensor(used, dtype=torch.int64)
+    values = randn(len(used) * width, 6, dtype).view(-1, width)
+    arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
+    whole = torch.zeros(count, width, dtype=arithmetic)
+    for row, value in zip(used, values, strict=True):
+        whole[row] += value.to(arithmetic)
+    expected = P.fold(whole.view(-1), 0.7)
+    assert expected.any() == bool(used)
+    assert torch.equal(fold_rows(P, rows, values, 0.7, P.accumulator(arithmetic)), expected)
 
 
 def test_a_nan_in_a_gradient_is_not_lost():

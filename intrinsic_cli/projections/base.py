@@ -100,8 +100,12 @@ class Projection(ABC):
 
     @property
     @abstractmethod
+    def _block_rows(self) -> int:
+        """P is worked on in blocks of so many consecutive rows; the last may be shorter."""
+
+    @property
     def _blocks(self) -> int:
-        """The number of blocks of consecutive rows that can be worked on alone."""
+        return -(-self.shape[0] // self._block_rows)
 
     @abstractmethod
     def prepare(self, device: torch.device | str = "cpu") -> None:
@@ -114,8 +118,11 @@ class Projection(ABC):
         """`add_to` for the blocks begin … end − 1, without the GIL; bfloat16 comes as uint16."""
 
     @abstractmethod
-    def _fold_blocks(self, begin: int, end: int, v: np.ndarray, scale, z: np.ndarray) -> None:
-        """`fold` for the blocks begin … end − 1 into one row z, without the GIL."""
+    def _fold_blocks(self, runs: np.ndarray, v: np.ndarray, scale, z: np.ndarray) -> None:
+        """`fold` into one row z for the blocks of `runs`, which lie end to end in v, without the GIL.
+
+        runs: (r, 2) int64, ascending; run i is the blocks runs[i, 0] … runs[i, 1] − 1.
+        """
 
     @abstractmethod
     def _add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
@@ -159,7 +166,7 @@ def add_to_all(
         P._check("out", target, P.shape[0], x.dtype)
         P.prepare(x.device)
         if on_cpu:
-            arrays = _array(source), _array(x), _scalar(scale, x.dtype), _array(target)
+            arrays = as_array(source), as_array(x), as_scalar(scale, x.dtype), as_array(target)
             work += [(P, begin, end, *arrays) for _, begin, end in P._pieces()]
         else:
             P._add_torch(source, x, scale, target)
@@ -178,20 +185,22 @@ def fold_all(
             raise ConfigError(f"{P!r}: z has shape {tuple(z.shape)}, expected {(ROWS, P.encoded_size)}")
         P.prepare(z.device)
         if on_cpu:
-            arrays = _array(source), _scalar(scale, z.dtype)
+            values, size = as_array(source), P._block_rows
             for row, begin, end in P._pieces():
-                work.setdefault(row, []).append((P, begin, end, *arrays, _array(z[row])))
+                piece = np.array([[begin, end]]), values[begin * size : end * size], as_scalar(scale, z.dtype)
+                work.setdefault(row, []).append((P, *piece, as_array(z[row])))
         else:
             P._fold_torch(source, scale, z[0])
-
-    def fold_row(pieces: list[tuple]) -> None:
-        for P, *piece in pieces:
-            P._fold_blocks(*piece)
-
-    run_all(fold_row, list(work.values()))
+    run_all(fold_pieces, list(work.values()))
 
 
-def _scalar(value: float, dtype: torch.dtype) -> np.floating:
+def fold_pieces(pieces: list[tuple]) -> None:
+    """Fold (P, runs, v, scale, row of z) in order: all that goes to one row."""
+    for P, *piece in pieces:
+        P._fold_blocks(*piece)
+
+
+def as_scalar(value: float, dtype: torch.dtype) -> np.floating:
     return np.float64(value) if dtype == torch.float64 else np.float32(value)
 
 
@@ -199,7 +208,7 @@ def _arithmetic(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
-def _array(v: torch.Tensor) -> np.ndarray:
+def as_array(v: torch.Tensor) -> np.ndarray:
     v = v.detach()
     return v.view(torch.uint16).numpy() if v.dtype == torch.bfloat16 else v.numpy()
 

@@ -29,8 +29,8 @@ class BlockProjection(Projection):
         self.n = max(LANES, 1 << (d - 1).bit_length())
 
     @property
-    def _blocks(self) -> int:
-        return -(-self.shape[0] // self.n)
+    def _block_rows(self) -> int:
+        return self.n
 
     def _mix(self, theta: torch.Tensor) -> torch.Tensor:
         """H B θ: (d,) -> (n,)."""

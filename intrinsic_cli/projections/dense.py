@@ -44,8 +44,8 @@ class Dense(Projection):
         return z.view(-1, self.shape[1]).sum(dim=0)
 
     @property
-    def _blocks(self) -> int:
-        return -(-self.shape[0] // _ROWS)
+    def _block_rows(self) -> int:
+        return _ROWS
 
     def prepare(self, device: torch.device | str = "cpu") -> None:
         pass
@@ -57,10 +57,8 @@ class Dense(Projection):
         scale = scale * x.dtype.type(self._scale)
         _add(rows.start, self._width, self._key, normal_table(), w0[rows], x, scale, out[rows])
 
-    def _fold_blocks(self, begin: int, end: int, v: np.ndarray, scale, z: np.ndarray) -> None:
-        rows = slice(begin * _ROWS, end * _ROWS)
-        scale = scale * z.dtype.type(self._scale)
-        _fold(rows.start, self._width, self._key, normal_table(), v[rows], scale, z)
+    def _fold_blocks(self, runs: np.ndarray, v: np.ndarray, scale, z: np.ndarray) -> None:
+        _fold(runs, self._width, self._key, normal_table(), v, scale * z.dtype.type(self._scale), z)
 
     def _add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         for first, last, entries in self._torch_rows(x):
@@ -99,12 +97,15 @@ def _add(first, width, key, table, w0, x, scale, out):
 
 
 @cached_njit(nogil=True)
-def _fold(first, width, key, table, v, scale, z):
+def _fold(runs, width, key, table, v, scale, z):
     entries = np.empty(width, np.int16)
-    for a in range(v.shape[0]):
-        value = scale * widen(v[a])
-        if value == 0:
-            continue
-        draw_normals(key, table, (first + a) * width, entries)
-        for j in range(z.shape[0]):
-            z[j] += value * z.dtype.type(entries[j])
+    place = 0
+    for begin, end in runs:
+        for a in range(begin * _ROWS, min(end * _ROWS, begin * _ROWS + v.shape[0] - place)):
+            value = scale * widen(v[place])
+            place += 1
+            if value == 0:
+                continue
+            draw_normals(key, table, a * width, entries)
+            for j in range(z.shape[0]):
+                z[j] += value * z.dtype.type(entries[j])

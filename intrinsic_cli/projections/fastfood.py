@@ -66,41 +66,16 @@ class Fastfood(BlockProjection):
             self._stored = self._torch_normals(0, size // self.n, device).flatten()
 
     def _add_blocks(
-        self,
-        begin: int,
-        end: int,
-        w0: np.ndarray,
-        x: np.ndarray,
-        scale,
-        out: np.ndarray,
+        self, begin: int, end: int, w0: np.ndarray, x: np.ndarray, scale, out: np.ndarray
     ) -> None:
-        stored, keys = self._stored.numpy(), (self._normal_key, self._shift_key)
-        _add(
-            begin,
-            end,
-            self.n,
-            stored,
-            keys,
-            normal_table(),
-            w0,
-            x,
-            scale * x.dtype.type(self._scale),
-            out,
-        )
+        _add(begin, end, *self._gain_source(), w0, x, scale * x.dtype.type(self._scale), out)
 
-    def _fold_blocks(self, begin: int, end: int, v: np.ndarray, scale, z: np.ndarray) -> None:
-        stored, keys = self._stored.numpy(), (self._normal_key, self._shift_key)
-        _fold(
-            begin,
-            end,
-            self.n,
-            stored,
-            keys,
-            normal_table(),
-            v,
-            scale * z.dtype.type(self._scale),
-            z,
-        )
+    def _fold_blocks(self, runs: np.ndarray, v: np.ndarray, scale, z: np.ndarray) -> None:
+        _fold(runs, *self._gain_source(), v, scale * z.dtype.type(self._scale), z)
+
+    def _gain_source(self) -> tuple:
+        """What the kernels read or draw the g and the shifts of blocks from."""
+        return self._stored.numpy(), normal_table(), self._normal_key, self._shift_key
 
     def _add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         for begin, end, first, last in self._torch_chunks():
@@ -151,24 +126,25 @@ def _add_product(total, a, b):
 
 
 @cached_njit(nogil=True)
-def _add(begin, end, n, stored, keys, table, w0, x, scale, out):
+def _add(begin, end, stored, table, normal_key, shift_key, w0, x, scale, out):
+    n = x.shape[0]
     scratch = np.empty(max(n, _DRAWN), np.int16)
     buffer = line_aligned(n, x)
     whole = min(end, out.shape[0] // n)
     if whole * n <= stored.shape[0]:
-        add_blocks(buffer, x, keys[1], begin, whole, stored, begin * n, w0, out, scale)
+        add_blocks(buffer, x, shift_key, begin, whole, stored, begin * n, w0, out, scale)
     else:
         step = scratch.shape[0] // n
         for k in range(begin, whole, step):
             last = min(k + step, whole)
-            draw_normals(keys[0], table, k * n, scratch[: (last - k) * n])
-            add_blocks(buffer, x, keys[1], k, last, scratch, 0, w0, out, scale)
+            draw_normals(normal_key, table, k * n, scratch[: (last - k) * n])
+            add_blocks(buffer, x, shift_key, k, last, scratch, 0, w0, out, scale)
     if whole < end:
         rows = out.shape[0] - whole * n
         m = height(rows, n)
         g = scratch[:n]
-        draw_normals(keys[0], table, whole * n, g)
-        shift = block_shift(keys[1], whole, n)
+        draw_normals(normal_key, table, whole * n, g)
+        shift = block_shift(shift_key, whole, n)
         part = buffer[:m]
         part[:] = 0
         start = 0
@@ -184,32 +160,36 @@ def _add(begin, end, n, stored, keys, table, w0, x, scale, out):
 
 
 @cached_njit(nogil=True)
-def _fold(begin, end, n, stored, keys, table, v, scale, z):
+def _fold(runs, stored, table, normal_key, shift_key, v, scale, z):
+    n = z.shape[0]
     scratch = np.empty(max(n, _DRAWN), np.int16)
     buffer = line_aligned(n, z)
-    whole = min(end, v.shape[0] // n)
-    if whole * n <= stored.shape[0]:
-        fold_blocks(buffer, z, keys[1], begin, whole, stored, begin * n, v, scale)
-    else:
-        step = scratch.shape[0] // n
-        for k in range(begin, whole, step):
-            last = min(k + step, whole)
-            draw_normals(keys[0], table, k * n, scratch[: (last - k) * n])
-            fold_blocks(buffer, z, keys[1], k, last, scratch, 0, v, scale)
-    if whole < end:
-        rows = v.shape[0] - whole * n
-        m = height(rows, n)
-        part = buffer[:m]
-        if load(part, v, scale, whole * n, rows):
-            g = scratch[:n]
-            draw_normals(keys[0], table, whole * n, g)
-            shift = block_shift(keys[1], whole, n)
-            start = 0
-            while start < n:
-                length, there, here = _stretch(start, shift, m, n)
-                _add_product(
-                    z[there : there + length],
-                    part[here : here + length],
-                    g[start : start + length],
-                )
-                start += length
+    first = 0
+    for begin, end in runs:
+        whole = min(end, begin + (v.shape[0] - first) // n)
+        if whole * n <= stored.shape[0]:
+            fold_blocks(buffer, z, shift_key, begin, whole, stored, begin * n, v, first, scale)
+        else:
+            step = scratch.shape[0] // n
+            for k in range(begin, whole, step):
+                last = min(k + step, whole)
+                draw_normals(normal_key, table, k * n, scratch[: (last - k) * n])
+                fold_blocks(buffer, z, shift_key, k, last, scratch, 0, v, first + (k - begin) * n, scale)
+        first += (whole - begin) * n
+        if whole < end:
+            rows = v.shape[0] - first
+            m = height(rows, n)
+            part = buffer[:m]
+            if load(part, v, scale, first, rows):
+                g = scratch[:n]
+                draw_normals(normal_key, table, whole * n, g)
+                shift = block_shift(shift_key, whole, n)
+                start = 0
+                while start < n:
+                    length, there, here = _stretch(start, shift, m, n)
+                    _add_product(
+                        z[there : there + length],
+                        part[here : here + length],
+                        g[start : start + length],
+                    )
+                    start += length

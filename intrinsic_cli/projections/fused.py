@@ -204,15 +204,18 @@ def add_blocks(buffer, x, shift_key, begin, end, g, g0, w0, out, scale):
 
 
 @njit(nogil=True)
-def fold_blocks(buffer, z, shift_key, begin, end, g, g0, v, scale):
-    """z ← z + g · H (scale · v) for the whole blocks begin … end − 1, whose g lie from g0; skips zeros."""
+def fold_blocks(buffer, z, shift_key, begin, end, g, g0, v, first, scale):
+    """z ← z + g · H (scale · v) for the whole blocks begin … end − 1; skips zeros.
+
+    Their g lie from g0, their v from `first`.
+    """
     n = buffer.shape[0]
     per_word = 8 // v.itemsize
     words = v[: v.size // per_word * per_word].view(np.uint64)
     for k in range(begin, end):
-        first = k * n
         if not _any_bits(words, first // per_word, (first + n) // per_word):
             g0 += n
+            first += n
             continue
         shift = block_shift(shift_key, k, n)
         if n <= 256:
@@ -243,3 +246,4 @@ def fold_blocks(buffer, z, shift_key, begin, end, g, g0, v, scale):
                 else:
                     _pour2(buffer, z, shift, g, g0, v, v, first, scale, i, h)
         g0 += n
+        first += n

@@ -49,8 +49,8 @@ class Sorf(BlockProjection):
     ) -> None:
         _add(begin, end, self._outer_key, self._inner_key, w0, x, scale * x.dtype.type(self._scale), out)
 
-    def _fold_blocks(self, begin: int, end: int, v: np.ndarray, scale, z: np.ndarray) -> None:
-        _fold(begin, end, self._outer_key, self._inner_key, v, scale * z.dtype.type(self._scale), z)
+    def _fold_blocks(self, runs: np.ndarray, v: np.ndarray, scale, z: np.ndarray) -> None:
+        _fold(runs, self._outer_key, self._inner_key, v, scale * z.dtype.type(self._scale), z)
 
     def _add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         for begin, end, first, last in self._torch_chunks():
@@ -103,18 +103,21 @@ def _add(begin, end, outer_key, inner_key, w0, x, scale, out):
 
 
 @cached_njit(nogil=True)
-def _fold(begin, end, outer_key, inner_key, v, scale, z):
+def _fold(runs, outer_key, inner_key, v, scale, z):
     n = z.shape[0]
     buffer = line_aligned(n, z)
-    for k in range(begin, end):
-        rows = min(n, v.shape[0] - k * n)
-        m = height(rows, n)
-        if not load(buffer[:m], v, scale, k * n, rows):
-            continue
-        for start in range(m, n, m):
-            buffer[start : start + m] = buffer[:m]
-        _flip(buffer, outer_key, k)
-        fwht(buffer)
-        _flip(buffer, inner_key, k)
-        for i in range(n):
-            z[i] += buffer[i]
+    place = 0
+    for begin, end in runs:
+        for k in range(begin, end):
+            first, rows = place, min(n, v.shape[0] - place)
+            place += rows
+            m = height(rows, n)
+            if not load(buffer[:m], v, scale, first, rows):
+                continue
+            for start in range(m, n, m):
+                buffer[start : start + m] = buffer[:m]
+            _flip(buffer, outer_key, k)
+            fwht(buffer)
+            _flip(buffer, inner_key, k)
+            for i in range(n):
+                z[i] += buffer[i]

@@ -47,8 +47,8 @@ class Sparse(Projection):
         return z.view(-1, self.shape[1]).sum(dim=0)
 
     @property
-    def _blocks(self) -> int:
-        return -(-self.shape[0] // _ROWS)
+    def _block_rows(self) -> int:
+        return _ROWS
 
     def prepare(self, device: torch.device | str = "cpu") -> None:
         pass
@@ -58,8 +58,8 @@ class Sparse(Projection):
     ) -> None:
         _add(begin, end, self._key, self._gap_rate, w0, x, scale * x.dtype.type(self._scale), out)
 
-    def _fold_blocks(self, begin: int, end: int, v: np.ndarray, scale, z: np.ndarray) -> None:
-        _fold(begin, end, self._key, self._gap_rate, v, scale * z.dtype.type(self._scale), z)
+    def _fold_blocks(self, runs: np.ndarray, v: np.ndarray, scale, z: np.ndarray) -> None:
+        _fold(runs, self._key, self._gap_rate, v, scale * z.dtype.type(self._scale), z)
 
     def _add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         product = torch.zeros(self.shape[0], dtype=x.dtype)
@@ -111,15 +111,17 @@ def _add(begin, end, key, gap_rate, w0, x, scale, out):
 
 
 @cached_njit(nogil=True)
-def _fold(begin, end, key, gap_rate, v, scale, z):
+def _fold(runs, key, gap_rate, v, scale, z):
     d = z.shape[0]
-    for block in range(begin, end):
-        first = block * _ROWS
-        rows = min(_ROWS, v.shape[0] - first)
-        count = 0
-        place, sign = _next(key, block, count, gap_rate)
-        while place < rows * d:
-            z[place % d] += scale * sign * widen(v[first + place // d])
-            count += 1
-            gap, sign = _next(key, block, count, gap_rate)
-            place += 1 + gap
+    first = 0
+    for begin, end in runs:
+        for block in range(begin, end):
+            rows = min(_ROWS, v.shape[0] - first)
+            count = 0
+            place, sign = _next(key, block, count, gap_rate)
+            while place < rows * d:
+                z[place % d] += scale * sign * widen(v[first + place // d])
+                count += 1
+                gap, sign = _next(key, block, count, gap_rate)
+                place += 1 + gap
+            first += rows
