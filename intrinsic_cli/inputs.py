@@ -31,8 +31,16 @@ class Inputs:
         return self.base.head
 
     def fresh_model(self, seed: int) -> nn.Module:
-        """A copy of the base model with the head of `seed`, free to be trained."""
-        model = copy.deepcopy(self.base.model)
+        """A model of its own around the base model's tensors, with the head of `seed`.
+
+        `Subspace` takes these tensors for θ_0 and both it and `Full` give the model others to train, so a run
+        holds the pre-trained weights once. Train it by nothing else.
+        """
+        named = self.base.model.named_parameters()
+        lent = {
+            id(p): nn.Parameter(p.data, p.requires_grad) for name, p in named if name not in self.base.head
+        }
+        model = copy.deepcopy(self.base.model, lent)
         models.draw_head(model, self.base.head, seed)
         return model
 

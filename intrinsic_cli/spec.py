@@ -20,7 +20,7 @@ SUBSPACES = ("full", "did", "said")
 NORMALIZE = ("global", "tensor")
 GROUPS = ("layer", "module", "tensor")
 HEADS = ("projected", "trained", "frozen")
-CACHES = ("auto", "store", "regenerate")
+CACHES = ("auto", "store", "regenerate", "stream")
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
 PRECISIONS = ("auto", "fp32", "bf16", "pure_bf16")
 

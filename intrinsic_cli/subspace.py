@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.base import Projection, add_to_all, fold_all
 from intrinsic_cli.projections.rows import fold_rows
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
+from intrinsic_cli.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
 
 # Gradients are folded when so many numbers have come: few starts of the threads, and little memory held.
 ENOUGH = 1 << 21
@@ -118,7 +120,10 @@ def check_size(model: nn.Module, spec: SubspaceSpec, d: int, head: Sequence[str]
 
 
 class Full(nn.Module):
-    """Every trainable weight of `model`, under the interface of `Subspace`: full fine-tuning."""
+    """Every trainable weight of `model`, under the interface of `Subspace`: full fine-tuning.
+
+    As with `Subspace`, the tensors that the model came with are left as they are: it gets copies to train.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -126,6 +131,8 @@ class Full(nn.Module):
         self.D = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.d = self.D
         self.direct = nn.ParameterList(p for p in model.parameters() if p.requires_grad)
+        for p in self.direct:
+            p.data = p.data.clone()
 
     def write(self) -> None:
         """Nothing to do: the optimizer moves the weights themselves."""
@@ -145,7 +152,9 @@ class Subspace(nn.Module):
         spec: `did` or `said`, with normalisation, groups, patterns and the treatment of the head.
         d: how many numbers are trained in all: θ, the m scales of SAID, and a head trained directly.
         seed: of P; each tensor draws from `stream_seed(seed, "P/" + name)`.
-        projection: kind of P and how its random numbers are kept.
+        projection: kind of P and how its random numbers are kept. `cache="stream"` keeps neither them nor
+            the weights of the model's layers, which are made when a layer runs, forward and backward, with
+            the same bits, and are NaN at other times until `close`. θ must not change between the two.
         head: names of the classification head's tensors.
         dtype: cast the model to it (bfloat16, say) while θ_0 stays exact, so that the weights are rounded
             once per step and nothing is lost by accumulation. None leaves the model's own dtypes.
@@ -187,22 +196,22 @@ class Subspace(nn.Module):
         for p in self._frozen:
             p.requires_grad_(False)
 
-        starts = {
-            name: p.data.detach().clone(memory_format=torch.contiguous_format) for name, p in moved.items()
-        }
-        self._direct_starts = [p.data.clone() for p in direct.values()]
+        # The tensors that the model came with are θ_0, and it gets others to hold W: they may be shared.
+        starts = {name: p.data.contiguous() for name, p in moved.items()}
+        self._direct_starts = [p.data for p in direct.values()]
         if dtype is not None:
             model.to(dtype)
+        for p in (*moved.values(), *direct.values()):
+            p.data = p.data.clone(memory_format=torch.contiguous_format)
         self._slices: list[_Slice] = []
         self._hooks = []
         for name, p in moved.items():
-            p.data = p.data.contiguous()
             p.grad = None  # of a backward pass before this subspace
             P = make_projection(
                 projection.kind,
                 shape=(p.numel(), free),
                 seed=stream_seed(seed, f"P/{name}"),
-                cache=projection.cache,
+                cache="regenerate" if projection.cache == "stream" else projection.cache,
             )
             part = _Slice(
                 name=name,
@@ -224,28 +233,57 @@ class Subspace(nn.Module):
         ]
         for module in self._embeddings:
             module.sparse = True
+        self._kept = self._slices  # what `write` writes; the layers of the others make them when they run
+        self._streams: list[Streamed] = []
         self._lead = self._slices[0].projection
         self.version = self._lead.version
         self._x = self._lead.encode(self.theta.detach())
+        self._lam = [1.0] * max(1, self.m)
         self._z = self._lead.accumulator(torch.float32, device)
         # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
         self._group = 0
         self._taken: list[tuple[_Slice, Tensor]] = []
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
+        if projection.cache == "stream":
+            self._stream(model)
 
     @torch.no_grad()
     def write(self) -> None:
-        """Set every selected weight to θ_0 + λ P θ, from exact values, rounded once to its dtype."""
+        """Set every selected weight to θ_0 + λ P θ, from exact values, rounded once to its dtype.
+
+        Those that are streamed get the new values when their layer runs.
+        """
         self._x = self._lead.encode(self.theta.detach())
-        lam = self.lam.tolist() if self.lam is not None else [1.0]
+        self._lam = self.lam.tolist() if self.lam is not None else [1.0]
+        self._add(self._kept, [part.weight.data for part in self._kept])
+
+    def _add(self, parts: Sequence[_Slice], out: Sequence[Tensor]) -> None:
+        """out ← θ_0 + λ P θ of `parts`, for θ and λ as the last `write` found them."""
         add_to_all(
-            [part.projection for part in self._slices],
-            [part.start for part in self._slices],
+            [part.projection for part in parts],
+            [part.start for part in parts],
             self._x,
-            [part.scale * lam[part.group] for part in self._slices],
-            [part.weight.data.view(-1) for part in self._slices],
+            [part.scale * self._lam[part.group] for part in parts],
+            [weights.view(-1) for weights in out],
         )
+
+    def _stream(self, model: nn.Module) -> None:
+        """Leave the weights of each layer of `model` to the layer's own hooks."""
+        keep_no_freed_memory()
+        for layer in layers_of(model):
+            own = own_weights(model, layer)
+            parts = [part for part in self._kept if id(part.weight) in own]
+            if parts:
+                self._kept = [part for part in self._kept if id(part.weight) not in own]
+                weights = [part.weight for part in parts]
+                self._streams.append(Streamed(layer, weights, partial(self._make, parts)))
+
+    def _make(self, parts: Sequence[_Slice], indices: Iterable[int]) -> list[Tensor]:
+        chosen = [parts[i] for i in indices]
+        out = [torch.empty(p.weight.shape, dtype=p.weight.dtype, device=p.weight.device) for p in chosen]
+        self._add(chosen, out)
+        return out
 
     @torch.no_grad()
     def _take(self, part: _Slice) -> None:
@@ -296,6 +334,10 @@ class Subspace(nn.Module):
     @torch.no_grad()
     def close(self, *, restore: bool = False) -> None:
         """Let go of the model: remove the hooks, thaw what was frozen, and with `restore` put θ_0 back."""
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
+        self._kept = self._slices
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()

@@ -113,9 +113,37 @@ def test_runs_share_a_base_model_that_stays_as_it_was(fit, make_spec, loader):
     before = {name: p.detach().clone() for name, p in base.named_parameters()}
     fit(spec)
     fit(make_spec("said"))
+    fit(make_spec("did", head="trained"))
     assert loader(spec).base.model is base
     assert all(torch.equal(p, before[name]) for name, p in base.named_parameters())
     assert all(p.grad is None for p in base.parameters())
+
+
+def test_a_subspace_run_holds_the_pretrained_weights_once(make_spec, loader):
+    inputs, spec = loader(make_spec()), make_spec()
+    base = {name: p.data_ptr() for name, p in inputs.base.model.named_parameters()}
+    model = inputs.fresh_model(0)
+    lent = {name for name, p in model.named_parameters() if p.data_ptr() == base[name]}
+    assert lent == base.keys() - set(inputs.head)
+    space = Subspace(model, spec.subspace, spec.d, 0, head=inputs.head)
+    assert not any(p.data_ptr() == base[name] for name, p in space.moved())
+    with torch.no_grad():
+        space.theta.fill_(0.1)
+    space.write()
+    space.close(restore=True)
+    for name, p in inputs.base.model.named_parameters():
+        assert name in inputs.head or torch.equal(p, model.get_parameter(name)), name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "pure_bf16"])
+def test_streamed_layers_train_to_the_same_bits(fit, make_spec, precision):
+    spec = make_spec("said", d=100, precision=precision, max_steps=6, holdout=8)
+    (kept, history), (streamed, same_history) = (
+        fit(replace(spec, projection=replace(spec.projection, cache=cache))) for cache in ("store", "stream")
+    )
+    assert [r["loss"] for r in history if "loss" in r] == [r["loss"] for r in same_history if "loss" in r]
+    assert streamed.holdout == kept.holdout
+    assert all(torch.equal(t, kept.tensors[name]) for name, t in streamed.tensors.items())
 
 
 def test_regression(fit, make_spec, tmp_path):

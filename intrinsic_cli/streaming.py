@@ -1,0 +1,102 @@
+"""Hold the weights of a layer only while it runs, forward and backward: memory for time, with the same bits.
+
+Autograd would keep a weight from the forward to the backward pass. Here it keeps a note instead, and the weight
+is made once more when the backward pass asks for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The layers that `model` runs one after another: the members of its outermost `ModuleList`s."""
+    lists = {name: m for name, m in model.named_modules() if isinstance(m, nn.ModuleList)}
+    outermost = [m for name, m in lists.items() if not any(name.startswith(f"{above}.") for above in lists)]
+    return [layer for layers in outermost for layer in layers]
+
+
+def own_weights(model: nn.Module, layer: nn.Module) -> set[int]:
+    """The ids of the parameters that no module outside `layer` has."""
+    inside = set(layer.modules())
+    elsewhere = {id(p) for m in model.modules() if m not in inside for p in m.parameters(recurse=False)}
+    return {id(p) for p in layer.parameters()} - elsewhere
+
+
+def keep_no_freed_memory() -> None:
+    """Have glibc give freed tensors back to the system: they fall apart in its heap and never fit again.
+
+    The heap then grows by a third of a training step. Costs a page fault per page of an activation. Elsewhere
+    nothing is done.
+    """
+    mmap_threshold, one_mib = -3, 1 << 20
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(mmap_threshold, one_mib)
+
+
+class Streamed:
+    """`weights` of `layer`, which hold numbers only while the layer is called; at other times they are NaN.
+
+    Args:
+        make: the present values of the weights with these indices, the same in a backward pass as in the
+            forward pass before it.
+
+    A module that reads a weight without calling its layer gets NaN and not a stale number.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        weights: Sequence[nn.Parameter],
+        make: Callable[[Iterable[int]], list[Tensor]],
+    ) -> None:
+        self._weights, self._make = weights, make
+        self._absent = [torch.full((1,), torch.nan).to(w).expand(w.shape) for w in weights]
+        self._places: dict[int, int] = {}
+        self._hooks = [
+            layer.register_forward_pre_hook(self._enter),
+            layer.register_forward_hook(self._leave, always_call=True),
+        ]
+        self._release()
+
+    def close(self) -> None:
+        """Let the layer go, with its weights in place."""
+        for hook in self._hooks:
+            hook.remove()
+        self._fill()
+
+    def _enter(self, *_) -> None:
+        self._fill()
+        self._places = {w.untyped_storage().data_ptr(): i for i, w in enumerate(self._weights)}
+        self._saving = saved_tensors_hooks(self._pack, self._unpack)
+        self._saving.__enter__()
+
+    def _leave(self, *_) -> None:
+        self._saving.__exit__()
+        self._release()
+
+    def _fill(self) -> None:
+        with torch.inference_mode(False), torch.no_grad():  # these tensors outlive an evaluation
+            for weight, value in zip(self._weights, self._make(range(len(self._weights))), strict=True):
+                weight.data = value
+
+    def _release(self) -> None:
+        for weight, absent in zip(self._weights, self._absent, strict=True):
+            weight.data = absent
+
+    def _pack(self, saved: Tensor):
+        i = self._places.get(saved.untyped_storage().data_ptr())
+        return saved if i is None else (i, saved.size(), saved.stride(), saved.storage_offset())
+
+    def _unpack(self, packed) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        i, *view = packed
+        with torch.no_grad():
+            return self._make([i])[0].as_strided(*view)
