@@ -17,6 +17,7 @@ SECTIONS = {
     "kernel": bench_kernel.figures,
     "step": bench_training.step_figures,
     "memory": bench_training.memory_figures,
+    "run": bench_training.run_memory_figures,
     "sweep": bench_training.sweep_figures,
     "trainer": bench_training.trainer_figures,
 }

@@ -6,7 +6,10 @@ start-up is measured, and quotes medians and ratios. `scripts/bench` runs this a
 
 from __future__ import annotations
 
+import copy
 import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -122,7 +125,7 @@ def memory_worker(kind: str, precision: str, cache: str) -> None:
         return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(field)) / 1024
 
     # The compiler and the compiled kernels are libraries' base as much as torch's are.
-    small = make_projection("fastfood", shape=(1 << 12, 1000), seed=0, cache=cache)
+    small = make_projection("fastfood", shape=(1 << 12, 1000), seed=0)
     small.rmatvec(small.matvec(torch.ones(1000)))
     base = status("VmRSS")
     model = BertForSequenceClassification(BertConfig()).train()
@@ -151,25 +154,74 @@ def memory_worker(kind: str, precision: str, cache: str) -> None:
 def memory_figures(quick: bool) -> list[Figure]:
     """Target 3: peak memory of DID ÷ full AdamW on a BERT-base-sized model, 8 rows of 64 tokens."""
 
-    def measure(*words: str) -> dict[str, float]:
+    def measure(*words: str, **environment: str) -> dict[str, float]:
         here = str(ROOT / "scripts")
         code = f"import sys; sys.path.insert(0, {here!r}); from bench_training import memory_worker as work; work"
         done = subprocess.run(
-            [sys.executable, "-c", f"{code}(*{words!r})"], capture_output=True, text=True, check=True
-        )
+            [sys.executable, "-c", f"{code}(*{words!r})"],
+            env=os.environ | environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
         return json.loads(done.stdout.splitlines()[-1])
 
     full = measure("full", "fp32", "auto")
-    figures = [Figure("memory, full AdamW, fp32", full["peak"], "MiB")]
+    # Streaming has the allocator give freed memory back; full fine-tuning could be told to do so as well.
+    frugal = measure("full", "fp32", "auto", MALLOC_MMAP_THRESHOLD_=str(1 << 20))
+    figures = [
+        Figure("memory, full AdamW, fp32", full["peak"], "MiB"),
+        Figure("step of it", 1e3 * full["seconds"], "ms"),
+        Figure("memory, full AdamW, fp32, freed memory given back", frugal["peak"], "MiB"),
+        Figure("step of it, freed memory given back", 1e3 * frugal["seconds"], "ms"),
+    ]
     for precision in ("fp32",) if quick else ("fp32", "pure_bf16"):
-        for cache in ("store", "regenerate"):
+        target = 0.6 if precision == "fp32" else None
+        for cache in ("store", "regenerate", "stream"):
             did = measure("did", precision, cache)
-            target = 0.6 if precision == "fp32" else None
-            figures.append(
-                Figure(f"memory, DID {precision} {cache} ÷ full", did["peak"] / full["peak"], "×", target)
-            )
+            name = f"memory, DID {precision} {cache}"
+            figures.append(Figure(f"{name} ÷ full", did["peak"] / full["peak"], "×", target))
+            if cache == "stream":
+                ratio = did["peak"] / frugal["peak"]
+                figures.append(Figure(f"{name} ÷ full, freed memory given back", ratio, "×", target))
             figures.append(Figure(f"step of it, {cache}, {precision}", 1e3 * did["seconds"], "ms"))
     return figures
+
+
+def run_memory_figures(quick: bool) -> list[Figure]:
+    """Target 3 for `idim run` as a process of its own, which also holds the pre-trained weights and the data.
+
+    A run of the tiny model on the same data stands for the interpreter's and the libraries' own memory.
+    """
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    from intrinsic_cli.checkpoints import minilm_folder
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "bert-base-sized"
+        BertForSequenceClassification(BertConfig()).save_pretrained(model)
+        AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(model)
+
+        def peak(*words: str) -> float:
+            idim("run", *overrides("fp32"), *words, "data.max_train=64", "data.max_eval=16", "data.max_length=64",
+                 "train.batch_size=8", "train.max_steps=4", f"output_dir={folder}/out")  # fmt: skip
+            [result] = Path(folder, "out").rglob("result.json")
+            mib = json.loads(result.read_text())["peak_memory_mb"]
+            shutil.rmtree(f"{folder}/out")
+            return mib
+
+        base = peak("model=tiny", "subspace=full")
+        full = peak(f"model.name={model}", "subspace=full") - base
+        figures = [Figure("memory, idim run, full AdamW, fp32", full, "MiB")]
+        for cache in ("stream",) if quick else ("store", "regenerate", "stream"):
+            did = peak(f"model.name={model}", "subspace=did", "d=1000", f"projection.cache={cache}") - base
+            figures.append(Figure(f"memory, idim run, DID fp32 {cache} ÷ full", did / full, "×", 0.6))
+    return figures
+
+
+def idim(*words: str) -> None:
+    """Run the command in a process of its own."""
+    code = "import sys; from intrinsic_cli.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"idim {' '.join(words)} failed:\n{done.stderr}")
 
 
 def sweep_figures(quick: bool) -> list[Figure]:
@@ -181,13 +233,7 @@ def sweep_figures(quick: bool) -> list[Figure]:
             "data.max_eval=200", "baseline.run=false", f"output_dir={folder}",
         )  # fmt: skip
         began = time.perf_counter()
-        command = [
-            sys.executable,
-            "-c",
-            "import sys; from intrinsic_cli.cli import main; sys.exit(main())",
-            "sweep",
-        ]
-        subprocess.run([*command, *words], check=True, capture_output=True)
+        idim("sweep", *words)
         wall = time.perf_counter() - began
         trained = [json.loads(p.read_text())["seconds"]["total"] for p in Path(folder).glob("*/result.json")]
     assert len(trained) == count, f"{len(trained)} of {count} runs finished"
@@ -242,7 +288,7 @@ class Race:
                 disable_tqdm=True,
             )
             trainer = Trainer(
-                model=self.inputs.fresh_model(0),
+                model=copy.deepcopy(self.inputs.base.model),  # `fresh_model` lends the weights
                 args=arguments,
                 train_dataset=self.rows,
                 data_collator=DataCollatorWithPadding(self.inputs.base.tokenizer),
