@@ -57,7 +57,7 @@ class Streamed:
         make: Callable[[Iterable[int]], list[Tensor]],
     ) -> None:
         self._weights, self._make = weights, make
-        self._absent = [torch.full((1,), torch.nan).to(w).expand(w.shape) for w in weights]
+        self._absent = [torch.tensor(torch.nan).to(w).expand(w.shape) for w in weights]
         self._places: dict[int, int] = {}
         self._hooks = [
             layer.register_forward_pre_hook(self._enter),
