@@ -129,7 +129,7 @@ def _out_of_memory(error: Exception) -> OutOfMemory | None:
         cause = " ".join(words.split())[:200]
         return OutOfMemory(
             f"ran out of memory ({cause}); use a smaller train.batch_size with train.accumulate, "
-            "train.precision=pure_bf16 or projection.cache=regenerate"
+            "train.precision=pure_bf16 or projection.cache=stream"
         )
     return None
 
