@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from intrinsic_cli import hub
+from intrinsic_cli import folders, hub
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.spec import ModelSpec
 
@@ -29,7 +29,7 @@ def from_pretrained(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, 
     offline = folder is None and hub.go_offline_if_unreachable()
     if folder is not None:
         no_revision(spec)
-        _check_folder(folder, spec)
+        folders.check_model(folder, spec)
     source = str(folder or spec.name)
     options = {
         "revision": spec.revision or "main",
@@ -99,22 +99,6 @@ def no_revision(spec: ModelSpec) -> None:
         raise ModelError(
             f"model.revision={spec.revision}: {spec.name} is not from the hub; leave the revision out"
         )
-
-
-def _check_folder(folder: Path, spec: ModelSpec) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"model.name={spec.name} has no config.json; give a folder that save_pretrained wrote"
-        )
-    pickled = sorted(path.name for path in folder.glob("*.bin"))
-    if not any(folder.glob("*.safetensors")):
-        if not pickled:
-            raise ModelError(f"model.name={spec.name} has no model.safetensors")
-        if not spec.allow_pickle:
-            raise ModelError(
-                f"model.name={spec.name} has pickled weights only ({pickled[0]}), which can run code; "
-                "convert them to safetensors, or add model.allow_pickle=true if you trust them"
-            )
 
 
 def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | None) -> str:

@@ -1,27 +1,31 @@
-"""From override strings to specs: Hydra composes, dataclasses check. The only module that imports hydra."""
+"""From override strings to specs: Hydra composes, dataclasses check."""
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from intrinsic_cli import folders
 from intrinsic_cli.errors import ConfigError, ModelError
 from intrinsic_cli.hub import fingerprint, local_path
+from intrinsic_cli.overrides import LISTS, parse, put, resolve, single
 from intrinsic_cli.spec import (
     BUILTIN_MODELS,
+    LARGEST,
+    NORMALIZE,
     TRACKERS,
     DataSpec,
     ModelSpec,
@@ -33,7 +37,6 @@ from intrinsic_cli.spec import (
 )
 
 GROUPS = ("task", "model", "subspace", "projection", "search", "launcher")
-LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
 PARTS = {
     "model": ModelSpec,
     "task": TaskSpec,
@@ -81,8 +84,7 @@ def describe(group: str) -> list[tuple[str, str]]:
 
 def keys(name: str) -> list[str]:
     """Every key of `configs/NAME.yaml` with its default groups."""
-    with initialize_config_dir(config_dir=str(config_dir()), version_base=None):
-        return _keys(compose(config_name=name))
+    return _keys(_composed(name, ()))
 
 
 def _near(word: str, known: Iterable[str]) -> str:
@@ -90,56 +92,46 @@ def _near(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """Hydra's reading of `key=value` words. Raises ConfigError with what is wrong with which word."""
-    parser = OverridesParser.create()
-    parsed = []
-    for word in overrides:
-        if "=" not in word and not word.startswith("~"):
-            raise ConfigError(f"{word!r} is not an override; write key=value, for example task=mrpc")
-        try:
-            parsed.append(parser.parse_override(word))
-        except HydraException as error:
-            raise ConfigError(f"{word!r} can't be read: {str(error).splitlines()[0]}") from error
-    return parsed
+def compose_config(name: str, words: Sequence[str]) -> DictConfig:
+    """The config of `configs/NAME.yaml` with its groups and keys set by `words`, interpolations resolved.
+
+    Hydra composes the groups; the other keys are then set one by one, as Hydra would. Raises ConfigError.
+    """
+    parsed = parse(words)
+    chosen = [override for override in parsed if override.key_or_group in GROUPS]
+    for override in chosen:
+        _check_option(override)
+    cfg = copy.deepcopy(_composed(name, tuple(override.input_line or "" for override in chosen)))
+    known_keys = _keys(cfg)
+    own = [override for override in parsed if override.key_or_group not in GROUPS]
+    for override in own:
+        key, word = override.key_or_group, override.input_line
+        if key not in known_keys:
+            near = _near(key, [*known_keys, *GROUPS])
+            raise ConfigError(f"{key or word} is not a key{near} (idim {name} --cfg job shows all)")
+        put(cfg, override)
+    for override in own:
+        resolve(cfg, override)
+    return cfg
 
 
-def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
-    """Hydra's composition of `configs/NAME.yaml` with `overrides`, keys and groups checked first."""
-    parsed = parse(overrides)
-    for override in parsed:
-        if override.is_sweep_override():
-            raise ConfigError(f"{override.input_line!r} is several values; lists are for idim sweep")
-        if override.key_or_group in GROUPS:
-            choice = override.value()
-            if not isinstance(choice, str):
-                raise ConfigError(f"{override.input_line!r} is not one name of {override.key_or_group}")
-            known = options(override.key_or_group)
-            if choice not in known:
-                key = override.key_or_group
-                if len(known) > 5:
-                    raise ConfigError(
-                        f"{key}={choice} is not known{_near(choice, known)} (idim list {key}s shows all)"
-                    )
-                raise ConfigError(f"{key}={choice} is not known; use one of {', '.join(known)}")
-    plain = [o.input_line or "" for o in parsed if o.key_or_group in GROUPS]
+@cache
+def _composed(name: str, groups: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(config_dir=str(config_dir()), version_base=None):
-        known_keys = _keys(compose(config_name=name, overrides=plain))
-        for override in parsed:
-            if override.key_or_group not in known_keys and not override.is_add():
-                key = override.key_or_group
-                raise ConfigError(
-                    f"{key} is not a key{_near(key, [*known_keys, *GROUPS])} "
-                    f"(idim {name} --cfg job shows all)"
-                )
-            if override.is_add() or override.is_delete():
-                raise ConfigError(
-                    f"{override.input_line!r}: keys can be set, not added or removed; write key=value"
-                )
-        try:
-            return compose(config_name=name, overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(" ".join(str(error).split())) from error
+        return compose(config_name=name, overrides=list(groups))
+
+
+def _check_option(override: Override) -> None:
+    """Raise ConfigError where `task=…`, `model=…` and so on name nothing that there is."""
+    key, choice = override.key_or_group, single(override)
+    if not isinstance(choice, str):
+        raise ConfigError(f"{override.input_line!r} is not one name of {key}")
+    known = options(key)
+    if choice in known:
+        return
+    if len(known) > 5:
+        raise ConfigError(f"{key}={choice} is not known{_near(choice, known)} (idim list {key}s shows all)")
+    raise ConfigError(f"{key}={choice} is not known; use one of {', '.join(known)}")
 
 
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
@@ -161,21 +153,46 @@ def _part(cfg: DictConfig, key: str) -> Any:
     OmegaConf.set_readonly(schema, False)
     try:
         merged = OmegaConf.merge(schema, cfg)
-        values: Any = OmegaConf.to_container(merged, throw_on_missing=True, resolve=True)
+        values: Any = OmegaConf.to_container(merged, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{key}.{error.full_key} has no default; add {key}.{error.full_key}=…") from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{key}.{error.full_key}: {str(error).splitlines()[0]}") from error
+    except (OmegaConfBaseException, OverflowError) as error:
+        name = str(getattr(error, "full_key", "")).split("[")[0]
+        annotations = {field.name: str(field.type) for field in fields(PARTS[key])}
+        if name not in annotations:
+            raise ConfigError(f"{key}: {str(error).splitlines()[0]}; see idim run --cfg job") from error
+        value = OmegaConf.select(cfg, name)
+        raise ConfigError(f"{key}.{name}={value!r} is not {_wanted(annotations[name])}") from error
     return PARTS[key](**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _wanted(annotation: str) -> str:
+    """What a field of a spec takes, in words, from its annotation."""
+    words = {
+        "str": "a text",
+        "int": "an integer such as 5",
+        "float": "a number such as 0.5",
+        "bool": "true or false",
+    }
+    kind = annotation.removesuffix(" | None")
+    return words.get(kind, "a list such as [a,b]") + (", or null" if kind != annotation else "")
 
 
 def number(key: str, value: Any, kind: type) -> Any:
     """`value` as a finite `kind` (int or float). Raises ConfigError, naming `key`, where it is something else."""
-    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    limit = LARGEST if kind is int else sys.float_info.max
+    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= limit
     if not finite or (kind is int and value != int(value)):
         wanted, example = ("an integer", 500) if kind is int else ("a finite number", 0.1)
         raise ConfigError(f"{key}={value} is not {wanted}; write it as {key}={example}")
     return kind(value)
+
+
+def text(key: str, value: Any, example: str) -> str:
+    """`value`, which must be a text that is not empty. Raises ConfigError that names `key`."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{key}={value} is not a text; write it as {key}={example}")
+    return value
 
 
 _fingerprint = cache(fingerprint)
@@ -183,33 +200,21 @@ _fingerprint = cache(fingerprint)
 
 def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
     """The spec of one run; a null `lr` becomes the calibrated default of the subspace."""
-    if not cfg.output_dir:
-        raise ConfigError("output_dir is empty; name a folder, as outputs")
-    subspace = cfg.subspace.copy()
-    OmegaConf.set_struct(subspace, False)
-    lr_sqrt_d, default_lr = subspace.pop("lr_sqrt_d", None), subspace.pop("default_lr", None)
-    space = _part(subspace, "subspace")
+    output_dir(cfg)
+    space, default_lr = _subspace(cfg.subspace)
     d = None if space.kind == "full" or d is None else number("d", d, int)
     if d is None and space.kind != "full":
         raise ConfigError(f"subspace={space.kind} needs d, the number of trained parameters: add d=500")
     if d is not None and d < 1:
         raise ConfigError(f"d={d} must be at least 1")
     if lr is None:
-        lr = default_lr if d is None else lr_sqrt_d[space.normalize] / math.sqrt(d)
-        lr = float(f"{lr:.3g}")
-    model, task = _part(cfg.model, "model"), _part(cfg.task, "task")
-    if model.name not in BUILTIN_MODELS and (folder := local_path(model.name, "model.name", ModelError)):
-        model = replace(model, fingerprint=_fingerprint(folder))
-    if task.path is not None and (folder := local_path(task.path, "task.path")):
-        # A folder of several data sets, such as GLUE's: only the one in use is this task's identity.
-        own = folder / task.config if task.config and (folder / task.config).is_dir() else folder
-        task = replace(task, fingerprint=_fingerprint(own))
-    tracker = cfg.tracker or "none"
+        lr = float(f"{default_lr if d is None else default_lr / math.sqrt(d):.3g}")
+    tracker = text("tracker", cfg.tracker or "none", "none")
     if tracker in TRACKERS[1:] and find_spec(tracker) is None:
         raise ConfigError(f"tracker={tracker} is not installed; pip install 'idim[{tracker}]'")
     return RunSpec(
-        model=model,
-        task=task,
+        model=_model(cfg.model),
+        task=_task(cfg.task),
         subspace=space,
         projection=_part(cfg.projection, "projection"),
         train=_part(cfg.train, "train"),
@@ -219,6 +224,48 @@ def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
         lr=number("lr", lr, float),
         tracker=tracker,
     )
+
+
+def output_dir(cfg: DictConfig) -> str:
+    """Where the runs go. Raises ConfigError where it is no folder's name."""
+    return text("output_dir", cfg.output_dir, "outputs")
+
+
+def _subspace(cfg: DictConfig) -> tuple[SubspaceSpec, float]:
+    """The subspace, and its default learning rate (of d = 1 where it depends on d)."""
+    if not isinstance(cfg, DictConfig):
+        return _part(cfg, "subspace"), 0.0
+    own = cfg.copy()
+    OmegaConf.set_struct(own, False)
+    rates, rate = own.pop("lr_sqrt_d", None), own.pop("default_lr", None)
+    space = _part(own, "subspace")
+    if space.kind == "full":
+        return space, number("subspace.default_lr", rate, float)
+    if not isinstance(rates, DictConfig):
+        raise ConfigError(f"subspace.lr_sqrt_d={rates} is not a number for each of {', '.join(NORMALIZE)}")
+    return space, number(f"subspace.lr_sqrt_d.{space.normalize}", rates[space.normalize], float)
+
+
+def _model(cfg: DictConfig) -> ModelSpec:
+    model = _part(cfg, "model")
+    if model.name in BUILTIN_MODELS:
+        return model
+    folder = local_path(model.name, "model.name", ModelError)
+    if folder is None:
+        return model
+    folders.check_model(folder, model)
+    return replace(model, fingerprint=_fingerprint(folder))
+
+
+def _task(cfg: DictConfig) -> TaskSpec:
+    task = _part(cfg, "task")
+    folder = None if task.path is None else local_path(task.path, "task.path")
+    if folder is None:
+        return task
+    folders.data_files(folder, task.path)
+    # A folder of several data sets, such as GLUE's: only the one in use is this task's identity.
+    parts = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return replace(task, fingerprint=_fingerprint(folder / task.config if task.config in parts else folder))
 
 
 def run_spec(cfg: DictConfig) -> RunSpec:

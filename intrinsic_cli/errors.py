@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+LONGEST = 600  # characters of a message: enough for a path and a list of names, too few for a whole file
+
+
+def one_line(message: str) -> str:
+    """`message` as one printable line; of a long one, the beginning and the end (the way out stands there)."""
+    line = " ".join(message.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST - 200]} … {line[-190:]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
 
 class IdimError(Exception):
     """Base class. The message is one line: the value received, what is wrong, and the way out.
@@ -10,6 +20,9 @@ class IdimError(Exception):
     """
 
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class ConfigError(IdimError):

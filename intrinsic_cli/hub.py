@@ -19,6 +19,7 @@ from intrinsic_cli.errors import DataError, IdimError
 PROBE_SECONDS = 2.0
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 DATA_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+MOST_FILES = 10_000  # under a folder that stands for a model or a data set
 # `name` or `owner/name`. Anything else (`./x`, `../x`, `/x`, `a/b/c`, `x.csv`) can only be a local path.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -86,18 +87,49 @@ def local_path(name: str, key: str, error: type[IdimError] = DataError) -> Path 
     Raises `error` (naming the option `key`) when a path does not exist, and when a name that could be a
     hub id is also a folder of the working directory: both readings are plausible and give other results.
     """
-    path = Path(name).expanduser()
-    could_be_hub = _HUB_ID.fullmatch(name) and path.suffix.lower() not in DATA_SUFFIXES
-    if not could_be_hub:
-        if not path.exists():
+    if not name.strip():
+        raise error(f"{key} is empty; give a hub id, or a local path")
+    could_be_hub = _HUB_ID.fullmatch(name) and Path(name).suffix.lower() not in DATA_SUFFIXES
+    try:
+        path = Path(name).expanduser()
+        is_folder = path.is_dir()
+        if not could_be_hub and not path.exists():
             raise error(f"{key}={name} does not exist (looked for {path.absolute()})")
+        if not could_be_hub and not is_folder and not path.is_file():
+            raise error(f"{key}={name} is neither a file nor a folder; give one that can be read twice")
+    except (OSError, RuntimeError, ValueError) as cause:  # a name too long, no such user, a NUL byte
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"{key}={name} can't be read ({reason}); give another path") from cause
+    if not could_be_hub:
         return path
-    if path.is_dir():
+    if is_folder:
         raise error(
             f"{key}={name} is a folder here and could be a hub id too; write {key}=./{name} for the folder, "
             "or run from another folder for the hub's"
         )
     return None
+
+
+def files(folder: Path) -> list[Path]:
+    """The visible regular files under `folder`, sorted; hidden ones and `__pycache__` are left out.
+
+    Raises DataError where there are more than MOST_FILES names, or a folder can't be read.
+    """
+    found, seen = [], 0
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"can't read {error.filename or folder}: {error.strerror or error}") from error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):  # does not follow links to folders
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        seen += len(folders) + len(names)
+        if seen > MOST_FILES:
+            raise DataError(
+                f"{folder} holds more than {MOST_FILES} files; give the folder of one model or data set"
+            )
+        paths = [Path(place, name) for name in names if not name.startswith((".", "__pycache__"))]
+        found += [path for path in paths if path.is_file()]
+    return sorted(found)
 
 
 def fingerprint(path: str | Path) -> str:
@@ -113,10 +145,8 @@ def fingerprint(path: str | Path) -> str:
             return _sha256(root)
         if not root.is_dir():
             raise DataError(f"{path} does not exist")
-        for file in sorted(root.rglob("*")):
-            name = file.relative_to(root)
-            if file.is_file() and not any(part.startswith((".", "__pycache__")) for part in name.parts):
-                digest.update(f"{name.as_posix()}\0{_sha256(file)}\n".encode())
+        for file in files(root):
+            digest.update(os.fsencode(f"{file.relative_to(root).as_posix()}\0{_sha256(file)}\n"))
     except OSError as error:
         raise DataError(f"can't read {error.filename or path}: {error.strerror or error}") from error
     return digest.hexdigest()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from intrinsic_cli import hub
+from intrinsic_cli import folders, hub
 from intrinsic_cli.errors import DataError
 from intrinsic_cli.spec import TaskSpec
 
@@ -48,14 +48,8 @@ def read_splits(task: TaskSpec) -> Mapping[str, Any]:
 
 def _builder(task: TaskSpec, path: Path) -> tuple[str, dict[str, Any]]:
     """The builder and options of `load_dataset` for a file, or for a folder of files."""
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(p for p in path.rglob("*") if p.suffix.lower() in hub.DATA_SUFFIXES)
-    )
+    files = folders.data_files(path, str(task.path))
     suffixes = {file.suffix.lower() for file in files}
-    if not files or not suffixes <= set(hub.DATA_SUFFIXES):
-        raise DataError(f"task.path={task.path} has no {', '.join(hub.DATA_SUFFIXES)} file")
     options: dict[str, Any] = {}
     if suffixes <= {".csv", ".tsv"}:
         # pandas would read the words NA, null and None as missing; only an empty field is.

@@ -22,6 +22,8 @@ GROUPS = ("layer", "module", "tensor")
 HEADS = ("projected", "trained", "frozen")
 CACHES = ("auto", "store", "regenerate", "stream")
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
+LONGEST_PART = 40  # characters of one part of a run's name: file systems stop at 255 bytes for the whole
+LARGEST = 2**63 - 1  # of integers, which tensors, files and other languages can hold
 PRECISIONS = ("auto", "fp32", "bf16", "pure_bf16")
 
 
@@ -33,6 +35,8 @@ def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
 def _at_least(key: str, value: float | None, low: float, *, strict: bool = False) -> None:
     if value is None:
         return
+    if isinstance(value, int) and value > LARGEST:
+        raise ConfigError(f"{key}={value} must be at most {LARGEST}")
     if not math.isfinite(value) or value < low or (strict and value == low):
         raise ConfigError(f"{key}={value} must be {'above' if strict else 'at least'} {low:g}")
 
@@ -259,7 +263,7 @@ class RunSpec:
         if self.d is not None:
             parts.append(f"d{self.d}")
         parts += [f"lr{self.lr:g}", f"s{self.seed}", digest]
-        return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts)
+        return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part)[:LONGEST_PART] for part in parts)
 
     @property
     def study(self) -> str:

@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli import config
-    from intrinsic_cli.plan import expand, sweep_plan
+    from intrinsic_cli.overrides import expand
+    from intrinsic_cli.plan import sweep_plan
 
     if arguments.cfg:
         return print_config(config.compose_config("sweep", expand(arguments.overrides)[0]))

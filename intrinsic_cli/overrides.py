@@ -1,0 +1,126 @@
+"""The words `key=value` of a command line, read by Hydra's parser and checked before anything is composed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from intrinsic_cli.errors import ConfigError
+
+LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
+MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(1,1e9) ends in a line
+# A word longer than this is no configuration, and Hydra's parser takes seconds for it.
+LONGEST_WORD = 10_000
+
+
+def parse(words: Sequence[str]) -> list[Override]:
+    """Hydra's reading of `key=value` words. Raises ConfigError with what is wrong with which word."""
+    return [_parse(word) for word in words]
+
+
+def _parse(word: str) -> Override:
+    if "=" not in word and not word.startswith("~"):
+        raise ConfigError(f"{word!r} is not an override; write key=value, for example task=mrpc")
+    if len(word) > LONGEST_WORD:
+        raise ConfigError(f"{word!r} has {len(word)} characters; at most {LONGEST_WORD} are read")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
+        raise ConfigError(f"{word!r} holds a control character or a byte that is no UTF-8; write plain text")
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except (HydraException, ValueError, TypeError, RecursionError) as error:
+        # Functions such as range(1,2,0) are evaluated while they are read, and pass on what Python raises.
+        reason = "too deeply nested" if isinstance(error, RecursionError) else str(error).split("\n")[0]
+        raise ConfigError(
+            f"{word!r} can't be read: {reason}; write plain text as \"KEY='TEXT'\", both quotes"
+        ) from error
+    if override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
+        raise ConfigError(
+            f"{word!r}: keys can be set, not added, removed or moved to a package; write key=value"
+        )
+    return override
+
+
+def expand(words: Sequence[str]) -> list[list[str]]:
+    """The product of all lists `key=a,b` into single-valued words, `d`, `seed`, `lr` and `baseline.` kept whole.
+
+    Raises ConfigError where there are more than MOST_RUNS of them.
+    """
+    choices = []
+    for word, override in zip(words, parse(words), strict=True):
+        if not override.is_sweep_override():
+            choices.append([word])
+            continue
+        key, values = override.key_or_group, _texts(word, override)
+        whole = key in LISTS or key.startswith("baseline.")
+        choices.append([f"{key}=[{','.join(values)}]"] if whole else [f"{key}={v}" for v in values])
+    check_number(math.prod(map(len, choices)), "the lists of this sweep make")
+    return [list(combination) for combination in itertools.product(*choices)]
+
+
+def _texts(word: str, override: Override) -> list[str]:
+    """The values of a sweep override, each as the text of one value."""
+    sweep: Any = override.value()
+    if not isinstance(sweep, ChoiceSweep | RangeSweep):
+        raise ConfigError(f"{word!r} has no list of values; write key=a,b or key=range(1,4)")
+    try:
+        texts = list(itertools.islice(override.sweep_string_iterator(), MOST_RUNS + 1))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ConfigError(f"{word!r} can't be read: {error}") from error
+    if not texts:
+        raise ConfigError(f"{word!r} is an empty list; give at least one value")
+    check_number(len(texts), f"{word!r} gives")
+    return texts
+
+
+def check_number(runs: int, what: str) -> None:
+    """Raise ConfigError where a sweep would have more than MOST_RUNS runs."""
+    if runs > MOST_RUNS:
+        raise ConfigError(f"{what} more than {MOST_RUNS} runs; use shorter lists, or several sweeps")
+
+
+def single(override: Override) -> Any:
+    """The value of an override that has one. Raises ConfigError at a list `key=a,b`."""
+    if override.is_sweep_override():
+        raise ConfigError(f"{override.input_line!r} is several values; lists are for idim sweep")
+    return override.value()
+
+
+def put(cfg: DictConfig, override: Override) -> None:
+    """Set the override's key in the config, in place. Raises ConfigError at a value of another kind."""
+    key, word, value = override.key_or_group, override.input_line, single(override)
+    if key.endswith(".kind"):
+        group = key.removesuffix(".kind")
+        raise ConfigError(f"{word!r}: the other keys of a {group} belong to its kind; choose it by {group}=")
+    is_group = isinstance(OmegaConf.select(cfg, key, throw_on_resolution_failure=False), DictConfig)
+    if is_group != isinstance(value, dict):
+        kinds = ("a value", "a group of keys")
+        raise ConfigError(f"{word!r} is {kinds[not is_group]} where {kinds[is_group]} belongs; see --cfg job")
+    try:
+        if OmegaConf.missing_keys(OmegaConf.create({"value": value})):
+            raise ConfigError(f"{word!r}: ??? stands for a value that is missing; give one")
+        OmegaConf.update(cfg, key, value, merge=True)
+    except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{word!r} can't be set: {str(error).splitlines()[0]}; see --cfg job") from error
+
+
+def resolve(cfg: DictConfig, override: Override) -> None:
+    """Put values in the place of the interpolations `${…}` that the override brought. Raises ConfigError."""
+    key, word = override.key_or_group, override.input_line
+    try:
+        value = OmegaConf.select(cfg, key)
+        if OmegaConf.is_config(value):
+            OmegaConf.resolve(value)
+        else:
+            OmegaConf.update(cfg, key, value)
+    except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        reason = "refers to itself" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise ConfigError(f"{word!r} can't be resolved: {reason}; write the value itself") from error
