@@ -14,6 +14,10 @@ from intrinsic_cli.errors import DataError
 from intrinsic_cli.spec import TaskSpec
 
 MOST_CLASSES = 1000
+LONGEST_CELL = 1_000_000  # characters: a long book; more is a quote that is never closed
+LONGEST_NAME = 1000  # characters of a class name
+LARGEST_CLASS = 2**53  # whole numbers up to here are exact, whatever a reader makes of them
+LARGEST_VALUE = 1e18  # of regression: squared errors must be finite in float32
 
 
 def split(task: TaskSpec, splits: Mapping[str, Any], name: str) -> Any:
@@ -41,33 +45,70 @@ def _column(task: TaskSpec, split: str, table: Any, name: str, option: str) -> l
     values = table[name][:]
     for row, value in enumerate(values):
         if value is None or (isinstance(value, float) and math.isnan(value)):
-            raise DataError(f"{option}={name}: row {row} of split {split} of {task.path} has no value")
+            raise _bad(task, split, row, f"{option}={name}", "has no value; fill it, or remove the row")
     return values
+
+
+def _bad(task: TaskSpec, split: str, row: int, option: str, problem: str) -> DataError:
+    """What is wrong in a row, counted as an editor counts: from 1."""
+    return DataError(
+        f"{option}: row {row + 1} (without the header) of split {split} of {task.path} {problem}"
+    )
+
+
+def _unicode(text: str, longest: int) -> str | None:
+    """Why `text` can't be used, or None."""
+    if len(text) > longest:
+        return f"has {len(text)} characters, and {longest} are the most; is a quote never closed?"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"is no Unicode text but {text!r:.40}; save the file as UTF-8"
+    return None
 
 
 def texts(task: TaskSpec, split: str, table: Any, name: str) -> list[str]:
     """The text column `name`, (n,)."""
     values = _column(task, split, table, name, "task.text")
     for row, value in enumerate(values):
-        if not isinstance(value, str):
-            raise DataError(
-                f"task.text={name}: row {row} of split {split} of {task.path} is no text but {value!r}"
-            )
+        problem = (
+            _unicode(value, LONGEST_CELL)
+            if isinstance(value, str)
+            else f"is no text but {value!r:.40}; name a column of text by task.text"
+        )
+        if problem:
+            raise _bad(task, split, row, f"task.text={name}", problem)
     return values
 
 
 def labels(task: TaskSpec, split: str, table: Any) -> list[Any]:
-    """The label column, (n,): finite numbers for regression, else strings or numbers."""
+    """The label column, (n,): what `float` reads as finite for regression, else strings or numbers."""
     values = _column(task, split, table, task.label, "task.label")
     for row, value in enumerate(values):
-        fits = isinstance(value, int | float) and math.isfinite(value) if task.regression else True
-        if not fits or not isinstance(value, str | int | float):
-            wanted = "finite number" if task.regression else "class"
-            raise DataError(
-                f"task.label={task.label}: row {row} of split {split} of {task.path} "
-                f"is no {wanted} but {value!r}"
-            )
+        if problem := _label_problem(value, task.regression):
+            raise _bad(task, split, row, f"task.label={task.label}", problem)
     return values
+
+
+def _label_problem(value: Any, regression: bool) -> str | None:
+    """Why `value` is no label, or None."""
+    if regression:
+        try:
+            number = float(value)
+        except (ValueError, TypeError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            return f"is no finite number but {value!r:.40}; leave out task.regression for classes"
+        if abs(number) > LARGEST_VALUE:
+            return f"is {value!r:.40}, and {LARGEST_VALUE:g} is the most; divide all labels by one number"
+        return None
+    if isinstance(value, str):
+        return _unicode(value, LONGEST_NAME)
+    if not isinstance(value, int | float):
+        return f"is no class but {value!r:.40}; write a text or a whole number"
+    if math.isfinite(value) and abs(value) >= LARGEST_CLASS:
+        return f"is {value!r:.40}, a number too large for a class; write it as text"
+    return None
 
 
 def declared(task: TaskSpec, table: Any) -> tuple[str, ...] | None:
@@ -111,10 +152,8 @@ def ids(task: TaskSpec, split: str, labels: list[Any], names: tuple[str, ...], *
         else:
             found = int(label) if label in range(len(names)) else None
         if found is None:
-            hidden = "; -1 marks hidden labels, so take another split" if label == -1 else ""
-            raise DataError(
-                f"task.label={task.label}: row {row} of split {split} of {task.path} is {label!r}, "
-                f"not one of {', '.join(names)}{hidden}"
-            )
+            way = "-1 marks hidden labels, so take another split" if label == -1 else "mend it or task.labels"
+            problem = f"is {label!r}, not one of {', '.join(names)}; {way}"
+            raise _bad(task, split, row, f"task.label={task.label}", problem)
         ids.append(found)
     return ids

@@ -11,6 +11,9 @@ from intrinsic_cli.errors import DataError, ModelError
 from intrinsic_cli.hub import DATA_SUFFIXES, files
 from intrinsic_cli.spec import ModelSpec
 
+# What the hub's libraries write beside the data.
+NOT_DATA = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+
 
 def check_model(folder: Path, spec: ModelSpec) -> None:
     """Raise ModelError where the folder has no config, no weights, or weights of a kind not allowed."""
@@ -32,10 +35,19 @@ def check_model(folder: Path, spec: ModelSpec) -> None:
 
 
 def data_files(path: Path, name: str) -> list[Path]:
-    """The data files of `task.path=name`, a file or a folder, sorted. Raises DataError where there is none."""
-    found = [path] if path.is_file() else [f for f in files(path) if f.suffix.lower() in DATA_SUFFIXES]
-    if not found or (path.is_file() and path.suffix.lower() not in DATA_SUFFIXES):
+    """The data files of `task.path=name`, a file or a folder, sorted: at least one, and all of one kind.
+
+    Raises DataError where there is none, or where there are several kinds, of which `datasets` would read one.
+    """
+    found = [path] if path.is_file() else [file for file in files(path) if file.name not in NOT_DATA]
+    found = [file for file in found if file.suffix.lower() in DATA_SUFFIXES]
+    if not found:
         raise DataError(
             f"task.path={name} has no {', '.join(DATA_SUFFIXES)} file; give such a file, or a folder of them"
+        )
+    kinds = sorted({".json" if f.suffix.lower() == ".jsonl" else f.suffix.lower() for f in found})
+    if len(kinds) > 1:
+        raise DataError(
+            f"task.path={name} holds {' and '.join(kinds)} files; give one of them, or a folder of one kind"
         )
     return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from intrinsic_cli import folders, hub
+from intrinsic_cli import folders, hub, records
 from intrinsic_cli.errors import DataError
 from intrinsic_cli.spec import TaskSpec
 
@@ -37,7 +37,9 @@ def read_splits(task: TaskSpec) -> Mapping[str, Any]:
         if "corresponds to no data" in cause:
             raise DataError(f"task.path={task.path} has an empty split (a header without rows?)") from error
         if local is not None:
-            raise DataError(f"task.path={task.path} can't be read: {cause}") from error
+            raise DataError(
+                f"task.path={task.path} can't be read: {cause}; mend it, or save it in another format"
+            ) from error
         if offline:
             raise DataError(
                 f"data set {task.path} is not in the cache {datasets.config.HF_DATASETS_CACHE} and the hub "
@@ -49,35 +51,16 @@ def read_splits(task: TaskSpec) -> Mapping[str, Any]:
 def _builder(task: TaskSpec, path: Path) -> tuple[str, dict[str, Any]]:
     """The builder and options of `load_dataset` for a file, or for a folder of files."""
     files = folders.data_files(path, str(task.path))
-    suffixes = {file.suffix.lower() for file in files}
+    for file in files:
+        records.check(file, (*task.text, task.label))
+    suffix = files[0].suffix.lower()
     options: dict[str, Any] = {}
-    if suffixes <= {".csv", ".tsv"}:
+    if suffix in (".csv", ".tsv"):
         # pandas would read the words NA, null and None as missing; only an empty field is.
         options = {"keep_default_na": False, "na_values": [""]}
-    if suffixes == {".tsv"}:
+    if suffix == ".tsv":
         options["sep"] = "\t"
-    for file in files:
-        if file.suffix.lower() != ".parquet":
-            _check_text(file)
     if path.is_dir():
         return str(path), options
-    builder = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}.get(path.suffix.lower(), "json")
+    builder = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}.get(suffix, "json")
     return builder, options | {"data_files": {task.train: str(path)}}
-
-
-def _check_text(file: Path) -> None:
-    """Raise DataError where a text file holds a NUL byte or is not UTF-8, with the line."""
-    try:
-        if not file.stat().st_size:
-            raise DataError(f"{file} is empty")
-        with file.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if b"\0" in line:
-                    raise DataError(f"{file}, line {number}: holds a NUL byte; save the file as UTF-8 text")
-                line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file}, line {number}: is not UTF-8 ({error.reason}); save the file as UTF-8"
-        ) from error
-    except OSError as error:
-        raise DataError(f"can't read {file}: {error.strerror}") from error

@@ -97,6 +97,8 @@ class TaskSpec:
     def __post_init__(self) -> None:
         if len(self.text) not in (1, 2):
             raise ConfigError(f"task.text={list(self.text)} must name one or two text columns")
+        if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
+            raise ConfigError(f"task.labels={list(self.labels)} must be two or more different class names")
         if not self.metrics:
             raise ConfigError("task.metrics is empty; its first entry is the metric that d90 uses")
 

@@ -121,11 +121,12 @@ def _read(task: TaskSpec) -> tuple[tuple[Part, Part], tuple[str, ...]]:
     train, validation = parts if len(parts) == 2 else _split_off(parts[0])
     for split, part in (("training", train), ("validation", validation)):
         if not len(part):
-            raise DataError(f"task {task.name}: the {split} split of {task.path} is empty")
+            raise DataError(f"task {task.name}: the {split} split of {task.path} is empty; give more rows")
     if len(set(train.labels)) < 2:
         only = names[int(train.labels[0])] if names else train.labels[0]
         raise DataError(
-            f"task {task.name}: all {len(train)} training rows of {task.path} have the label {only!r}"
+            f"task {task.name}: all {len(train)} training rows of {task.path} have the label {only!r}; "
+            "give rows with other labels too"
         )
     return (train, validation), names
 

@@ -276,17 +276,16 @@ ROWS = [f"t{i},{i % 2}" for i in range(30)]
         (ROWS, {"label": "labell"}, r"task\.label=labell: .* it has text, label \(did you mean label\?\)"),
         (ROWS, {"text": ["txt"]}, r"task\.text=txt: .* it has text, label \(did you mean text\?\)"),
         (ROWS, {"text": ["text", "pair"]}, r"task\.text=pair: .* no such column"),
-        (ROWS, {"text": ["label"]}, r"task\.text=label: row 0 of split train .* is no text but 0"),
+        (ROWS, {"text": ["label"]}, r"task\.text=label: row 1 \(without the header\) of split .* is no text but 0"),
         ([], {}, "empty split"),
-        ([*ROWS, "last,"], {}, r"task\.label=label: row 30 of split train of .* has no value"),
-        ([*ROWS, ",1"], {}, r"task\.text=text: row 30 of split train of .* has no value"),
+        ([*ROWS, "last,"], {}, r"task\.label=label: row 31 .* of split train of .* has no value"),
+        ([*ROWS, ",1"], {}, r"task\.text=text: row 31 .* of split train of .* has no value"),
         ([f"t{i},-1" for i in range(30)], {}, "hidden"),
         ([f"t{i},3" for i in range(30)], {}, r"all \d+ training rows .* have the label '3'"),
         ([f"t{i},{i}.5" for i in range(30)], {}, r"real numbers; add task\.regression=true"),
-        (ROWS, {"labels": ["only"]}, r"is 1, not one of only"),
         ([f"t{i},{'xy'[i % 2]}" for i in range(30)], {"labels": ["x", "z"]}, r"is 'y', not one of x, z"),
         ([f"t{i},word" for i in range(30)], {"regression": True, "metrics": ["pearson"]}, "but 'word'"),
-        ([*ROWS, "t,inf"], {"regression": True, "metrics": ["pearson"]}, "row 30 .* number but inf"),
+        ([*ROWS, "t,inf"], {"regression": True, "metrics": ["pearson"]}, "row 31 .* number but inf"),
         ([f"t{i},{i}" for i in range(1500)], {}, "1500 different values"),
     ],
 )  # fmt: skip
@@ -304,9 +303,9 @@ def test_bad_rows_are_named(tmp_path, rows, changes, message):
         ("a.csv", "text,label\nfine,1\n".encode("utf-16"), r"a\.csv, line 1: "),
         ("a.csv", b"text,label\nfi\0ne,1\n", r"a\.csv, line 2: holds a NUL byte"),
         ("a.jsonl", b'{"text": "a\0", "label": 1}\n', r"a\.jsonl, line 1: holds a NUL byte"),
-        ("a.jsonl", b'{"text": "a", "label": 1\n', "can't be read: JSON parse error"),
+        ("a.jsonl", b'{"text": "a", "label": 1\n', r"a\.jsonl, line 1: is no JSON"),
         ("a.csv", b"", "is empty"),
-        ("a.csv", b'text,label\n"open,1\n', "can't be read: .*EOF inside string"),
+        ("a.csv", b'text,label\n"open,1\n', r"a\.csv, line 2: unexpected end of data; close every quote"),
         ("a.parquet", b"PAR1 no more", "can't be read"),
         ("a.txt", b"text", "has no .csv, .tsv, .json, .jsonl, .parquet file"),
     ],
@@ -318,11 +317,17 @@ def test_files_that_cannot_be_read(tmp_path, name, content, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("labels", [[], ["only"], ["a", "b", "a"]])
+def test_class_names_are_two_or_more_and_differ(labels):
+    with pytest.raises(ConfigError, match=r"task\.labels=.* two or more different"):
+        custom("rows.csv", labels=labels)
+
+
 def test_json_texts_that_are_null_or_no_text(tmp_path):
     file = tmp_path / "rows.jsonl"
     good = [{"text": f"t{i}", "label": i % 2} for i in range(9)]
     file.write_text("\n".join(json.dumps(row) for row in [*good, {"text": None, "label": 1}]))
-    with pytest.raises(DataError, match=r"row 9 of split train .* has no value"):
+    with pytest.raises(DataError, match=r"row 10 .* of split train .* has no value"):
         tasks.load(custom(file), DataSpec())
     file.write_text("\n".join(json.dumps({"text": ["a"], "label": row["label"]}) for row in good))
     with pytest.raises(DataError, match=r"is no text but \['a'\]"):
@@ -335,7 +340,7 @@ def test_json_texts_that_are_null_or_no_text(tmp_path):
 def test_a_label_that_only_validation_has(tmp_path):
     write_csv(tmp_path / "train.csv", ROWS)
     write_csv(tmp_path / "validation.csv", ["v,7"])
-    with pytest.raises(DataError, match=r"row 0 of split validation .* is 7, not one of 0, 1"):
+    with pytest.raises(DataError, match=r"row 1 .* of split validation .* is 7, not one of 0, 1"):
         tasks.load(custom(tmp_path), DataSpec())
 
 
