@@ -128,7 +128,10 @@ def files(folder: Path) -> list[Path]:
                 f"{folder} holds more than {MOST_FILES} files; give the folder of one model or data set"
             )
         paths = [Path(place, name) for name in names if not name.startswith((".", "__pycache__"))]
-        found += [path for path in paths if path.is_file()]
+        try:
+            found += [path for path in paths if path.is_file()]
+        except OSError as error:
+            refuse(error)
     return sorted(found)
 
 

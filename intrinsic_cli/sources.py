@@ -19,17 +19,24 @@ def read_splits(task: TaskSpec) -> Mapping[str, Any]:
     if local is None:
         offline = hub.go_offline_if_unreachable()
     import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     hub.quiet()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    if local is None and task.path in _PACKAGED_DATASETS_MODULES:  # it would read the working directory
+        raise DataError(
+            f"task.path={task.path} is a format, not a data set; give a file, as rows.{task.path}"
+        )
     try:
         if local is None:
             return datasets.load_dataset(task.path, task.config, revision=task.revision)
-        path, options = _builder(task, local)
         # The library's cache knows a local file by its time stamp alone: a changed file could give old rows.
-        with tempfile.TemporaryDirectory() as cache:
-            return datasets.load_dataset(path, task.config, cache_dir=cache, keep_in_memory=True, **options)
+        with tempfile.TemporaryDirectory() as place:
+            path, options = _builder(task, local, Path(place))
+            return datasets.load_dataset(
+                path, task.config, cache_dir=f"{place}/cache", keep_in_memory=True, **options
+            )
     except DataError:
         raise
     except Exception as error:  # `datasets` passes on whatever its readers raise
@@ -48,8 +55,11 @@ def read_splits(task: TaskSpec) -> Mapping[str, Any]:
         raise DataError(f"data set {task.path} (config {task.config}) can't be loaded: {cause}") from error
 
 
-def _builder(task: TaskSpec, path: Path) -> tuple[str, dict[str, Any]]:
-    """The builder and options of `load_dataset` for a file, or for a folder of files."""
+def _builder(task: TaskSpec, path: Path, place: Path) -> tuple[str, dict[str, Any]]:
+    """The builder and options of `load_dataset` for a file, or for a folder of files.
+
+    It gets a link in `place` to a file: it takes `*`, `[` and `::` in a name for a pattern or an address.
+    """
     files = folders.data_files(path, str(task.path))
     for file in files:
         records.check(file, (*task.text, task.label))
@@ -62,5 +72,7 @@ def _builder(task: TaskSpec, path: Path) -> tuple[str, dict[str, Any]]:
         options["sep"] = "\t"
     if path.is_dir():
         return str(path), options
+    link = place / f"rows{suffix}"
+    link.symlink_to(path.absolute())
     builder = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}.get(suffix, "json")
-    return builder, options | {"data_files": {task.train: str(path)}}
+    return builder, options | {"data_files": {task.train: str(link)}}

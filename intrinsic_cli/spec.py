@@ -32,11 +32,14 @@ def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(allowed)}")
 
 
-def _at_least(key: str, value: float | None, low: float, *, strict: bool = False) -> None:
+def _at_least(
+    key: str, value: float | None, low: float, *, strict: bool = False, most: float = math.inf
+) -> None:
     if value is None:
         return
-    if isinstance(value, int) and value > LARGEST:
-        raise ConfigError(f"{key}={value} must be at most {LARGEST}")
+    most = min(most, LARGEST) if isinstance(value, int) else most
+    if value > most:
+        raise ConfigError(f"{key}={value} must be at most {most:g}")
     if not math.isfinite(value) or value < low or (strict and value == low):
         raise ConfigError(f"{key}={value} must be {'above' if strict else 'at least'} {low:g}")
 
@@ -97,6 +100,12 @@ class TaskSpec:
     def __post_init__(self) -> None:
         if len(self.text) not in (1, 2):
             raise ConfigError(f"task.text={list(self.text)} must name one or two text columns")
+        if not self.name.strip():
+            raise ConfigError("task.name is empty; give a short name for tables")
+        if not all(self.text) or not self.label or len({*self.text, self.label}) <= len(self.text):
+            raise ConfigError(
+                f"task.text={list(self.text)} and task.label={self.label} must name different columns"
+            )
         if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
             raise ConfigError(f"task.labels={list(self.labels)} must be two or more different class names")
         if not self.metrics:
@@ -183,14 +192,14 @@ class TrainSpec:
     keep_weights: bool = False
 
     def __post_init__(self) -> None:
-        _at_least("train.epochs", self.epochs, 0, strict=True)
-        _at_least("train.max_steps", self.max_steps, 1)
+        _at_least("train.epochs", self.epochs, 0, strict=True, most=1e6)
+        _at_least("train.max_steps", self.max_steps, 1, most=1e9)
         _at_least("train.batch_size", self.batch_size, 1)
         _at_least("train.eval_batch_size", self.eval_batch_size, 1)
         _at_least("train.accumulate", self.accumulate, 1)
         _at_least("train.weight_decay", self.weight_decay, 0)
         _at_least("train.max_grad_norm", self.max_grad_norm, 0, strict=True)
-        _at_least("train.evals", self.evals, 1)
+        _at_least("train.evals", self.evals, 1, most=1e4)
         _at_least("train.patience", self.patience, 1)
         if self.patience is not None and self.evals <= self.patience:
             raise ConfigError(
