@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from intrinsic_cli import folders, hub
+from intrinsic_cli import folders, hub, soundness
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.spec import ModelSpec
 
@@ -23,7 +23,8 @@ def from_pretrained(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, 
 
     `labels` are settings of the classification head. Raises ModelError when anything is missing or unfit.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     folder = minilm_folder() if spec.name == "minilm" else hub.local_path(spec.name, "model.name", ModelError)
     offline = folder is None and hub.go_offline_if_unreachable()
@@ -31,16 +32,23 @@ def from_pretrained(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, 
         no_revision(spec)
         folders.check_model(folder, spec)
     source = str(folder or spec.name)
-    options = {
+    options: dict[str, Any] = {
         "revision": spec.revision or "main",
         "trust_remote_code": spec.trust_remote_code,
         "local_files_only": offline or folder is not None,
     }
     try:
+        settings, _ = PretrainedConfig.get_config_dict(source, **options)
+        soundness.check_config(spec, settings, folder)
+        if folder is not None:
+            soundness.check_code(spec, settings, "config.json")
+            soundness.check_code(spec, get_tokenizer_config(source, **options), "tokenizer_config.json")
         config = AutoConfig.from_pretrained(source, **options)
         set_layers(config, spec)
-        for key, value in labels.items():
+        for key, value in {**labels, "return_dict": True}.items():
             setattr(config, key, value)
+        if folder is not None:
+            soundness.check_size(spec, config, folder)
         model, report = AutoModelForSequenceClassification.from_pretrained(
             source, config=config, dtype=torch.float32, use_safetensors=None if spec.allow_pickle else True,
             output_loading_info=True, ignore_mismatched_sizes=True, **options,
@@ -103,6 +111,8 @@ def no_revision(spec: ModelSpec) -> None:
 
 def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | None) -> str:
     cause = " ".join(str(error).split())
+    if len(cause) < 40:  # a bare key or number says nothing without its kind
+        cause = f"{type(error).__name__} {cause}"
     if folder is None and "safetensors" in cause and not spec.allow_pickle:
         return (
             f"model {spec.name} has no safetensors weights, and pickled weights can run code; "
@@ -127,7 +137,7 @@ def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | No
             f"model {spec.name} has no tokenizer.json; save its tokenizer beside it, "
             "or read its SentencePiece file after: pip install sentencepiece protobuf"
         )
-    return f"model {spec.name} can't be loaded: {cause}"
+    return f"model {spec.name} can't be loaded: {cause}; copy or download its files again"
 
 
 def _check_loaded(spec: ModelSpec, model: Any, missing: set[str]) -> None:

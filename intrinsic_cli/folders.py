@@ -21,6 +21,10 @@ def check_model(folder: Path, spec: ModelSpec) -> None:
         raise ModelError(
             f"model.name={spec.name} has no config.json; give a folder that save_pretrained wrote"
         )
+    if odd := [path.name for path in folder.iterdir() if not (path.is_file() or path.is_dir())]:
+        raise ModelError(
+            f"model.name={spec.name} holds {odd[0]}, which is neither a file nor a folder; remove it"
+        )
     pickled = sorted(path.name for path in folder.glob("*.bin"))
     if not any(folder.glob("*.safetensors")):
         if not pickled:

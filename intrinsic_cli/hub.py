@@ -78,7 +78,7 @@ def quiet() -> None:
 
     disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)  # errors are raised too
 
 
 def local_path(name: str, key: str, error: type[IdimError] = DataError) -> Path | None:

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from intrinsic_cli import checkpoints, hub
+from intrinsic_cli import checkpoints, hub, soundness
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.spec import ModelSpec, stream_seed
+
+SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def load(
 ) -> LoadedModel:
     """The model and tokenizer of `spec`, with `num_labels` outputs (1 for regression).
 
-    The global random state is left as it was. The head holds arbitrary numbers until `draw_head`. Weights
+    The global random state is left as it was. The head is that of seed 0; `draw_head` gives another. Weights
     come from safetensors unless `spec.allow_pickle`. Raises ModelError when anything is missing or unfit.
     """
     labels = {
@@ -60,6 +62,10 @@ def load(
         name for name, _ in model.named_parameters() if name in missing or not name.startswith(prefix)
     )
     model.train()
+    draw_head(model, head, seed=0)
+    soundness.check_weights(spec.name, model)
+    with _private_rng(0):
+        soundness.check_answer(spec.name, model, tokenizer)
     return LoadedModel(model, tokenizer, head, _hash(model, head))
 
 
@@ -125,10 +131,16 @@ def _fit_tokenizer(name: str, tokenizer: Any, model: Any) -> None:
         raise ModelError(f"the tokenizer of model {name} has neither a padding nor an end token")
     model.config.pad_token_id = tokenizer.pad_token_id
     known = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > known:
+    made = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
+    if made > known:
         raise ModelError(
-            f"model {name} knows {known} token ids and its tokenizer makes {len(tokenizer)}; "
+            f"model {name} knows {known} token ids and its tokenizer makes {made}; "
             "they belong to different models"
+        )
+    if not isinstance(tokenizer.model_max_length, int | float) or tokenizer.padding_side not in SIDES:
+        raise ModelError(
+            f"the tokenizer of model {name} has model_max_length={tokenizer.model_max_length!r:.40} and "
+            f"padding_side={tokenizer.padding_side!r:.40}; mend its tokenizer_config.json"
         )
     if model.config.model_type == "xlnet":
         tokenizer.padding_side = "left"  # it answers from its last token
