@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def from_pretrained(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, 
     if folder is not None:
         no_revision(spec)
         folders.check_model(folder, spec)
+        soundness.check_index(spec, folder)
     source = str(folder or spec.name)
     options: dict[str, Any] = {
         "revision": spec.revision or "main",
@@ -38,22 +40,23 @@ def from_pretrained(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, 
         "local_files_only": offline or folder is not None,
     }
     try:
-        settings, _ = PretrainedConfig.get_config_dict(source, **options)
-        soundness.check_config(spec, settings, folder)
-        if folder is not None:
-            soundness.check_code(spec, settings, "config.json")
-            soundness.check_code(spec, get_tokenizer_config(source, **options), "tokenizer_config.json")
-        config = AutoConfig.from_pretrained(source, **options)
-        set_layers(config, spec)
-        for key, value in {**labels, "return_dict": True}.items():
-            setattr(config, key, value)
-        if folder is not None:
-            soundness.check_size(spec, config, folder)
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=None if spec.allow_pickle else True,
-            output_loading_info=True, ignore_mismatched_sizes=True, **options,
-        )  # fmt: skip
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        with warnings.catch_warnings(action="ignore"):  # what is wrong is raised, too
+            settings, _ = PretrainedConfig.get_config_dict(source, **options)
+            soundness.check_config(spec, settings, folder)
+            if folder is not None:
+                soundness.check_code(spec, settings, "config.json")
+                soundness.check_code(spec, get_tokenizer_config(source, **options), "tokenizer_config.json")
+            config = AutoConfig.from_pretrained(source, **options)
+            set_layers(config, spec)
+            for key, value in {**labels, "return_dict": True}.items():
+                setattr(config, key, value)
+            if folder is not None:
+                soundness.check_size(spec, config, folder)
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                source, config=config, dtype=torch.float32, use_safetensors=None if spec.allow_pickle else True,
+                output_loading_info=True, ignore_mismatched_sizes=True, **options,
+            )  # fmt: skip
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except ModelError:
         raise
     except Exception as error:  # transformers passes on whatever its readers raise
@@ -128,6 +131,11 @@ def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | No
         )
     if "Unrecognized configuration class" in cause:
         return f"model {spec.name} is of a type that has no sequence classification class in transformers"
+    if "weights_only" in cause:
+        return (
+            f"the pickled weights of model {spec.name} hold more than tensors, or are corrupt, and are not read even "
+            "with model.allow_pickle=true; convert them to safetensors"
+        )
     if "SafetensorError" in type(error).__name__:
         return f"the weights of model {spec.name} are corrupt ({cause}); copy or download them again"
     if "trust_remote_code" in cause:

@@ -84,7 +84,7 @@ def describe(group: str) -> list[tuple[str, str]]:
 
 def keys(name: str) -> list[str]:
     """Every key of `configs/NAME.yaml` with its default groups."""
-    return _keys(_composed(name, ()))
+    return list(_composed(name, ())[1])
 
 
 def _near(word: str, known: Iterable[str]) -> str:
@@ -101,8 +101,8 @@ def compose_config(name: str, words: Sequence[str]) -> DictConfig:
     chosen = [override for override in parsed if override.key_or_group in GROUPS]
     for override in chosen:
         _check_option(override)
-    cfg = copy.deepcopy(_composed(name, tuple(override.input_line or "" for override in chosen)))
-    known_keys = _keys(cfg)
+    composed, known_keys = _composed(name, tuple(override.input_line or "" for override in chosen))
+    cfg = copy.deepcopy(composed)
     own = [override for override in parsed if override.key_or_group not in GROUPS]
     for override in own:
         key, word = override.key_or_group, override.input_line
@@ -116,9 +116,11 @@ def compose_config(name: str, words: Sequence[str]) -> DictConfig:
 
 
 @cache
-def _composed(name: str, groups: tuple[str, ...]) -> DictConfig:
+def _composed(name: str, groups: tuple[str, ...]) -> tuple[DictConfig, tuple[str, ...]]:
+    """The config with these groups chosen, not to be changed, and all its keys."""
     with initialize_config_dir(config_dir=str(config_dir()), version_base=None):
-        return compose(config_name=name, overrides=list(groups))
+        cfg = compose(config_name=name, overrides=list(groups))
+        return cfg, tuple(_keys(cfg))
 
 
 def _check_option(override: Override) -> None:

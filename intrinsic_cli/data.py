@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, DataError, ModelError
 from intrinsic_cli.tasks import Part
 
 # Rows tokenized in one call: bounds the memory of the tokenizer's Python lists.
@@ -47,7 +47,8 @@ class Encoded:
 def tokenize(part: Part, tokenizer: Any, max_length: int) -> Encoded:
     """All rows of `part` as token ids, cut to `max_length` tokens (a pair loses its longer side first).
 
-    Raises ConfigError when the model can't read `max_length` tokens.
+    Raises ConfigError when the model can't read `max_length` tokens, ModelError where the tokenizer fails, and
+    DataError where nothing is left of a row.
     """
     if max_length > tokenizer.model_max_length:
         raise ConfigError(
@@ -59,11 +60,21 @@ def tokenize(part: Part, tokenizer: Any, max_length: int) -> Encoded:
     for start in range(0, len(part), CHUNK):
         texts = part.texts[start : start + CHUNK]
         pairs = part.pairs[start : start + CHUNK] if part.pairs is not None else None
-        rows = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
-        lengths += [len(row) for row in rows["input_ids"]]
-        ids.append(_join(rows["input_ids"], np.int32))
-        if "token_type_ids" in rows:
-            types.append(_join(rows["token_type_ids"], np.int8))
+        try:
+            rows = tokenizer(
+                texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False
+            )
+            lengths += [len(row) for row in rows["input_ids"]]
+            ids.append(_join(rows["input_ids"], np.int32))
+            if "token_type_ids" in rows:
+                types.append(_join(rows["token_type_ids"], np.int8))
+        except Exception as error:  # a tokenizer passes on whatever its parts raise
+            raise ModelError(
+                f"the tokenizer can't read the rows: {type(error).__name__}: {error}; save its files again"
+            ) from error
+    if 0 in lengths:
+        text = part.texts[lengths.index(0)]
+        raise DataError(f"the tokenizer leaves nothing of the row {text!r:.60}; remove it")
     regression = any(isinstance(label, float) for label in part.labels)
     return Encoded(
         ids=np.concatenate(ids) if ids else np.zeros(0, np.int32),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from intrinsic_cli import models, tasks
+from intrinsic_cli import models, soundness, tasks
 from intrinsic_cli.data import Encoded, tokenize
 from intrinsic_cli.models import LoadedModel
 from intrinsic_cli.spec import RunSpec
@@ -69,7 +69,9 @@ def load(spec: RunSpec) -> Inputs:
     base = models.load(spec.model, max(1, len(rows.label_names)), spec.task.regression, rows.label_names)
 
     def encode(part: tasks.Part) -> Encoded:
-        return tokenize(part, base.tokenizer, spec.data.max_length)
+        encoded = tokenize(part, base.tokenizer, spec.data.max_length)
+        soundness.check_ids(spec.model.name, base.model, encoded)
+        return encoded
 
     return Inputs(
         base=base,

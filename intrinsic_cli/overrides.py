@@ -6,6 +6,7 @@ import itertools
 import math
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,6 +28,7 @@ def parse(words: Sequence[str]) -> list[Override]:
     return [_parse(word) for word in words]
 
 
+@cache  # a sweep reads the same words for each of its cells
 def _parse(word: str) -> Override:
     if "=" not in word and not word.startswith("~"):
         raise ConfigError(f"{word!r} is not an override; write key=value, for example task=mrpc")
@@ -105,7 +107,7 @@ def put(cfg: DictConfig, override: Override) -> None:
         kinds = ("a value", "a group of keys")
         raise ConfigError(f"{word!r} is {kinds[not is_group]} where {kinds[is_group]} belongs; see --cfg job")
     try:
-        if OmegaConf.missing_keys(OmegaConf.create({"value": value})):
+        if "???" in str(value) and OmegaConf.missing_keys(OmegaConf.create({"value": value})):
             raise ConfigError(f"{word!r}: ??? stands for a value that is missing; give one")
         OmegaConf.update(cfg, key, value, merge=True)
     except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:

@@ -6,7 +6,9 @@ not finite, or fail at its first sentence. Every function raises ModelError.
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from intrinsic_cli.data import Encoded
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.spec import ModelSpec
 
@@ -44,6 +47,24 @@ def check_code(spec: ModelSpec, settings: Mapping[str, Any], file: str) -> None:
         )
 
 
+def check_index(spec: ModelSpec, folder: Path) -> None:
+    """Check that an index of sharded weights names files of its own folder only."""
+    for index in folder.glob("*.index.json"):
+        try:
+            shards = set(json.loads(index.read_bytes())["weight_map"].values())
+            odd = [name for name in shards if name != Path(name).name or not (folder / name).is_file()]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+            raise ModelError(
+                f"model {spec.name}: its {index.name} is no index of weights ({type(error).__name__}: {error}); "
+                "copy or download it again"
+            ) from error
+        if odd:
+            raise ModelError(
+                f"model {spec.name}: its {index.name} names {sorted(odd)[0]!r}, which is no file of the folder; "
+                "copy or download all of its files again"
+            )
+
+
 def _integers(tree: Any, key: str = "") -> Iterable[tuple[str, int]]:
     """Every integer in nested dicts and lists, with the nearest key above it."""
     stack = [(key, tree)]
@@ -66,10 +87,16 @@ def check_size(spec: ModelSpec, config: Any, folder: Path) -> None:
     """Build the model without memory, and compare its size with that of its weights."""
     from transformers import AutoModelForSequenceClassification
 
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of empty tensors, refused below
         model = AutoModelForSequenceClassification.from_config(
             config, trust_remote_code=spec.trust_remote_code
         )
+    for key, parameter in model.named_parameters():
+        if not parameter.numel():
+            raise ModelError(
+                f"model {spec.name}: its config.json gives its tensor {key} the shape {tuple(parameter.shape)}; "
+                "mend the sizes there"
+            )
     size = sum(p.numel() for p in model.parameters())
     if size > _weights_size(folder) + SLACK:
         raise ModelError(
@@ -79,10 +106,8 @@ def check_size(spec: ModelSpec, config: Any, folder: Path) -> None:
 
 
 def check_weights(name: str, model: nn.Module) -> None:
-    """Refuse a model with an empty tensor, or with a number that is NaN or infinite."""
+    """Refuse a model with a number that is NaN or infinite."""
     for key, parameter in model.named_parameters():
-        if not parameter.numel():
-            raise ModelError(f"model {name}: its tensor {key} is empty; mend the sizes in its config.json")
         if not torch.isfinite(parameter).all():
             raise ModelError(
                 f"model {name}: its tensor {key} holds NaN or infinity, so nothing can be measured; "
@@ -111,3 +136,18 @@ def check_answer(name: str, model: nn.Module, tokenizer: Any) -> None:
             f"model {name} answers a sentence with {logits.flatten()[:3].tolist()}; "
             "mend its config.json, or copy its files again"
         )
+
+
+def check_ids(name: str, model: Any, encoded: Encoded) -> None:
+    """Refuse token ids and type ids that the model has no vector for."""
+    if not len(encoded):
+        return
+    sizes = {"token": (encoded.ids, model.get_input_embeddings().num_embeddings)}
+    if encoded.types is not None and hasattr(model.config, "type_vocab_size"):
+        sizes["type"] = (encoded.types, model.config.type_vocab_size)
+    for kind, (ids, known) in sizes.items():
+        if ids.min() < 0 or ids.max() >= known:
+            raise ModelError(
+                f"the tokenizer of model {name} gives the {kind} ids {ids.min()} to {ids.max()}, and the model "
+                f"knows 0 to {known - 1}; they belong to different models"
+            )
