@@ -133,8 +133,8 @@ def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | No
         return f"model {spec.name} is of a type that has no sequence classification class in transformers"
     if "weights_only" in cause:
         return (
-            f"the pickled weights of model {spec.name} hold more than tensors, or are corrupt, and are not read even "
-            "with model.allow_pickle=true; convert them to safetensors"
+            f"the pickled weights of model {spec.name} are corrupt or hold more than tensors, and are not read "
+            "even with model.allow_pickle=true; convert them to safetensors"
         )
     if "SafetensorError" in type(error).__name__:
         return f"the weights of model {spec.name} are corrupt ({cause}); copy or download them again"

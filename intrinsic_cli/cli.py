@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from intrinsic_cli import __version__, commands
-from intrinsic_cli.errors import IdimError
+from intrinsic_cli.errors import IdimError, one_line
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as every other error of `idim`."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"idim: {message} ({self.prog} --help shows the usage)\n")
+        self.exit(2, f"idim: {one_line(message)} ({self.prog} --help shows the usage)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         if os.environ.get("IDIM_TRACEBACK"):
             raise
-        reason = " ".join(str(error).split())
+        reason = one_line(str(error))
         print(
             f"idim: unforeseen {type(error).__name__}: {reason} (IDIM_TRACEBACK=1 shows where; please report it)",
             file=sys.stderr,

@@ -110,7 +110,7 @@ def compose_config(name: str, words: Sequence[str]) -> DictConfig:
             near = _near(key, [*known_keys, *GROUPS])
             raise ConfigError(f"{key or word} is not a key{near} (idim {name} --cfg job shows all)")
         put(cfg, override)
-    for override in own:
+    for override in reversed(own):  # of two words for one key, the last one counts
         resolve(cfg, override)
     return cfg
 

@@ -19,8 +19,7 @@ from intrinsic_cli.errors import ConfigError
 
 LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
 MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(1,1e9) ends in a line
-# A word longer than this is no configuration, and Hydra's parser takes seconds for it.
-LONGEST_WORD = 10_000
+LONGEST_WORD = 100_000  # characters: a list of MOST_RUNS values fits
 
 
 def parse(words: Sequence[str]) -> list[Override]:

@@ -62,6 +62,7 @@ def _check_table(file: Path, columns: Sequence[str]) -> None:
         rows = csv.reader(stream, delimiter=separator, strict=True)
         try:
             header = next((row for row in rows if row), [])
+            header = header if any(name.strip() for name in header) else []
             if not header:
                 raise DataError(f"{file} has no header; write the names of the columns into its first line")
             for name in columns:

