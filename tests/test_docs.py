@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from intrinsic_cli import cli, commands, config
-from intrinsic_cli.plan import expand
+from intrinsic_cli.overrides import expand
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
