@@ -42,7 +42,12 @@ def _column(task: TaskSpec, split: str, table: Any, name: str, option: str) -> l
             f"{option}={name}: {task.path} has no such column; "
             f"it has {columns}{_near(name, table.column_names)}"
         )
-    values = table[name][:]
+    try:
+        values = table[name][:]
+    except ValueError as error:  # a Parquet file holds whatever bytes its writer called text
+        raise DataError(
+            f"{option}={name}: this column of {task.path} can't be read: {error}; save it as UTF-8 text"
+        ) from error
     for row, value in enumerate(values):
         if value is None or (isinstance(value, float) and math.isnan(value)):
             raise _bad(task, split, row, f"{option}={name}", "has no value; fill it, or remove the row")
