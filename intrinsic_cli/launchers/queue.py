@@ -1,0 +1,55 @@
+"""What Slurm's queue says of this user's jobs.
+
+`squeue` and not accounting (`sacct`), which many clusters do not have.
+"""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+import time
+
+EVERY = 10.0  # seconds between two questions: the controller serves a whole cluster
+ENDINGS = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+    "REVOKED", "TIMEOUT",
+}  # fmt: skip
+
+
+class Queue:
+    """The states of this user's jobs, not older than `EVERY` seconds."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Ask anew next time: jobs have been submitted."""
+        self._asked = -EVERY
+        self._states: dict[str, str] | None = None
+
+    def ending(self, job_id: str) -> str | None:
+        """Slurm's word for how a job ended (`gone` where it has forgotten it); None while it waits or runs,
+        or while the controller can't be asked."""
+        if time.monotonic() - self._asked >= EVERY:
+            self._asked, self._states = time.monotonic(), states()
+        if self._states is None:
+            return None
+        state = self._states.get(job_id, "gone")
+        return state if state in ENDINGS or state == "gone" else None
+
+
+def states() -> dict[str, str] | None:
+    """The state of every job of this user by its id, `12` or `12_3`; None where squeue does not answer."""
+    words = [
+        "squeue",
+        "--noheader",
+        "--array",
+        "--states=all",
+        f"--user={getpass.getuser()}",
+        "--format=%i|%T",
+    ]
+    try:
+        answer = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return dict(line.split("|", 1) for line in answer.stdout.splitlines())
