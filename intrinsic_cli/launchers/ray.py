@@ -7,6 +7,8 @@ state is. A task that looks for its run's directory and finds none fails with th
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -132,11 +134,13 @@ def _connect(address: str | None) -> None:
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        if match := re.fullmatch(r"([^:/]+):(\d+)", address or ""):
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()  # Ray tries for minutes
         ray.init(
             address=address or "local", log_to_driver=False, configure_logging=False,
             **(own if address is None else {}),
         )  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, OverflowError, RuntimeError) as error:
         raise ConfigError(
             f"launcher.address={address}: no Ray cluster answers there ({' '.join(str(error).split())})"
         ) from error

@@ -91,6 +91,7 @@ class Slurm:
             "slurm_array_parallelism": self.slots,
             "slurm_signal_delay_s": grace,
             "slurm_setup": list(setup) or None,
+            "local_setup": list(setup) or None,
             "slurm_additional_parameters": {"requeue": True, **(additional or {})},
         }
 
@@ -182,6 +183,7 @@ class Slurm:
             list(cell) for _, cell in groupby(specs, key=lambda spec: (spec.model, spec.task, spec.data))
         ]
         groups = [group for cell in cells for group in pieces(cell, self._runs_per_task)]
+        folder.mkdir(parents=True, exist_ok=True)
         jobs: dict[Job[None], list[RunSpec]] = {}
         for part in pieces(groups, LARGEST_ARRAY):
             calls = [Runs([spec.to_dict() for spec in group], store.root.absolute()) for group in part]

@@ -1,0 +1,148 @@
+"""Sweeps on a real Ray cluster of two nodes on this machine, of which one is killed. Loopback only."""
+
+import os
+import threading
+import time
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for: addresses are loopback
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+import ray
+from ray.cluster_utils import Cluster
+
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.inputs import load
+from intrinsic_cli.launchers import make_launcher
+from intrinsic_cli.launchers.inline import Inline
+from intrinsic_cli.report import estimates, group
+from intrinsic_cli.stop import Stop
+from intrinsic_cli.store import HISTORY, SNAPSHOT, THETA, Store
+from intrinsic_cli.sweep import sweep
+from intrinsic_cli.tables import text
+
+ROOM = 80 * 2**20  # bytes of shared memory per node: containers have little
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one CPU each; the second is there to be killed."""
+    options = {"num_cpus": 1, "object_store_memory": ROOM}
+    made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **options})
+    made.add_node(**options)
+    ray.init(address=made.address, log_to_driver=False, configure_logging=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def at_work(node=None):
+    """The processes of this machine's raylets (of one node's) in which a task runs."""
+    raylets = [
+        p for p in psutil.Process().children(recursive=True)
+        if p.name() == "raylet" and (node is None or p.pid == node.all_processes["raylet"][0].process.pid)
+    ]  # fmt: skip
+    return [p for raylet in raylets for p in raylet.children() if p.name().startswith("ray::work")]
+
+
+def soon(condition, seconds=120):
+    """Wait until `condition()` holds, and return it."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"nothing of it within {seconds} s"
+        time.sleep(0.05)
+    return found
+
+
+def meanwhile(act):
+    """Start `act` in a thread."""
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_run_whose_process_dies_is_recorded_with_the_reason(cluster, make_spec, tmp_path):
+    spec, store = make_spec(max_steps=10**6), Store(tmp_path)
+    launcher = make_launcher("ray", retries=0)
+
+    def kill():
+        soon((store.run(spec).path / HISTORY).exists)
+        for process in at_work():
+            process.kill()
+
+    thread = meanwhile(kill)
+    assert list(launcher.launch([spec], store, Stop())) == [(spec, "failed")]
+    thread.join()
+    assert "its Ray task died" in store.run(spec).error()["message"]
+    assert store.run(spec).error()["attempts"] == 1
+
+
+def test_a_stopped_run_leaves_a_snapshot_and_one_behind_it_is_not_begun(cluster, make_spec, tmp_path):
+    specs, store, stop = [make_spec(seed=i, max_steps=10**6) for i in range(3)], Store(tmp_path), Stop()
+    launcher = make_launcher("ray")
+    assert launcher.slots == 2
+
+    def ask():
+        soon(lambda: sum((store.run(spec).path / HISTORY).exists() for spec in specs) == 2)
+        stop.request()
+
+    thread = meanwhile(ask)
+    ended = list(launcher.launch(specs, store, stop))
+    thread.join()
+    assert [state for _, state in ended] == ["stopped", "stopped"]
+    assert all((store.run(spec).path / SNAPSHOT).exists() for spec, _ in ended)
+    assert [store.run(spec).state for spec in specs] == ["pending"] * 3
+
+
+def test_a_sweep_survives_the_death_of_a_node(cluster, make_spec, tmp_path):
+    specs = [make_spec(kind="full", lr=1e-3, max_steps=12)]
+    specs += [make_spec(d=d, seed=seed, max_steps=12) for d in (50, 200) for seed in range(2)]
+    calm, store = Store(tmp_path / "calm"), Store(tmp_path / "disturbed")
+    sweep(specs, calm, Inline(), load, str)
+    [node] = cluster.worker_nodes
+
+    def kill():
+        soon(lambda: at_work(node))
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = meanwhile(kill)
+    said = []
+    report = sweep(specs, store, make_launcher("ray"), load, said.append)
+    thread.join()
+    assert not cluster.worker_nodes
+    assert sorted(report.done) == sorted(spec.run_id for spec in specs)
+    assert report.failed == ()
+    assert sum(" to go" in line or "all done" in line for line in said) == len(specs), "none is told twice"
+    for spec in specs:
+        theta, again = (load_file(s.run(spec).path / THETA) for s in (calm, store))
+        assert theta.keys() == again.keys()
+        assert all(torch.equal(theta[name], again[name]) for name in theta)
+    assert text(estimates(group(calm.results()))) == text(estimates(group(store.results())))
+
+
+def test_a_node_without_the_output_folder_is_noticed(cluster, make_spec, tmp_path):
+    from intrinsic_cli.launchers.ray import work
+
+    spec = make_spec()
+    answer = ray.remote(work).remote(spec.to_dict(), str(tmp_path / "not there"), os.getcwd())
+    assert ray.get(answer) == "alone"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"cpus": 64}, "more than the Ray cluster has"), ({"gpus": -1}, "launcher.gpus=-1 must be"),
+     ({"retries": -1}, "launcher.retries=-1 must be")],
+)  # fmt: skip
+def test_what_the_cluster_cannot_give_is_refused(cluster, options, words):
+    with pytest.raises(ConfigError, match=words):
+        make_launcher("ray", **options)
+
+
+def test_an_address_where_nobody_answers_is_refused(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ConfigError, match="no Ray cluster answers there"):
+        make_launcher("ray", address="127.0.0.1:1")
