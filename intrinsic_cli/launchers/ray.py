@@ -60,7 +60,8 @@ class Ray:
     def launch(self, specs: Sequence[RunSpec], store: Store, stop: Stop) -> Iterator[tuple[RunSpec, str]]:
         root, here = str(store.root.absolute()), os.getcwd()
         # Attempts are counted here, where the reason of the last one is recorded.
-        task = ray.remote(work).options(max_retries=0, **self._needs)
+        remote: Any = ray.remote  # and not `options`, where Ray would let GPU tasks share a process
+        task = remote(max_retries=0, **self._needs)(work)
         deaths: Counter[RunSpec] = Counter()
 
         def begin(spec: RunSpec) -> ray.ObjectRef:

@@ -133,14 +133,14 @@ class Slurm:
                 if stop.requested:
                     break
                 ending = self._ending(job, queue)
+                del living[job]
                 for spec, state in self._look(job, group, ending, store, deaths):
                     if state == "again":
                         todo.append(spec)
-                    elif state != "under way":
+                    elif state == "under way":
+                        living.setdefault(job, []).append(spec)
+                    else:
                         yield spec, state
-                living[job] = [spec for spec in group if store.run(spec).state != "done"]
-                if ending or not living[job]:
-                    del living[job]
             clock.sleep(LOOK)
 
     def _ending(self, job: Job[None], queue: Queue) -> str | None:
