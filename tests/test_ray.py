@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -42,11 +43,14 @@ def cluster():
 
 def at_work(node=None):
     """The processes of this machine's raylets (of one node's) in which a task runs."""
-    raylets = [
-        p for p in psutil.Process().children(recursive=True)
-        if p.name() == "raylet" and (node is None or p.pid == node.all_processes["raylet"][0].process.pid)
-    ]  # fmt: skip
-    return [p for raylet in raylets for p in raylet.children() if p.name().startswith("ray::work")]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            raylet = process.parent()
+            ours = node is None or raylet.pid == node.all_processes["raylet"][0].process.pid
+            if ours and process.name().startswith("ray::work"):
+                found.append(process)
+    return found
 
 
 def soon(condition, seconds=120):
@@ -58,24 +62,32 @@ def soon(condition, seconds=120):
     return found
 
 
-def meanwhile(act):
-    """Start `act` in a thread."""
-    thread = threading.Thread(target=act, daemon=True)
+def meanwhile(act, stop):
+    """Start `act` in a thread; where it fails, the sweep is stopped, so that the test fails and ends."""
+
+    def guarded():
+        try:
+            act()
+        except BaseException:
+            stop.request()
+            raise
+
+    thread = threading.Thread(target=guarded, daemon=True)
     thread.start()
     return thread
 
 
 def test_a_run_whose_process_dies_is_recorded_with_the_reason(cluster, make_spec, tmp_path):
-    spec, store = make_spec(max_steps=10**6), Store(tmp_path)
+    spec, store, stop = make_spec(max_steps=10**6), Store(tmp_path), Stop()
     launcher = make_launcher("ray", retries=0)
 
     def kill():
         soon((store.run(spec).path / HISTORY).exists)
-        for process in at_work():
+        for process in soon(at_work):
             process.kill()
 
-    thread = meanwhile(kill)
-    assert list(launcher.launch([spec], store, Stop())) == [(spec, "failed")]
+    thread = meanwhile(kill, stop)
+    assert list(launcher.launch([spec], store, stop)) == [(spec, "failed")]
     thread.join()
     assert "its Ray task died" in store.run(spec).error()["message"]
     assert store.run(spec).error()["attempts"] == 1
@@ -90,7 +102,7 @@ def test_a_stopped_run_leaves_a_snapshot_and_one_behind_it_is_not_begun(cluster,
         soon(lambda: sum((store.run(spec).path / HISTORY).exists() for spec in specs) == 2)
         stop.request()
 
-    thread = meanwhile(ask)
+    thread = meanwhile(ask, stop)
     ended = list(launcher.launch(specs, store, stop))
     thread.join()
     assert [state for _, state in ended] == ["stopped", "stopped"]
@@ -109,9 +121,10 @@ def test_a_sweep_survives_the_death_of_a_node(cluster, make_spec, tmp_path):
         soon(lambda: at_work(node))
         cluster.remove_node(node, allow_graceful=False)
 
-    thread = meanwhile(kill)
+    stop = Stop()
+    thread = meanwhile(kill, stop)
     said = []
-    report = sweep(specs, store, make_launcher("ray"), load, said.append)
+    report = sweep(specs, store, make_launcher("ray"), load, said.append, stop=stop)
     thread.join()
     assert not cluster.worker_nodes
     assert sorted(report.done) == sorted(spec.run_id for spec in specs)

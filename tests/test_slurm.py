@@ -9,6 +9,7 @@ import signal
 import stat
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -149,8 +150,9 @@ def at_work(run):
     end = time.monotonic() + 120
     while True:
         for process in psutil.Process().children(recursive=True):
-            if "submitit.core._submit" in process.cmdline() and (run.path / HISTORY).exists():
-                return process
+            with suppress(psutil.NoSuchProcess):
+                if "submitit.core._submit" in process.cmdline() and (run.path / HISTORY).exists():
+                    return process
         assert time.monotonic() < end, "no task has begun to train"
         time.sleep(0.05)
 
