@@ -66,3 +66,18 @@ def science(folder):
             Path(folder) / name / "theta.safetensors").items()})
         for name, record in results(folder).items()
     }  # fmt: skip
+
+
+def meanwhile(act, stop):
+    """Start `act` in a thread; where it fails, the sweep is stopped, so that the test fails and ends."""
+
+    def guarded():
+        try:
+            act()
+        except BaseException:
+            stop.request()
+            raise
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+    return thread

@@ -1,7 +1,6 @@
 """Sweeps on a real Ray cluster of two nodes on this machine, of which one is killed. Loopback only."""
 
 import os
-import threading
 import time
 from contextlib import suppress
 
@@ -15,6 +14,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import ray
 from ray.cluster_utils import Cluster
+from stories import meanwhile
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.inputs import load
@@ -60,21 +60,6 @@ def soon(condition, seconds=120):
         assert time.monotonic() < end, f"nothing of it within {seconds} s"
         time.sleep(0.05)
     return found
-
-
-def meanwhile(act, stop):
-    """Start `act` in a thread; where it fails, the sweep is stopped, so that the test fails and ends."""
-
-    def guarded():
-        try:
-            act()
-        except BaseException:
-            stop.request()
-            raise
-
-    thread = threading.Thread(target=guarded, daemon=True)
-    thread.start()
-    return thread
 
 
 def test_a_run_whose_process_dies_is_recorded_with_the_reason(cluster, make_spec, tmp_path):

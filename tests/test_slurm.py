@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from stories import meanwhile
 from submitit import SlurmExecutor
 
 from intrinsic_cli.errors import ConfigError
@@ -147,7 +148,7 @@ def test_debug_trains_in_this_process(make_spec, tmp_path):
 
 def at_work(run):
     """The task of submitit's local executor that trains `run`, once it does."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while True:
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
@@ -162,20 +163,19 @@ def test_a_preempted_task_goes_on_and_one_that_is_killed_is_recorded(make_spec, 
     store, calm = Store(tmp_path / "out"), Store(tmp_path / "calm")
     launcher = make_launcher("slurm", cluster="local", retries=0)
 
-    def disturb():
-        at_work(store.run(first)).send_signal(signal.SIGUSR2)
+    def disturb(run, number):
+        return lambda: at_work(run).send_signal(number)
 
-    thread = threading.Thread(target=disturb, daemon=True)
-    thread.start()
-    assert list(launcher.launch([first], store, Stop())) == [(first, "done")]
+    stop = Stop()
+    thread = meanwhile(disturb(store.run(first), signal.SIGUSR2), stop)
+    assert list(launcher.launch([first], store, stop)) == [(first, "done")]
     thread.join()
     assert len(store.run(first).result()["resumed"]) == 1
     sweep([first], calm, Inline(), load, str)
     assert load_theta(store.run(first)) == load_theta(calm.run(first))
 
-    thread = threading.Thread(target=lambda: at_work(store.run(second)).kill(), daemon=True)
-    thread.start()
-    assert list(launcher.launch([second], store, Stop())) == [(second, "failed")]
+    thread = meanwhile(disturb(store.run(second), signal.SIGKILL), stop)
+    assert list(launcher.launch([second], store, stop)) == [(second, "failed")]
     thread.join()
     error = store.run(second).error()
     assert re.search(r"its Slurm job \d+ ended as FINISHED \(log: .*\.err\)", error["message"])
