@@ -1,7 +1,6 @@
 """Sweeps on a real Ray cluster of two nodes on this machine, of which one is killed. Loopback only."""
 
 import os
-import time
 from contextlib import suppress
 
 import psutil
@@ -14,7 +13,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import ray
 from ray.cluster_utils import Cluster
-from stories import meanwhile
+from stories import meanwhile, until
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.inputs import load
@@ -53,22 +52,13 @@ def at_work(node=None):
     return found
 
 
-def soon(condition, seconds=120):
-    """Wait until `condition()` holds, and return it."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"nothing of it within {seconds} s"
-        time.sleep(0.05)
-    return found
-
-
 def test_a_run_whose_process_dies_is_recorded_with_the_reason(cluster, make_spec, tmp_path):
     spec, store, stop = make_spec(max_steps=10**6), Store(tmp_path), Stop()
     launcher = make_launcher("ray", retries=0)
 
     def kill():
-        soon((store.run(spec).path / HISTORY).exists)
-        for process in soon(at_work):
+        until((store.run(spec).path / HISTORY).exists, "training")
+        for process in until(at_work, "a task at work"):
             process.kill()
 
     thread = meanwhile(kill, stop)
@@ -84,7 +74,7 @@ def test_a_stopped_run_leaves_a_snapshot_and_one_behind_it_is_not_begun(cluster,
     assert launcher.slots == 2
 
     def ask():
-        soon(lambda: sum((store.run(spec).path / HISTORY).exists() for spec in specs) == 2)
+        until(lambda: sum((store.run(spec).path / HISTORY).exists() for spec in specs) == 2, "training")
         stop.request()
 
     thread = meanwhile(ask, stop)
@@ -103,7 +93,7 @@ def test_a_sweep_survives_the_death_of_a_node(cluster, make_spec, tmp_path):
     [node] = cluster.worker_nodes
 
     def kill():
-        soon(lambda: at_work(node))
+        until(lambda: at_work(node), "a task at work on the node")
         cluster.remove_node(node, allow_graceful=False)
 
     stop = Stop()

@@ -7,13 +7,11 @@ import os
 import re
 import signal
 import stat
-import threading
-import time
 from contextlib import suppress
 
 import psutil
 import pytest
-from stories import meanwhile
+from stories import meanwhile, until
 from submitit import SlurmExecutor
 
 from intrinsic_cli.errors import ConfigError
@@ -127,9 +125,15 @@ def test_a_command_that_left_is_followed_by_one_that_watches_the_same_jobs(
         squeue=r"printf '7_0|RUNNING\n7_1|PENDING\n'",
     )
     stop = Stop()
-    threading.Timer(1.0, stop.request).start()
+
+    def leave():
+        until((store.root / ".slurm" / "7.json").exists, "the submission")
+        stop.request()
+
+    thread = meanwhile(leave, stop)
     launcher = make_launcher("slurm", runs_per_task=2)
     assert list(launcher.launch(specs, store, stop)) == []
+    thread.join()
     for spec in specs[:3]:
         sweep([spec], store, Inline(), load, str)  # what the jobs do
     stop = Stop()
@@ -148,14 +152,15 @@ def test_debug_trains_in_this_process(make_spec, tmp_path):
 
 def at_work(run):
     """The task of submitit's local executor that trains `run`, once it does."""
-    end = time.monotonic() + 300
-    while True:
+
+    def found():
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 if "submitit.core._submit" in process.cmdline() and (run.path / HISTORY).exists():
                     return process
-        assert time.monotonic() < end, "no task has begun to train"
-        time.sleep(0.05)
+        return None
+
+    return until(found, "training in a task")
 
 
 def test_a_preempted_task_goes_on_and_one_that_is_killed_is_recorded(make_spec, tmp_path):
