@@ -14,6 +14,7 @@ import pytest
 from stories import meanwhile, until
 from submitit import SlurmExecutor
 
+from intrinsic_cli import cli
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.inputs import load
 from intrinsic_cli.launchers import make_launcher
@@ -199,3 +200,10 @@ def test_a_run_behind_one_whose_task_died_keeps_its_own_attempts(make_spec, tmp_
     assert list(launcher.launch(specs, store, Stop())) == [(spec, "failed") for spec in specs]
     assert [store.run(spec).error()["attempts"] for spec in specs] == [2, 2]
     assert len(list((tmp_path / ".slurm").glob("*.json"))) == 4  # both twice, then the second twice alone
+
+
+def test_a_sweep_of_which_every_run_died_ends_with_status_1(task_folder, tmp_path, capfd):
+    words = ["model=tiny", "task=custom", f"task.path={task_folder}", "d=200", "baseline.run=false"]
+    words += ["launcher=slurm", "launcher.cluster=local", "launcher.setup=[exit 3]", "launcher.retries=0"]
+    assert cli.main(["sweep", *words, f"output_dir={tmp_path}"]) == 1
+    assert "1 run failed" in capfd.readouterr().err

@@ -63,7 +63,9 @@ def execute(arguments: argparse.Namespace) -> int:
         from intrinsic_cli.report import estimates, group
         from intrinsic_cli.tables import text
 
-        print(text(estimates(group(store.results()))))
+        results = store.results()
+        if not failed or any(result["spec"]["d"] is not None for result in results):
+            print(text(estimates(group(results))))
     if failed:
         runs = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
         print(f"idim: {runs} failed; `idim status {plan.output_dir}` says why", file=sys.stderr)
