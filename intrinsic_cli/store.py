@@ -107,12 +107,13 @@ class RunDir:
             lock.release()
 
     def plan(self, spec: RunSpec) -> None:
-        """Record that the run is going to be done, where nothing of it is there yet."""
+        """Record that the run is going to be done, and let go of why an earlier attempt failed."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / ERROR).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"can't write {self.path}: {error.strerror or error}") from error
         if not (self.path / CONFIG).exists():
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StoreError(f"can't write {self.path}: {error.strerror or error}") from error
             publish(self.path / CONFIG, spec.to_dict())
 
     def begin(self, spec: RunSpec, kin: Mapping[str, Any] | None = None) -> Snapshot | None:

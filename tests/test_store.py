@@ -194,3 +194,11 @@ def test_an_exception_releases_the_claim(run):
     with pytest.raises(IdimError), run.claim():
         raise IdimError("x")
     assert run.state == "pending"
+
+
+def test_a_run_that_is_planned_again_has_not_failed(run, make_spec):
+    begun(run, make_spec())
+    run.fail(RunError("killed"))
+    assert run.state == "failed"
+    run.plan(make_spec())
+    assert run.state == "pending"
