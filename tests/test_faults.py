@@ -171,7 +171,7 @@ def test_a_second_interrupt_leaves_now(task_folder, tmp_path):
             said = driver.communicate(timeout=0.5)[1]
         except subprocess.TimeoutExpired:
             continue
-    assert driver.returncode == 130
+    assert driver.returncode in (130, -signal.SIGINT)  # a third one may end it while it says so
     assert not results(tmp_path)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
-from intrinsic_cli.errors import Stopped
+from intrinsic_cli.errors import Stopped, StoreError
 from intrinsic_cli.inputs import Load, Loader
 from intrinsic_cli.run import execute
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import Store
+
+log = logging.getLogger(__name__)
 
 
 class Inline:
@@ -33,6 +36,9 @@ def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: 
         result = execute(spec, store, load, progress=progress, stop=stop)
     except Stopped:
         return "stopped"
+    except StoreError as error:  # the folder could not take it, so it is said here or nowhere
+        log.error("%s: %s", spec.run_id, error)
+        return "failed"
     except Exception:
         return "failed"
     return "elsewhere" if result is None else "done"
