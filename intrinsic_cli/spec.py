@@ -158,13 +158,18 @@ class SubspaceSpec:
 
 @dataclass(frozen=True)
 class ProjectionSpec:
-    """The random matrix P: its kind, and whether its random numbers are stored or drawn anew each use."""
+    """The random matrix P: its kind, and whether its random numbers are stored or drawn anew each use.
+
+    `seed` of P alone, so that runs of several training seeds share one P; None is the run's own seed.
+    """
 
     kind: str = "fastfood"
     cache: str = "auto"
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("projection.cache", self.cache, CACHES)
+        _at_least("projection.seed", self.seed, 0)
 
 
 @dataclass(frozen=True)
@@ -249,8 +254,9 @@ class RunSpec:
         for part in ("model", "task"):
             if tree[part]["fingerprint"]:
                 tree[part].pop("name" if part == "model" else "path")
-        for key in ("cache",):
-            tree["projection"].pop(key)
+        tree["projection"].pop("cache")
+        if self.projection.seed is None:  # runs were named so before P had a seed of its own
+            tree["projection"].pop("seed")
         tree["train"].pop("eval_batch_size")
         tree["train"].pop("keep_weights")
         tree["model"].pop("allow_pickle")
