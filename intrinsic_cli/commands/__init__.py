@@ -8,7 +8,9 @@ at the top of one, so that `--help` answers at once.
 from importlib import import_module
 from types import ModuleType
 
-NAMES = ("run", "sweep", "summarize", "report", "status", "list", "completion")
+NAMES = (
+    "run", "sweep", "summarize", "report", "status", "export", "apply", "eval", "push", "list", "completion",
+)  # fmt: skip
 
 
 def load() -> dict[str, ModuleType]:
