@@ -80,7 +80,9 @@ def push(source: Path, repo: str, *, private: bool = False) -> str:
     found = FineTune.read(source)
     card = write(found, repo)
     if not hub.online():
-        raise ModelError(f"can't upload to {repo}: the hub can't be reached; connect to a network and try again")
+        raise ModelError(
+            f"can't upload to {repo}: the hub can't be reached; connect to a network and try again"
+        )
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 

@@ -121,7 +121,10 @@ class FineTune:
 
     def to_bytes(self) -> bytes:
         """The content of the file."""
-        tree = {"format": FORMAT, **{k: v for k, v in asdict(replace(self, tensors={})).items() if k != "tensors"}}
+        tree = {
+            "format": FORMAT,
+            **{k: v for k, v in asdict(replace(self, tensors={})).items() if k != "tensors"},
+        }
         base, space = tree["model"], tree["subspace"]
         tree["model"] = {k: base[k] for k in ("name", "revision", "num_hidden_layers") if base[k] is not None}
         tree["subspace"] = {k: space[k] for k in SPACE}

@@ -130,7 +130,9 @@ def write(path: Path, content: bytes) -> None:
         raise StoreError(f"--out {path} can't be written ({error.strerror or error})") from error
 
 
-def apply(source: str | Path, out: Path, model: str | None = None, *, trust_remote_code: bool = False) -> None:
+def apply(
+    source: str | Path, out: Path, model: str | None = None, *, trust_remote_code: bool = False
+) -> None:
     """Write the fine-tuned model and its tokenizer as an ordinary Hugging Face folder.
 
     Raises StoreError where `out` is a file or a folder that is not empty, and as `load`.

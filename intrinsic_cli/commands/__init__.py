@@ -9,7 +9,8 @@ from importlib import import_module
 from types import ModuleType
 
 NAMES = (
-    "run", "sweep", "summarize", "report", "status", "export", "apply", "eval", "push", "list", "completion",
+    "run", "sweep", "summarize", "report", "status", "export", "apply", "eval", "push",
+    "bound", "list", "completion",
 )  # fmt: skip
 
 

@@ -16,7 +16,10 @@ PARTS = ("task", "data", "train.eval_batch_size")
 def configure(parser: argparse.ArgumentParser) -> None:
     fine_tune(parser)
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="task, data and train.eval_batch_size, as of idim run"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="task, data and train.eval_batch_size, as of idim run",
     )
 
 
@@ -29,12 +32,16 @@ def execute(arguments: argparse.Namespace) -> int:
     given = [override.key_or_group for override in config.parse(arguments.overrides)]
     for key in given:
         if not any(key == part or key.startswith(f"{part}.") for part in PARTS):
-            raise ConfigError(f"{key} is fixed by the fine-tune; set keys of task, data or train.eval_batch_size")
+            raise ConfigError(
+                f"{key} is fixed by the fine-tune; set keys of task, data or train.eval_batch_size"
+            )
     words = [f"data.max_length={found.max_length}", *arguments.overrides]
     if "task" not in given and found.task in config.options("task"):
         words = [f"task={found.task}", *words]
     elif "task" not in given:
-        raise ConfigError(f"the fine-tune's task, {found.task}, is none of idim's own; add task=custom task.path=…")
+        raise ConfigError(
+            f"the fine-tune's task, {found.task}, is none of idim's own; add task=custom task.path=…"
+        )
     cfg = config.compose_config("run", words)
     spec = config.run_spec(cfg)
     from intrinsic_cli.scoring import score
