@@ -13,6 +13,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from intrinsic_cli import bounds, qat, report
+from intrinsic_cli.bounds import Bound
 from intrinsic_cli.data import Encoded
 from intrinsic_cli.description import Description, decode, describe
 from intrinsic_cli.errors import ConfigError, DataError, StoreError
@@ -45,7 +46,7 @@ class Bounded:
     n_eval: int
     errors_eval: int
     majority_error: float
-    bounds: tuple[bounds.Bound, ...]
+    bounds: tuple[Bound, ...]
     screened: dict[int, float]
     d90: int | None
 
@@ -55,7 +56,7 @@ class Bounded:
         return bounds.relative_gap(1 - self.errors / self.n, 1 - self.errors_eval / self.n_eval)
 
     @property
-    def best(self) -> bounds.Bound:
+    def best(self) -> Bound:
         """The exact binomial tail, which no other bound here beats."""
         return self.bounds[0]
 
@@ -136,7 +137,7 @@ def _one(
         guesses = predict(model, rows, found.precision, spec.train.eval_batch_size)
         return int(np.sum(guesses != rows.labels))
 
-    def bound(wrong: int, description: Description) -> tuple[bounds.Bound, ...]:
+    def bound(wrong: int, description: Description) -> tuple[Bound, ...]:
         return bounds.bounds(wrong, n, description.total + extra, majority, delta)
 
     with closing(space):

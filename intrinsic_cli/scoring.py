@@ -49,5 +49,6 @@ def check_labels(found: FineTune, task: TaskSpec, labels: Sequence[str]) -> None
     if task.regression != found.regression or tuple(labels) != found.labels:
         own, wanted = (", ".join(names[:5]) or "a number" for names in (found.labels, tuple(labels)))
         raise DataError(
-            f"the fine-tune answers {own} and task {task.name} asks for {wanted}; evaluate it on a task with its labels"
+            f"the fine-tune answers {own} and task {task.name} asks for {wanted}; "
+            "evaluate it on a task with its labels"
         )

@@ -10,7 +10,7 @@ from types import ModuleType
 
 NAMES = (
     "run", "sweep", "summarize", "report", "status", "export", "apply", "eval", "push",
-    "bound", "list", "completion",
+    "bound", "tasks", "list", "completion",
 )  # fmt: skip
 
 
