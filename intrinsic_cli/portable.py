@@ -7,6 +7,7 @@ checked against the file's own size before anything is built, so a hostile file 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import struct
@@ -103,6 +104,8 @@ class FineTune:
             raise StoreError(f"{path} is not a portable fine-tune; `idim export RUN --out FILE` writes one")
         try:
             tree = json.loads(metadata["idim"])
+            if tree.pop("check") != checksum(tree, tensors):
+                raise StoreError(f"{path} is damaged: its content does not fit its checksum; copy it again")
             found = tree.pop("format")
             if found != FORMAT:
                 raise StoreError(f"{path} is of format {found!r}; this idim reads format {FORMAT}")
@@ -129,8 +132,21 @@ class FineTune:
         tree["model"] = {k: base[k] for k in ("name", "revision", "num_hidden_layers") if base[k] is not None}
         tree["subspace"] = {k: space[k] for k in SPACE}
         tree["projection"] = {k: tree["projection"][k] for k in ("kind", "seed")}
-        text = json.dumps(tree, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"idim": text})
+        tree["check"] = checksum(tree, self.tensors)
+        return save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"idim": _json(tree)})
+
+
+def checksum(tree: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """64 bits (hex) over the metadata and the tensors: finds damage, and is no seal against malice."""
+    digest = hashlib.blake2b(_json(tree).encode("utf-8", "surrogatepass"), digest_size=8)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _json(tree: Mapping[str, Any]) -> str:
+    return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
 
 
 def _tuples(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from intrinsic_cli import models
 from intrinsic_cli.errors import ModelError, StoreError
 from intrinsic_cli.models import LoadedModel
 from intrinsic_cli.portable import SUFFIX, FineTune
-from intrinsic_cli.store import RunDir
+from intrinsic_cli.store import RunDir, write_whole
 from intrinsic_cli.subspace import Subspace
 
 
@@ -115,19 +115,12 @@ def export(run: RunDir, out: Path) -> Path:
     content = replace(found, head_hash=head_hash(base)).to_bytes()
     if out.is_dir() or out.suffix != SUFFIX:
         out = out / f"{run.path.resolve().name}{SUFFIX}"
-    write(out, content)
-    return out
-
-
-def write(path: Path, content: bytes) -> None:
-    """Publish a file by write and rename. Raises StoreError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.tmp")
-        draft.write_bytes(content)
-        draft.replace(path)
+        out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"--out {path} can't be written ({error.strerror or error})") from error
+        raise StoreError(f"--out {out} can't be written ({error.strerror or error})") from error
+    write_whole(out, content)
+    return out
 
 
 def apply(
