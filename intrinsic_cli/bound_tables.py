@@ -79,7 +79,7 @@ def notes(rows: Sequence[Bounded]) -> list[str]:
         f"bound: with probability at least {1 - delta:g} over the draw of the training rows, the decoded model's "
         "true error rate is at most this (exact binomial tail), for all rows of one data set at once.",
         "It assumes independent training rows. A bound that does not beat the majority class's error is vacuous.",
-        "Union bound: P's kind, version and seed, the head's seed, DID or SAID, normalisation, groups, head, "
+        "Union bound: P's kind, version and seed (the head's too), DID or SAID, normalisation, groups, head, "
         "precision, d and K are all written in the message (choices, d, codebook), so every value of each is "
         "paid for, tried or not. Learning rates, epochs and other choices of training cost nothing: no decoder "
         "needs them, so the bound holds for whatever they lead to.",

@@ -125,7 +125,7 @@ def _one(
     inputs = load(spec)
     if (inputs.data_hash, inputs.base.weights_hash) != (run["data_hash"], run["model_hash"]):
         raise DataError(f"the data or the base model of {run['run_id']} have changed since it was trained")
-    model = inputs.fresh_model(found.head_seed).to(Accelerator().device)
+    model = inputs.fresh_model(found.seed).to(Accelerator().device)
     space = attach(found, model, inputs.head)
     counts = np.bincount(inputs.train.labels, minlength=2)
     n, majority = len(inputs.train), 1 - float(counts.max()) / len(inputs.train)

@@ -56,7 +56,7 @@ def write(found: FineTune, repo: str) -> str:
     rows = {
         "base model": base, "SHA-256 of its weights": found.weights_hash,
         "layers kept": found.model.num_hidden_layers or "all", "subspace": found.subspace.kind, "d": found.d,
-        "projection": f"{found.projection.kind}, version {found.version}, seed {found.projection.seed}",
+        "projection": f"{found.projection.kind}, version {found.version}, seed {found.seed}",
         "labels": ", ".join(found.labels) or "a number", "precision of training": found.precision,
     }  # fmt: skip
     told = f"{found.metric} {found.score:.4f} on {found.n_eval} validation rows." if results else ""

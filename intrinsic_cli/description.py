@@ -2,7 +2,7 @@
 
 One self-delimiting message (code.py) for each of θ, λ and the tensors of a trained head; their
 concatenation is prefix-free too. θ's message also names what the search was free to choose and the decoder has to
-know: P's kind, version and seed, the head's seed, DID or SAID, normalisation, groups, the head's treatment,
+know: P's kind, version and seed (the drawn head's too), DID or SAID, normalisation, groups, the head's treatment,
 the precision and the tensors that move. Not named, since fixed before any label was seen: the base model with
 its tokenizer, the text columns and their length, and the labels. Not named, since no decoder needs them:
 learning rates, epochs, batches and every other choice of training.
@@ -28,7 +28,7 @@ from intrinsic_cli.quantise import quantise
 from intrinsic_cli.spec import GROUPS, HEADS, NORMALIZE, PRECISIONS, SUBSPACES
 
 MENUS = (KINDS, SUBSPACES[1:], NORMALIZE, GROUPS, HEADS, PRECISIONS[1:])
-NUMBERS = len(MENUS) + 3  # menus, P's version and seed, the head's seed
+NUMBERS = len(MENUS) + 2  # menus, P's version and seed
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def decode(messages: Sequence[bytes], known: FineTune) -> FineTune:
     kind, subspace, normalize, groups, head, precision = (
         menu[i] for i, menu in zip(named, MENUS, strict=False)
     )
-    version, seed, head_seed = named[len(MENUS) : NUMBERS]
+    version, seed = named[len(MENUS) : NUMBERS]
     include, exclude = json.loads(bytes(named[NUMBERS:]) or b'[["*"],[]]')
     tensors = {"theta": _levels(symbols, codebook)}
     for (name, tensor), message in zip(_ordered(known)[1:], messages[1:], strict=True):
@@ -79,7 +79,6 @@ def decode(messages: Sequence[bytes], known: FineTune) -> FineTune:
         ),
         projection=replace(known.projection, kind=kind, seed=seed),
         version=version + 1,
-        head_seed=seed if head_seed == 0 else head_seed - 1,
         precision=precision,
         tensors=tensors,
     )  # fmt: skip
@@ -87,11 +86,10 @@ def decode(messages: Sequence[bytes], known: FineTune) -> FineTune:
 
 def choices(found: FineTune) -> tuple[int, ...]:
     """What θ's message names, as integers; the usual choice is 0, the cheapest, in most places."""
-    space, seed = found.subspace, found.projection.seed
-    assert seed is not None
+    space = found.subspace
     picked = (found.projection.kind, space.kind, space.normalize, space.groups, space.head, found.precision)
     named = [menu.index(choice) for menu, choice in zip(MENUS, picked, strict=True)]
-    named += [found.version - 1, seed, 0 if found.head_seed == seed else found.head_seed + 1]
+    named += [found.version - 1, found.seed]
     if space.include != ("*",) or space.exclude:
         named += json.dumps([space.include, space.exclude], separators=(",", ":")).encode()
     return tuple(named)

@@ -22,7 +22,9 @@ def draw(title: str, names: Sequence[str], values: Sequence[Sequence[float]]) ->
     parts = [f'<text x="{EDGE}" y="{EDGE + 10}" font-weight="600">{escape(title)}</text>']
     for i, (name, row) in enumerate(zip(names, values, strict=True)):
         middle = top + CELL * i + CELL / 2
-        parts.append(f'<text x="{left - 8}" y="{middle:g}" dy=".35em" text-anchor="end">{escape(name)}</text>')
+        parts.append(
+            f'<text x="{left - 8}" y="{middle:g}" dy=".35em" text-anchor="end">{escape(name)}</text>'
+        )
         short = name if CHARACTER * len(name) <= CELL else name[: CELL // CHARACTER - 1] + "…"
         x = left + CELL * i + CELL / 2
         parts.append(f'<text x="{x:g}" y="{top + size + 16}" text-anchor="middle">{escape(short)}</text>')

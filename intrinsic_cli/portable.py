@@ -38,8 +38,8 @@ class FineTune:
     """A fine-tuned model without its base model.
 
     model, weights_hash     the base model, and SHA-256 of its pre-trained weights (`LoadedModel`).
-    head_seed, head_hash    of the freshly drawn head; the hash is None until a base model was at hand.
-    projection, version     of P; `projection.seed` is never None here.
+    head_hash               of the freshly drawn head; None until a base model was at hand.
+    projection, version     of P; `projection.seed`, of P and the drawn head, is never None here.
     precision               that training computed in: `fp32`, `bf16` or `pure_bf16`.
     labels                  class names in the order of their ids; () for regression.
     task, metric, score, n_eval     what it was trained on, and how well it does; the last two may be None.
@@ -48,7 +48,6 @@ class FineTune:
 
     model: ModelSpec
     weights_hash: str
-    head_seed: int
     head_hash: str | None
     subspace: SubspaceSpec
     projection: ProjectionSpec
@@ -65,6 +64,12 @@ class FineTune:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    @property
+    def seed(self) -> int:
+        """Of P and of the drawn head."""
+        assert self.projection.seed is not None
+        return self.projection.seed
 
     @property
     def d(self) -> int:
@@ -85,11 +90,9 @@ class FineTune:
             )
         tensors, _ = _open(run.path / THETA)
         return cls(
-            model=spec.model, weights_hash=result["model_hash"], head_seed=spec.seed, head_hash=None,
+            model=spec.model, weights_hash=result["model_hash"], head_hash=None,
             subspace=spec.subspace,
-            projection=replace(
-                spec.projection, seed=spec.seed if spec.projection.seed is None else spec.projection.seed
-            ),
+            projection=replace(spec.projection, seed=spec.space_seed),
             version=result["projection_version"], precision=result["precision"],
             max_length=spec.data.max_length, labels=tuple(result["label_names"]),
             regression=spec.task.regression, task=spec.task.name, metric=result["metric"],
@@ -174,7 +177,7 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _check(found: FineTune) -> None:
     """Raise StoreError where a field is not what its class says; a file can hold anything."""
     kinds: dict[str, type | tuple[type, ...]] = {
-        "weights_hash": str, "head_hash": (str, type(None)), "head_seed": int, "version": int,
+        "weights_hash": str, "head_hash": (str, type(None)), "version": int,
         "precision": str, "max_length": int, "labels": tuple, "regression": bool, "task": str, "metric": str,
         "score": (int, float, type(None)), "n_eval": (int, type(None)),
     }  # fmt: skip
@@ -186,8 +189,8 @@ def _check(found: FineTune) -> None:
     words += [*found.subspace.include, *found.subspace.exclude]
     if not all(isinstance(word, str) and word.isprintable() for word in words):
         raise StoreError("a name in a portable fine-tune is no printable text")
-    numbers = (found.model.num_hidden_layers or 1, found.projection.seed, found.head_seed, found.max_length)
-    limits = (1 << 16, 1 << 64, 1 << 64, 1 << 31)
+    numbers = (found.model.num_hidden_layers or 1, found.projection.seed, found.max_length)
+    limits = (1 << 16, 1 << 64, 1 << 31)
     for number, limit in zip(numbers, limits, strict=True):
         if type(number) is not int or not 0 <= number < limit:
             raise StoreError(f"{number!r:.60} in a portable fine-tune is out of range")

@@ -52,7 +52,7 @@ def base_of(found: FineTune, model: str | None = None, *, trust_remote_code: boo
 
 def build(found: FineTune, base: LoadedModel) -> Any:
     """`base.model` itself, turned into the fine-tuned model and set to evaluation mode."""
-    models.draw_head(base.model, base.head, found.head_seed)
+    models.draw_head(base.model, base.head, found.seed)
     if found.head_hash is not None and head_hash(base) != found.head_hash:
         raise ModelError(
             f"this version of transformers or torch draws another head for {found.model.name} than the one "
@@ -78,7 +78,7 @@ def head_hash(base: LoadedModel) -> str:
 def attach(found: FineTune, model: nn.Module, head: Sequence[str]) -> Subspace:
     """The subspace of `found` on a model whose head is drawn. Raises StoreError where P is of another version."""
     space = Subspace(
-        model, found.subspace, found.d, found.head_seed, replace(found.projection, cache="regenerate"),
+        model, found.subspace, found.d, found.seed, replace(found.projection, cache="regenerate"),
         head=head, dtype=torch.bfloat16 if found.precision == "pure_bf16" else None,
     )  # fmt: skip
     if space.version != found.version:
@@ -111,7 +111,7 @@ def export(run: RunDir, out: Path) -> Path:
     """
     found = FineTune.of_run(run)
     base = base_of(found, trust_remote_code=found.model.trust_remote_code)
-    models.draw_head(base.model, base.head, found.head_seed)
+    models.draw_head(base.model, base.head, found.seed)
     content = replace(found, head_hash=head_hash(base)).to_bytes()
     if out.is_dir() or out.suffix != SUFFIX:
         out = out / f"{run.path.resolve().name}{SUFFIX}"

@@ -1,8 +1,8 @@
 """Tasks as points in one low-dimensional space: cosines and distances between the θ's of finished runs.
 
-θ's are comparable where P is the same: one base model, subspace, d and seed of P (`projection.seed`, else the
-run's seed). E[PᵀP] = I, so ⟨θ_a, θ_b⟩ is also what the inner product of the moves of all weights is expected
-to be. Runs of several training seeds under one P say how near two runs of one task are: the noise floor.
+θ's are comparable where P and θ_0 are the same: one base model, subspace, d and seed of the space, which is
+`projection.seed`, else the run's. E[PᵀP] = I, so ⟨θ_a, θ_b⟩ is also what the inner product of the moves of all weights is expected
+to be. Runs of several training seeds in one space say how near two runs of one task are: the noise floor.
 λ of SAID and a head trained directly are left out.
 """
 
@@ -33,7 +33,7 @@ FORMATS = ("table", "md", "csv", "json")
 
 @dataclass(frozen=True)
 class Space:
-    """t tasks whose runs share one P.
+    """t tasks whose runs share one space.
 
     cosines, distances  (t, t) float64, symmetric: means over pairs of runs of two tasks; on the diagonal over
                         pairs of different runs of one task, NaN where there is one run only.
@@ -71,7 +71,7 @@ def matrices(thetas: Sequence[NDArray[np.floating]]) -> tuple[NDArray[Any], NDAr
 
 def spaces(results: Sequence[Mapping[str, Any]]) -> list[Space]:
     """The spaces of two runs or more among `results` (of `Store.results`). A task has the learning rate of its
-    best mean score. Raises StoreError where no two runs share a P."""
+    best mean score. Raises StoreError where no two runs share a space."""
     groups: dict[tuple[object, ...], dict[tuple[str, str], list[tuple[RunSpec, float, FineTune]]]] = {}
     for result in results:
         spec = RunSpec.from_dict(result["spec"])
@@ -91,12 +91,12 @@ def spaces(results: Sequence[Mapping[str, Any]]) -> list[Space]:
         thetas = [np.stack([f.tensors["theta"].numpy() for _, _, f in runs]) for runs in chosen.values()]
         title = (
             f"{spec.model.label} {spec.subspace.kind.upper()} d={spec.d} {found.projection.kind} "
-            f"seed {found.projection.seed}"
+            f"seed {found.seed}"
         )
         made.append(Space(title, thetas[0].shape[1], tuple(labels), *matrices(thetas)))
     if not made:
         raise StoreError(
-            "no two finished subspace runs here share a P; train several tasks, or several seeds with "
+            "no two finished subspace runs here share a space; train several tasks, or several seeds with "
             "projection.seed=0"
         )
     return sorted(made, key=lambda space: (space.name, space.tasks))
@@ -150,7 +150,7 @@ def text(found: Sequence[Space], form: str = "table") -> str:
             blocks.append(f"{space.name}\n\n{table}")
         blocks.append(
             f"Unrelated directions have cosine 0 ± {space.d**-0.5:.3f}. On the diagonal: pairs of training seeds of "
-            "one task under one P, the noise floor."
+            "one task in one space, the noise floor."
         )
     return "\n\n".join(blocks)
 

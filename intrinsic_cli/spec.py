@@ -160,7 +160,8 @@ class SubspaceSpec:
 class ProjectionSpec:
     """The random matrix P: its kind, and whether its random numbers are stored or drawn anew each use.
 
-    `seed` of P alone, so that runs of several training seeds share one P; None is the run's own seed.
+    `seed` of P and of the drawn head, so that runs of several training seeds move in one space, from one
+    place; None is the run's own seed.
     """
 
     kind: str = "fastfood"
@@ -247,6 +248,12 @@ class RunSpec:
             )
         else:
             _at_least("d", self.d, 1)
+
+    @property
+    def space_seed(self) -> int:
+        """The seed of the drawn head, and of P."""
+        own = self.projection.seed
+        return self.seed if own is None or self.subspace.kind == "full" else own
 
     def identity(self) -> dict[str, Any]:
         """The scientific configuration: all that can change the score; no path, device or cache policy."""

@@ -60,8 +60,12 @@ def facts(kind, projection, normalize):
         moved[name] = torch.from_numpy(weights + scale * (P @ theta.astype(float)).reshape(weights.shape))
     network = base.model.double().eval()
     with torch.no_grad():
-        logits = functional_call(network, moved, kwargs=base.tokenizer(list(SENTENCES), padding=True, return_tensors="pt"))
-    told = {name: moved[name].flatten()[:: max(1, moved[name].numel() // 7)][:7].tolist() for name in LOOKED_AT}
+        logits = functional_call(
+            network, moved, kwargs=base.tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
+        )
+    told = {
+        name: moved[name].flatten()[:: max(1, moved[name].numel() // 7)][:7].tolist() for name in LOOKED_AT
+    }
     return theta, lam, {"weights": told, "logits": logits.logits.tolist()}
 
 
@@ -71,7 +75,7 @@ def write(name, kind, projection, normalize):
     models.draw_head(base.model, base.head, SEED)
     tensors = {"theta": torch.from_numpy(theta)} | ({} if lam is None else {"lam": torch.from_numpy(lam)})
     found = FineTune(
-        model=ModelSpec("tiny"), weights_hash=base.weights_hash, head_seed=SEED, head_hash=head_hash(base),
+        model=ModelSpec("tiny"), weights_hash=base.weights_hash, head_hash=head_hash(base),
         subspace=SubspaceSpec(kind, normalize), projection=ProjectionSpec(projection, seed=SEED), version=1,
         precision="fp32", max_length=64, labels=("calm", "loud"), regression=False, task="easy",
         metric="accuracy", score=0.5, n_eval=40, tensors=tensors,

@@ -126,7 +126,7 @@ def test_changed_data_are_noticed(study):
 def test_training_at_the_levels_beats_rounding_to_them(study, make_spec):
     spec = make_spec(d=60, max_steps=60, lr=0.3)
     inputs, found = Loader()(spec), FineTune.of_run(study.run(spec))
-    model = inputs.fresh_model(found.head_seed)
+    model = inputs.fresh_model(found.seed)
     space = attach(found, model, inputs.head)
 
     def loss(some):

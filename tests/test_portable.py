@@ -126,7 +126,9 @@ def test_files_of_draw_version_1_keep_loading(name):
     parameters = dict(model.named_parameters())
     for tensor, wanted in told["weights"].items():
         flat = parameters[tensor].detach().flatten()
-        torch.testing.assert_close(flat[:: max(1, len(flat) // 7)][:7], torch.tensor(wanted), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            flat[:: max(1, len(flat) // 7)][:7], torch.tensor(wanted), atol=1e-6, rtol=1e-5
+        )
     with torch.no_grad():
         logits = model(**tokenizer(list(SENTENCES), padding=True, return_tensors="pt")).logits
     torch.testing.assert_close(logits, torch.tensor(told["logits"]), atol=1e-4, rtol=0)
@@ -226,7 +228,7 @@ HOSTILE = {
     "projection": put("projection", "kind", "../fastfood"),
     "seed": put("projection", "seed", -1),
     "seed of text": put("projection", "seed", "0"),
-    "seed beyond": put("head_seed", 1 << 64),
+    "seed beyond": put("projection", "seed", 1 << 64),
     "key": put("extra", 1),
     "model's key": put("model", "extra", 1),
     "model's place": put("model", "name", "../../nowhere"),
@@ -289,7 +291,9 @@ def test_a_header_that_is_too_long_is_not_read(length, tmp_path):
 
 
 def test_shapes_that_the_file_does_not_hold_cost_nothing(tmp_path):
-    header = json.dumps({"theta": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
+    header = json.dumps(
+        {"theta": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}
+    ).encode()
     (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(StoreError, match="damaged"):
         FineTune.read(tmp_path / "x")
@@ -303,7 +307,10 @@ def weights(found):
 
 
 def test_combining_adds_and_scales_the_moves_of_all_weights():
-    one, other = golden(), replace(golden(), task="other", tensors={"theta": golden().tensors["theta"].flip(0)})
+    one, other = (
+        golden(),
+        replace(golden(), task="other", tensors={"theta": golden().tensors["theta"].flip(0)}),
+    )
     start = weights(replace(one, tensors={"theta": torch.zeros(24)}))
     a, b, both = (weights(found) for found in (one, other, combine([(0.5, one), (-2.0, other)])))
     for name, w in both.items():

@@ -55,7 +55,7 @@ def results(make_spec, tmp_path_factory):
     store, loader = Store(tmp_path_factory.mktemp("tasks")), Loader()
     for seed in (0, 1):
         for name, options in (("easy", {}), ("swapped", {"path": folder})):
-            spec = make_spec(d=30, max_steps=60, lr=0.3, seed=seed, exclude=("classifier*",), **options)
+            spec = make_spec(d=30, max_steps=8, lr=0.05, seed=seed, exclude=("classifier*",), **options)
             spec = replace(spec, projection=ProjectionSpec(seed=5), task=replace(spec.task, name=name))
             execute(spec, store, loader)
     execute(make_spec(d=30, seed=3), store, loader)
@@ -88,7 +88,7 @@ def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spe
 
 
 def test_nothing_to_compare_is_said(results):
-    with pytest.raises(StoreError, match="share a P.*projection.seed"):
+    with pytest.raises(StoreError, match="share a space.*projection.seed"):
         spaces(results.results()[:1])
 
 
