@@ -1,9 +1,9 @@
 """Tasks as points in one low-dimensional space: cosines and distances between the θ's of finished runs.
 
 θ's are comparable where P and θ_0 are the same: one base model, subspace, d and seed of the space, which is
-`projection.seed`, else the run's. E[PᵀP] = I, so ⟨θ_a, θ_b⟩ is also what the inner product of the moves of all weights is expected
-to be. Runs of several training seeds in one space say how near two runs of one task are: the noise floor.
-λ of SAID and a head trained directly are left out.
+`projection.seed`, else the run's. E[PᵀP] = I, so ⟨θ_a, θ_b⟩ is also what the inner product of the moves of all
+weights is expected to be. Runs of several training seeds in one space say how near two runs of one task are:
+the noise floor. λ of SAID and a head trained directly are left out.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ def text(found: Sequence[Space], form: str = "table") -> str:
             table = tabulate(body, [what, *space.tasks], tablefmt=STYLES[form], disable_numparse=True)
             blocks.append(f"{space.name}\n\n{table}")
         blocks.append(
-            f"Unrelated directions have cosine 0 ± {space.d**-0.5:.3f}. On the diagonal: pairs of training seeds of "
-            "one task in one space, the noise floor."
+            f"Unrelated directions have cosine 0 ± {space.d**-0.5:.3f}. On the diagonal: pairs of training seeds "
+            "of one task in one space, the noise floor."
         )
     return "\n\n".join(blocks)
 

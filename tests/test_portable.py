@@ -77,7 +77,7 @@ def test_logits_in_a_new_process_are_those_of_the_training_bit_for_bit(runs, fil
     for i, (name, (_, batch, logits)) in enumerate(runs.items()):
         assert not torch.equal(logits[0], logits[1])
         torch.save((batch, logits), tmp_path / f"{i}.pt")
-        work.append((str(files[name]), str(tmp_path / f"{i}.pt"), "did bf16" == name))
+        work.append((str(files[name]), str(tmp_path / f"{i}.pt"), name == "did bf16"))
     code = """
 import json, sys, torch, intrinsic_cli
 for path, seen, half in json.loads(sys.argv[1]):
@@ -148,7 +148,7 @@ def test_an_applied_folder_is_an_ordinary_model(files, tmp_path):
 
 def test_another_base_model_is_refused_by_its_weights(files, tmp_path):
     apply(files["did"], tmp_path / "other")
-    with pytest.raises(ModelError, match="SHA-256 .* are not those this fine-tune belongs to"):
+    with pytest.raises(ModelError, match=r"SHA-256 .* are not those this fine-tune belongs to"):
         load(files["did"], model=str(tmp_path / "other"))
 
 
@@ -161,7 +161,7 @@ def test_another_draw_of_the_head_is_refused(files):
 def test_full_fine_tuning_is_no_theta(make_spec, tmp_path):
     store, spec = Store(tmp_path), make_spec("full", max_steps=1)
     execute(spec, store, Loader())
-    with pytest.raises(StoreError, match="full fine-tuning.*train.keep_weights=true.*subspace=did"):
+    with pytest.raises(StoreError, match=r"full fine-tuning.*train.keep_weights=true.*subspace=did"):
         export(store.run(spec), tmp_path / "x.safetensors")
 
 

@@ -76,7 +76,7 @@ def test_runs_of_several_seeds_share_a_space_only_where_p_has_a_seed_of_its_own(
     cosine = np.corrcoef(np.hstack([thetas, -np.array(thetas)]))  # of rows of mean 0: the plain cosine
     assert space.cosines[0, 0] == pytest.approx(cosine[0, 1])
     assert space.cosines[0, 1] == pytest.approx(cosine[:2, 2:].mean())
-    assert space.cosines[0, 1] < 0 < space.cosines[0, 0]  # tasks of opposite labels, seeds of one task
+    assert cosine[0, 2] < -0.9  # opposite labels, one training seed, a few small steps: opposite directions
 
 
 def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spec):
@@ -88,7 +88,7 @@ def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spe
 
 
 def test_nothing_to_compare_is_said(results):
-    with pytest.raises(StoreError, match="share a space.*projection.seed"):
+    with pytest.raises(StoreError, match=r"share a space.*projection.seed"):
         spaces(results.results()[:1])
 
 
