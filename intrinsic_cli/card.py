@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from intrinsic_cli.errors import ModelError
 from intrinsic_cli.portable import FineTune
 from intrinsic_cli.spec import BUILTIN_MODELS
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 FILE = "fine-tune.safetensors"
 HUB_IDS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 TEXT = """---
@@ -37,9 +39,10 @@ def write(found: FineTune, repo: str) -> str:
     """The model card: front matter and text in Markdown."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    local = found.model.fingerprint is not None or "/" in found.model.name.strip("/").replace("/", "", 1)
     base = HUB_IDS.get(found.model.name, found.model.name)
-    known = not local and base not in BUILTIN_MODELS and not base.startswith((".", "/", "~"))
+    known = base not in BUILTIN_MODELS and HUB_ID.fullmatch(base) is not None
+    if not known:
+        base = found.model.label  # the path of a folder is nobody else's business
     results = None
     if found.score is not None:
         results = [

@@ -135,6 +135,7 @@ def test_the_card_names_base_model_score_and_space():
 def test_a_local_base_model_is_not_named_as_one_of_the_hub(name):
     told = card.write(replace(FineTune.read(GOLDEN), model=ModelSpec(name)), "me/small")
     assert "base_model" not in front(told)
+    assert "/home" not in told
 
 
 def test_a_card_can_not_be_made_to_say_more():
