@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from intrinsic_cli.errors import ConfigError, DataError, StoreError
 from intrinsic_cli.inputs import Loader
 from intrinsic_cli.portable import FineTune
 from intrinsic_cli.qat import finetune
+from intrinsic_cli.quantise import quantise
 from intrinsic_cli.rebuild import attach, load, place
 from intrinsic_cli.run import execute
 from intrinsic_cli.store import Store
@@ -139,6 +141,9 @@ def test_training_at_the_levels_beats_rounding_to_them(study, make_spec):
     theta = tuned.tensors["theta"]
     assert len(theta.unique()) <= 2
     assert torch.equal(theta, theta.half().float())
+    symbols, codebook = quantise(found.tensors["theta"].numpy(), 2)
+    assert not set(theta.tolist()) & set(codebook.tolist())  # levels were learned,
+    assert (np.asarray(theta > theta.mean()) != symbols).any()  # and weights changed theirs
     assert loss(tuned) < loss(found)
     assert all(p.grad is None for p in space.parameters())
     again = finetune(found, spec, model, space, inputs.train, 2, 30)
