@@ -75,7 +75,7 @@ def files(runs, tmp_path_factory):
 def test_logits_in_a_new_process_are_those_of_the_training_bit_for_bit(runs, files, tmp_path):
     work = []
     for i, (name, (_, batch, logits)) in enumerate(runs.items()):
-        assert not torch.equal(logits[0], logits[1])
+        assert len(logits.float().unique(dim=0)) > 1  # a model that answers all rows alike would prove little
         torch.save((batch, logits), tmp_path / f"{i}.pt")
         work.append((str(files[name]), str(tmp_path / f"{i}.pt"), name == "did bf16"))
     code = """
