@@ -16,6 +16,9 @@ _HOMES = {
     "make_projection": "projections",
     "Subspace": "subspace",
     "Store": "store",
+    "FineTune": "portable",
+    "combine": "portable",
+    "load": "rebuild",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -35,7 +35,7 @@ def encode(
 ) -> bytes:
     """The message of symbols (d,) in 0…K−1, an ascending codebook (K,) and further integers ≥ 0, zero-padded
     to whole bytes. Raises ConfigError at an unknown coder, DataError at an input that has no message."""
-    bits = _write(symbols, codebook, choices, coder)
+    bits = "".join(_write(symbols, codebook, choices, coder).values())
     size = -(-len(bits) // 8)
     return int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big")
 
@@ -44,7 +44,14 @@ def description_bits(
     symbols: NDArray[np.integer], codebook: NDArray[Any], choices: Sequence[int] = (), coder: str = "adaptive"
 ) -> int:
     """Length of the same message in bits, before the padding: all that a decoder needs, prefix-free."""
-    return len(_write(symbols, codebook, choices, coder))
+    return sum(bits_of_parts(symbols, codebook, choices, coder).values())
+
+
+def bits_of_parts(
+    symbols: NDArray[np.integer], codebook: NDArray[Any], choices: Sequence[int] = (), coder: str = "adaptive"
+) -> dict[str, int]:
+    """The same length part by part: `form` (both first bits), `choices`, `codebook` with K, `d`, `symbols`."""
+    return {name: len(bits) for name, bits in _write(symbols, codebook, choices, coder).items()}
 
 
 def decode(message: bytes) -> tuple[NDArray[Any], NDArray[Any], tuple[int, ...]]:
@@ -76,7 +83,9 @@ def decode(message: bytes) -> tuple[NDArray[Any], NDArray[Any], tuple[int, ...]]
     return symbols, codebook, choices
 
 
-def _write(symbols: NDArray[np.integer], codebook: NDArray[Any], choices: Sequence[int], coder: str) -> str:
+def _write(
+    symbols: NDArray[np.integer], codebook: NDArray[Any], choices: Sequence[int], coder: str
+) -> dict[str, str]:
     symbols, codebook = np.asarray(symbols), np.asarray(codebook)
     if coder not in CODERS:
         raise ConfigError(f"coder={coder!r} is not known; use one of {', '.join(CODERS)}")
@@ -95,17 +104,19 @@ def _write(symbols: NDArray[np.integer], codebook: NDArray[Any], choices: Sequen
     if any(choice < 0 for choice in choices):
         raise DataError(f"choices={list(choices)} must be integers of at least 0")
     size = codebook.itemsize * 8
-    parts = [str(CODERS.index(coder)), str(CODEBOOKS.index(codebook.dtype))]
-    parts += map(_delta, (len(choices), *choices, codebook.size - 1))
-    parts += [format(int(level), f"0{size}b") for level in codebook.view(f"u{codebook.itemsize}")]
-    parts.append(_delta(symbols.size - 1))
     counts = np.bincount(symbols, minlength=codebook.size) if coder == "frequency" else None
-    if counts is not None:
-        parts += [_delta(int(count)) for count in counts[:-1]]
     words = _compress(symbols, codebook.size, counts)
-    parts.append(_delta(words.size))
-    parts += [format(int(word), f"0{WORD}b") for word in words]
-    return "".join(parts)
+    counted = [] if counts is None else [_delta(int(count)) for count in counts[:-1]]
+    return {
+        "form": f"{CODERS.index(coder)}{CODEBOOKS.index(codebook.dtype)}",
+        "choices": "".join(map(_delta, (len(choices), *choices))),
+        "codebook": _delta(codebook.size - 1)
+        + "".join(format(int(level), f"0{size}b") for level in codebook.view(f"u{codebook.itemsize}")),
+        "d": _delta(symbols.size - 1),
+        "symbols": "".join(
+            [*counted, _delta(words.size), *(format(int(word), f"0{WORD}b") for word in words)]
+        ),
+    }
 
 
 class _Weights:

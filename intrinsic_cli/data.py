@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,15 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def first(self, n: int) -> Encoded:
+        """The first n rows, or all where there are fewer."""
+        n = min(n, len(self))
+        end = self.starts[n]
+        types = None if self.types is None else self.types[:end]
+        return replace(
+            self, ids=self.ids[:end], types=types, starts=self.starts[: n + 1], labels=self.labels[:n]
+        )
 
     @property
     def lengths(self) -> np.ndarray:

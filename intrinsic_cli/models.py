@@ -116,7 +116,7 @@ def _hash(model: nn.Module, head: Sequence[str]) -> str:
     for name, parameter in sorted(model.named_parameters()):
         if name not in head:
             digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())
-            digest.update(parameter.detach().contiguous().numpy().tobytes())
+            digest.update(parameter.detach().contiguous().numpy().data)
     return digest.hexdigest()
 
 

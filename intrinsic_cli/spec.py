@@ -158,13 +158,19 @@ class SubspaceSpec:
 
 @dataclass(frozen=True)
 class ProjectionSpec:
-    """The random matrix P: its kind, and whether its random numbers are stored or drawn anew each use."""
+    """The random matrix P: its kind, and whether its random numbers are stored or drawn anew each use.
+
+    `seed` of P and of the drawn head, so that runs of several training seeds move in one space, from one
+    place; None is the run's own seed.
+    """
 
     kind: str = "fastfood"
     cache: str = "auto"
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("projection.cache", self.cache, CACHES)
+        _at_least("projection.seed", self.seed, 0)
 
 
 @dataclass(frozen=True)
@@ -243,14 +249,21 @@ class RunSpec:
         else:
             _at_least("d", self.d, 1)
 
+    @property
+    def space_seed(self) -> int:
+        """The seed of the drawn head, and of P."""
+        own = self.projection.seed
+        return self.seed if own is None or self.subspace.kind == "full" else own
+
     def identity(self) -> dict[str, Any]:
         """The scientific configuration: all that can change the score; no path, device or cache policy."""
         tree = asdict(self)
         for part in ("model", "task"):
             if tree[part]["fingerprint"]:
                 tree[part].pop("name" if part == "model" else "path")
-        for key in ("cache",):
-            tree["projection"].pop(key)
+        tree["projection"].pop("cache")
+        if self.projection.seed is None:  # runs were named so before P had a seed of its own
+            tree["projection"].pop("seed")
         tree["train"].pop("eval_batch_size")
         tree["train"].pop("keep_weights")
         tree["model"].pop("allow_pickle")

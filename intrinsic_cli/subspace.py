@@ -151,7 +151,7 @@ class Subspace(nn.Module):
         model: any module; its selected weights are overwritten by `write`, in their own dtype and device.
         spec: `did` or `said`, with normalisation, groups, patterns and the treatment of the head.
         d: how many numbers are trained in all: θ, the m scales of SAID, and a head trained directly.
-        seed: of P; each tensor draws from `stream_seed(seed, "P/" + name)`.
+        seed: of P, unless `projection.seed` is set; each tensor draws from `stream_seed(seed, "P/" + name)`.
         projection: kind of P and how its random numbers are kept. `cache="stream"` keeps neither them nor
             the weights of the model's layers, which are made when a layer runs, forward and backward, with
             the same bits, and are NaN at other times until `close`. θ must not change between the two.
@@ -180,6 +180,7 @@ class Subspace(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        seed = seed if projection.seed is None else projection.seed
         free = check_size(model, spec, d, head)
         moved, direct = select(model, spec, head)
         group_names = scale_names(moved, spec, head)

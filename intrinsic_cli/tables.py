@@ -35,7 +35,7 @@ def text(found: Found, form: str = "table", reference: str | None = None) -> str
         raise ConfigError(f"--reference {reference} is not known; use one of {', '.join(REFERENCES)}")
     if form in ("csv", "json"):
         flat = records(found) + (paper_records() if reference else [])
-        return json.dumps(flat, indent=1, allow_nan=False) if form == "json" else _csv(flat)
+        return json.dumps(flat, indent=1, allow_nan=False) if form == "json" else csv_text(flat)
     blocks = []
     for threshold, part in groupby(found, key=lambda pair: pair[1].threshold):
         block = list(part)
@@ -108,7 +108,8 @@ def paper_records() -> list[dict[str, Any]]:
     ]
 
 
-def _csv(flat: Sequence[dict[str, Any]]) -> str:
+def csv_text(flat: Sequence[dict[str, Any]]) -> str:
+    """Records of equal keys as CSV; an empty cell where there is none."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(flat[0]), restval="", lineterminator="\n")
     writer.writeheader()

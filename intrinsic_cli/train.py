@@ -168,7 +168,7 @@ def train(
         log(step=step, **values)
         accelerator.log(values, step=step)
 
-    model = inputs.fresh_model(spec.seed).to(accelerator.device)
+    model = inputs.fresh_model(spec.space_seed).to(accelerator.device)
     dtype = torch.bfloat16 if precision == "pure_bf16" else None
     space: Full | Subspace
     if spec.subspace.kind == "full":

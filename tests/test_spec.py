@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.spec import DataSpec, ModelSpec, RunSpec, SubspaceSpec, TaskSpec, TrainSpec, stream_seed
+from intrinsic_cli.spec import (
+    DataSpec,
+    ModelSpec,
+    ProjectionSpec,
+    RunSpec,
+    SubspaceSpec,
+    TaskSpec,
+    TrainSpec,
+    stream_seed,
+)
 
 TASK = TaskSpec("t", "owner/rows", None, ("text",), "label", "train", "test", ("accuracy",))
 
@@ -117,6 +126,14 @@ def test_a_curve_and_its_baseline_are_one_study(change):
 @pytest.mark.parametrize("change", ["layers", "rows", "epochs"])
 def test_other_data_or_models_are_another_study(change):
     assert SCIENCE[change](spec()).study != spec().study
+
+
+def test_the_seed_of_p_names_another_run_only_where_it_is_set():
+    old = spec().to_dict()
+    del old["projection"]["seed"]  # a run of the time before
+    assert RunSpec.from_dict(old).run_id == spec().run_id
+    assert "seed" not in spec().identity()["projection"]
+    assert spec(projection=ProjectionSpec(seed=0)).run_id != spec().run_id
 
 
 def test_the_run_id_is_a_readable_directory_name():

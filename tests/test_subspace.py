@@ -322,6 +322,20 @@ def test_p_of_a_tensor_depends_on_nothing_but_its_name_shape_d_and_seed():
     assert not torch.equal(other_seed, alone)
 
 
+def test_a_seed_of_its_own_picks_p():
+    moved = []
+    for seed, own in ((1, None), (2, 1), (2, None)):
+        torch.manual_seed(0)
+        model = Toy()
+        start = model.state_dict()["embed.weight"].clone()
+        space = Subspace(model, SubspaceSpec("did"), 40, seed, ProjectionSpec(seed=own))
+        move(space)
+        space.write()
+        moved.append(model.embed.weight.detach() - start)
+    assert same_bits(moved[0], moved[1])
+    assert not torch.allclose(moved[0], moved[2])
+
+
 def test_accumulated_gradients_are_those_of_the_big_batch(toy, batch):
     inputs, labels = batch
     space = attach(toy, kind="said", groups="module")

@@ -19,6 +19,7 @@ from torch import nn
 from intrinsic_cli import cli, train
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.inputs import Inputs, Loader, load
+from intrinsic_cli.spec import ProjectionSpec
 from intrinsic_cli.subspace import Full, Subspace
 
 
@@ -369,3 +370,21 @@ def test_a_finished_run_leaves_no_model_behind(make_spec, kind):
         assert [weight() for weight in watched.seen] == [None]
     finally:
         gc.enable()
+
+
+def test_runs_of_several_seeds_share_head_and_p_where_the_space_has_a_seed(make_spec, loader):
+    starts = []
+    for seed, own in ((1, 7), (2, 7), (7, None)):
+        spec = replace(make_spec("did", seed=seed), projection=ProjectionSpec(seed=own))
+        watched = []
+
+        class Watched(Inputs):
+            def fresh_model(self, seed, watched=watched):
+                model = super().fresh_model(seed)
+                watched.append(model.classifier.weight.detach().clone())
+                return model
+
+        train.train(spec, Watched(**loader(spec).__dict__), lambda **_: None)
+        starts += watched
+    assert torch.equal(starts[0], starts[1])
+    assert torch.equal(starts[0], starts[2])

@@ -8,7 +8,10 @@ at the top of one, so that `--help` answers at once.
 from importlib import import_module
 from types import ModuleType
 
-NAMES = ("run", "sweep", "summarize", "report", "status", "list", "completion")
+NAMES = (
+    "run", "sweep", "summarize", "report", "status", "export", "apply", "eval", "push",
+    "bound", "tasks", "list", "completion",
+)  # fmt: skip
 
 
 def load() -> dict[str, ModuleType]:

@@ -30,3 +30,12 @@ def print_config(cfg: object) -> int:
 
     print(OmegaConf.to_yaml(cfg), end="")
     return 0
+
+
+def fine_tune(parser: argparse.ArgumentParser) -> None:
+    """A portable fine-tune and where its base model is, of commands that rebuild one."""
+    parser.add_argument("file", metavar="FILE", help="what `idim export` wrote")
+    parser.add_argument("--model", metavar="FOLDER", help="another place of the base model")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the code that the base model brings"
+    )

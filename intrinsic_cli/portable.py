@@ -1,0 +1,257 @@
+"""A fine-tune as one small file: θ, λ, a trained head, and what P, θ_0 and the head are to be rebuilt from.
+
+The file is a safetensors file with the tensors `theta`, `lam` (SAID) and `head.0`, `head.1`, ... (a head
+trained directly), all float32, and one metadata entry, `idim`, that holds the rest as JSON. What is read is
+checked against the file's own size before anything is built, so a hostile file costs no memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from intrinsic_cli.errors import IdimError, StoreError
+from intrinsic_cli.projections import KINDS
+from intrinsic_cli.spec import PRECISIONS, ModelSpec, ProjectionSpec, RunSpec, SubspaceSpec
+from intrinsic_cli.store import THETA, RunDir
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+MAX_HEADER = 1 << 20  # bytes; that of two labels is about a thousand
+MAX_LABELS = 1000
+SPACE = ("kind", "normalize", "groups", "include", "exclude", "head")  # of a SubspaceSpec; the rest trains
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """A fine-tuned model without its base model.
+
+    model, weights_hash     the base model, and SHA-256 of its pre-trained weights (`LoadedModel`).
+    head_hash               of the freshly drawn head; None until a base model was at hand.
+    projection, version     of P; `projection.seed`, of P and the drawn head, is never None here.
+    precision               that training computed in: `fp32`, `bf16` or `pure_bf16`.
+    labels                  class names in the order of their ids; () for regression.
+    task, metric, score, n_eval     what it was trained on, and how well it does; the last two may be None.
+    tensors                 `theta` (d − m − head,), `lam` (m,), `head.i`: float32, finite, on the CPU.
+    """
+
+    model: ModelSpec
+    weights_hash: str
+    head_hash: str | None
+    subspace: SubspaceSpec
+    projection: ProjectionSpec
+    version: int
+    precision: str
+    max_length: int
+    labels: tuple[str, ...]
+    regression: bool
+    task: str
+    metric: str
+    score: float | None
+    n_eval: int | None
+    tensors: Mapping[str, Tensor] = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def seed(self) -> int:
+        """Of P and of the drawn head."""
+        assert self.projection.seed is not None
+        return self.projection.seed
+
+    @property
+    def d(self) -> int:
+        """How many numbers were trained in all."""
+        return sum(t.numel() for t in self.tensors.values())
+
+    @classmethod
+    def of_run(cls, run: RunDir) -> FineTune:
+        """What a finished run trained. Raises StoreError where it has not finished or is full fine-tuning."""
+        result = run.result()
+        if result is None:
+            raise StoreError(f"{run.path} is no finished run; `idim status DIR` lists those that are")
+        spec = RunSpec.from_dict(result["spec"])
+        if spec.subspace.kind == "full":
+            raise StoreError(
+                f"{run.path} is full fine-tuning, which is no θ and a seed but all {result['D']:,} weights; "
+                "train.keep_weights=true keeps those, and subspace=did d=1000 makes a run that can be exported"
+            )
+        tensors, _ = _open(run.path / THETA)
+        return cls(
+            model=spec.model, weights_hash=result["model_hash"], head_hash=None,
+            subspace=spec.subspace,
+            projection=replace(spec.projection, seed=spec.space_seed),
+            version=result["projection_version"], precision=result["precision"],
+            max_length=spec.data.max_length, labels=tuple(result["label_names"]),
+            regression=spec.task.regression, task=spec.task.name, metric=result["metric"],
+            score=result["score"], n_eval=result["n_eval"], tensors=tensors,
+        )  # fmt: skip
+
+    @classmethod
+    def read(cls, path: str | Path) -> FineTune:
+        """The file at `path`. Raises StoreError where it is missing, cut short, or not such a file."""
+        tensors, metadata = _open(Path(path))
+        if "idim" not in metadata:
+            raise StoreError(f"{path} is not a portable fine-tune; `idim export RUN --out FILE` writes one")
+        try:
+            tree = json.loads(metadata["idim"])
+            if tree.pop("check") != checksum(tree, tensors):
+                raise StoreError(f"{path} is damaged: its content does not fit its checksum; copy it again")
+            found = tree.pop("format")
+            if found != FORMAT:
+                raise StoreError(f"{path} is of format {found!r}; this idim reads format {FORMAT}")
+            return cls(
+                model=ModelSpec(**tree.pop("model")),
+                subspace=SubspaceSpec(**_tuples(tree.pop("subspace"))),
+                projection=ProjectionSpec(**tree.pop("projection")),
+                tensors=tensors,
+                **_tuples(tree),
+            )
+        except StoreError:
+            raise
+        except (IdimError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StoreError(f"{path} is damaged or not a portable fine-tune ({reason})") from error
+
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
+        tree = {
+            "format": FORMAT,
+            **{k: v for k, v in asdict(replace(self, tensors={})).items() if k != "tensors"},
+        }
+        base, space = tree["model"], tree["subspace"]
+        tree["model"] = {k: base[k] for k in ("name", "revision", "num_hidden_layers") if base[k] is not None}
+        tree["subspace"] = {k: space[k] for k in SPACE}
+        tree["projection"] = {k: tree["projection"][k] for k in ("kind", "seed")}
+        tree["check"] = checksum(tree, self.tensors)
+        return save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"idim": _json(tree)})
+
+
+def checksum(tree: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """64 bits (hex) over the metadata and the tensors: finds damage, and is no seal against malice."""
+    digest = hashlib.blake2b(_json(tree).encode("utf-8", "surrogatepass"), digest_size=8)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _json(tree: Mapping[str, Any]) -> str:
+    return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
+
+
+def _tuples(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
+
+
+def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file, once its header is known to be small and its own."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
+    except OSError as error:
+        raise StoreError(f"can't read {path}: {error.strerror or error}") from error
+    if size < 10 or length > min(size, MAX_HEADER):
+        raise StoreError(f"{path} is damaged or no safetensors file; export or copy it again")
+    try:
+        with safe_open(path, "pt") as file:  # refuses tensors that do not fill the file exactly
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return tensors, file.metadata() or {}
+    except SafetensorError as error:
+        raise StoreError(f"{path} is damaged ({error}); export or copy it again") from error
+
+
+def _check(found: FineTune) -> None:
+    """Raise StoreError where a field is not what its class says; a file can hold anything."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "weights_hash": str, "head_hash": (str, type(None)), "version": int,
+        "precision": str, "max_length": int, "labels": tuple, "regression": bool, "task": str, "metric": str,
+        "score": (int, float, type(None)), "n_eval": (int, type(None)),
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        value = getattr(found, name)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise StoreError(f"{name}={value!r:.60} of a portable fine-tune is not of its kind")
+    words = [found.model.name, found.model.revision or "", found.task, found.metric, *found.labels]
+    words += [*found.subspace.include, *found.subspace.exclude]
+    if not all(isinstance(word, str) and word.isprintable() for word in words):
+        raise StoreError("a name in a portable fine-tune is no printable text")
+    numbers = (found.model.num_hidden_layers or 1, found.projection.seed, found.max_length)
+    limits = (1 << 16, 1 << 64, 1 << 31)
+    for number, limit in zip(numbers, limits, strict=True):
+        if type(number) is not int or not 0 <= number < limit:
+            raise StoreError(f"{number!r:.60} in a portable fine-tune is out of range")
+    if len(found.labels) > MAX_LABELS or bool(found.labels) == found.regression:
+        raise StoreError(f"{len(found.labels)} labels do not fit regression={found.regression}")
+    if len(set(found.labels)) != len(found.labels):
+        raise StoreError("the labels of a portable fine-tune are not different from each other")
+    if found.score is not None and not math.isfinite(found.score):
+        raise StoreError(f"score={found.score} of a portable fine-tune is not finite")
+    if found.precision not in PRECISIONS[1:] or found.projection.kind not in KINDS:
+        raise StoreError(
+            f"precision={found.precision!r:.60} or projection={found.projection.kind!r:.60} is not known"
+        )
+    _check_tensors(found.tensors, found.subspace)
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], spec: SubspaceSpec) -> None:
+    if not tensors:  # of `to_bytes`, which writes them apart
+        return
+    wanted = {"theta"} | ({"lam"} if spec.kind == "said" else set())
+    heads = {f"head.{i}" for i in range(len(tensors) - len(wanted))} if spec.head == "trained" else set()
+    if spec.kind == "full" or set(tensors) != wanted | heads:
+        raise StoreError(f"{sorted(tensors)} are not the tensors of subspace={spec.kind}, head={spec.head}")
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not tensor.numel() or (name in wanted and tensor.ndim != 1):
+            raise StoreError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not a row of float32")
+        if not torch.isfinite(tensor).all():
+            raise StoreError(f"{name} holds numbers that are not finite")
+
+
+def combine(parts: Sequence[tuple[float, FineTune]]) -> FineTune:
+    """Σ weight · θ: task arithmetic (Ilharco et al. 2022, arXiv 2212.04089) in d numbers.
+
+    θ_0 + PΣwθ is θ_0 + Σw(Pθ), so this adds and scales what fine-tuning did to every weight. Labels and the
+    drawn head are the first one's. With different numbers of labels the D of `normalize=global` differs a
+    little, and the sum has the first one's. Score and rows are None: evaluate it.
+    Raises StoreError at parts that do not share base model, P and d, at SAID (whose λ scale each θ apart,
+    so that no θ is their sum), at a head trained directly, and at a weight that is not finite.
+    """
+    if not parts:
+        raise StoreError("nothing to combine; give at least one (weight, fine-tune)")
+    first = parts[0][1]
+    for weight, part in parts:
+        if not math.isfinite(weight):
+            raise StoreError(f"weight={weight} is not finite")
+        if part.subspace.kind != "did" or part.subspace.head == "trained":
+            raise StoreError(
+                f"subspace={part.subspace.kind} head={part.subspace.head} can't be added; "
+                "train with subspace=did subspace.head=projected"
+            )
+        if space_of(part) != space_of(first):
+            raise StoreError(
+                f"the fine-tunes of {first.task} and {part.task} live in different spaces; they add with one "
+                "base model, subspace, projection.seed and d"
+            )
+    theta = sum(weight * part.tensors["theta"].double() for weight, part in parts)
+    return replace(first, score=None, n_eval=None, tensors={"theta": theta.float()})  # type: ignore[union-attr]
+
+
+def space_of(found: FineTune) -> tuple[object, ...]:
+    """What two fine-tunes must share for their θ's to be comparable: base weights, P, d, what is moved."""
+    space = tuple(getattr(found.subspace, name) for name in SPACE)
+    projection = (found.projection.kind, found.version, found.projection.seed)
+    return (found.weights_hash, *projection, found.tensors["theta"].numel(), *space)
