@@ -69,6 +69,8 @@ def draw(plot: Plot) -> Any:
     ax = figure.add_subplot()
     if plot.log_x:
         ax.set_xscale("log")
+    if plot.log_y:
+        ax.set_yscale("log")
     if plot.band is not None:
         low, high = (
             end if end is not None else edge for end, edge in zip(plot.band, plot.x_limits(), strict=True)
@@ -85,6 +87,10 @@ def draw(plot: Plot) -> Any:
     ax.set_xlim(*plot.x_limits())
     ax.set_ylim(*plot.y_limits())
     ax.set_xlabel(plot.x_label)
+    if plot.zero is not None:
+        places, names = zip(*plot.x_ticks(7), strict=True)
+        ax.set_xticks(places, names)
+        ax.minorticks_off()
     if plot.rows:
         ax.set_yticks([-i for i in range(len(plot.rows))], plot.rows)
     else:

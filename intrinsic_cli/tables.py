@@ -35,7 +35,7 @@ def text(found: Found, form: str = "table", reference: str | None = None) -> str
         raise ConfigError(f"--reference {reference} is not known; use one of {', '.join(REFERENCES)}")
     if form in ("csv", "json"):
         flat = records(found) + (paper_records() if reference else [])
-        return json.dumps(flat, indent=1, allow_nan=False) if form == "json" else _csv(flat)
+        return json.dumps(flat, indent=1, allow_nan=False) if form == "json" else to_csv(flat)
     blocks = []
     for threshold, part in groupby(found, key=lambda pair: pair[1].threshold):
         block = list(part)
@@ -48,18 +48,19 @@ def text(found: Found, form: str = "table", reference: str | None = None) -> str
             tabulate(rows, header, tablefmt=STYLES[form], disable_numparse=True),
         ]
         if form == "tex":
-            lines = [_comment(lines[0]), lines[2]]
+            lines = [comment(lines[0]), lines[2]]
         blocks.append("\n".join(lines))
     notes = footnotes(found)
     if reference:
         notes.append(f"Rows marked (paper): {PAPER}.")
     blocks.append(
-        "\n".join(map(_comment, notes)) if form == "tex" else ("\n\n" if form == "md" else "\n").join(notes)
+        "\n".join(map(comment, notes)) if form == "tex" else ("\n\n" if form == "md" else "\n").join(notes)
     )
     return "\n\n".join(blocks)
 
 
-def _comment(line: str) -> str:
+def comment(line: str) -> str:
+    """A line of LaTeX that is not set."""
     return f"% {line}"
 
 
@@ -108,7 +109,8 @@ def paper_records() -> list[dict[str, Any]]:
     ]
 
 
-def _csv(flat: Sequence[dict[str, Any]]) -> str:
+def to_csv(flat: Sequence[dict[str, Any]]) -> str:
+    """Records of the same keys as CSV; empty where a value is None."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(flat[0]), restval="", lineterminator="\n")
     writer.writeheader()

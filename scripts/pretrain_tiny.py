@@ -33,6 +33,7 @@ from intrinsic_cli.spec import stream_seed
 FEWEST_WORDS = 4  # shorter phrases, of which SST-2 has thousands, leave nothing to guess from
 HELD_OUT_SHARE = 0.02
 MASKED_SHARE = 0.15
+STEPS = [0, 250, 500, 1000, 2000, 4000]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -252,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("outputs/pretrain"))
     parser.add_argument("--widths", type=_numbers, default=[128, 64, 32, 256], metavar="W,...")
-    parser.add_argument("--steps", type=_numbers, default=[0, 250, 500, 1000, 2000, 4000, 8000, 16000], metavar="N,...",
+    parser.add_argument("--steps", type=_numbers, default=STEPS, metavar="N,...",
                         help="a checkpoint after each; more steps later continue")  # fmt: skip
     arguments = parser.parse_args(argv)
     if arguments.glue and not any(arguments.glue.glob("*/train-*.parquet")):

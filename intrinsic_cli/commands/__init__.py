@@ -8,7 +8,7 @@ at the top of one, so that `--help` answers at once.
 from importlib import import_module
 from types import ModuleType
 
-NAMES = ("run", "sweep", "summarize", "report", "status", "list", "completion")
+NAMES = ("run", "sweep", "trajectory", "summarize", "compare", "report", "status", "list", "completion")
 
 
 def load() -> dict[str, ModuleType]:
