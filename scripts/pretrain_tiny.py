@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,20 @@ def held_out(text: str) -> bool:
     return int.from_bytes(digest, "little") < HELD_OUT_SHARE * 2**64
 
 
-def train_tokenizer(texts: Sequence[str], recipe: Recipe) -> BertTokenizerFast:
-    """A lower-casing WordPiece tokenizer of at most `recipe.vocabulary` pieces."""
-    pieces = BertWordPieceTokenizer(lowercase=True)
-    pieces.train_from_iterator(
-        texts, vocab_size=recipe.vocabulary, special_tokens=SPECIAL, show_progress=False
-    )
-    return BertTokenizerFast(tokenizer_object=pieces._tokenizer, model_max_length=128)
+def tokenizer_of(out: Path, texts: Sequence[str], recipe: Recipe) -> BertTokenizerFast:
+    """The lower-casing WordPiece tokenizer of all widths in `out`, of at most `recipe.vocabulary` pieces.
+
+    It is trained once and kept in `out/tokenizer`: the library breaks ties between pieces by chance.
+    """
+    folder = out / "tokenizer"
+    if not folder.is_dir():
+        pieces = BertWordPieceTokenizer(lowercase=True)
+        pieces.train_from_iterator(
+            texts, vocab_size=recipe.vocabulary, special_tokens=SPECIAL, show_progress=False
+        )
+        tokenizer = BertTokenizerFast(tokenizer_object=pieces._tokenizer, model_max_length=128)
+        publish(folder, tokenizer.save_pretrained)
+    return BertTokenizerFast.from_pretrained(folder)
 
 
 def batches(lengths: np.ndarray, recipe: Recipe, start: int) -> Iterator[np.ndarray]:
@@ -161,12 +168,12 @@ def pretrain(
     """
     name = f"bert-{width}"
     training = [text for text in texts if not held_out(text)]
-    tokenizer = train_tokenizer(training, recipe)
+    tokenizer = tokenizer_of(out, training, recipe)
     text = Text(training, tokenizer, recipe)
     rest = Text([text for text in texts if held_out(text)], tokenizer, recipe)
     made_from = {
         **asdict(recipe), "width": width, "sentences": len(training), "tokens_per_epoch": int(text.lengths.sum()),
-        "text": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
+        "text": _sha256("\n".join(texts)), "tokenizer": _sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True)),
     }  # fmt: skip
     model = _new_model(width, tokenizer, recipe)
     optimizer = torch.optim.AdamW(
@@ -174,31 +181,44 @@ def pretrain(
     )
     resume = out / f"{name}.resume"
     step = _restore(resume, made_from, model, optimizer)
-    folders = [out / f"{name}-step-{at}" for at in sorted(steps)]
+    folders = {at: out / f"{name}-step-{at}" for at in sorted(steps)}
+    if past := [folder.name for at, folder in folders.items() if at < step and not folder.is_dir()]:
+        raise SystemExit(f"pretrain-tiny: {resume} is already past {past[0]}; remove it to begin again")
     began, ahead = time.perf_counter(), batches(text.lengths, recipe, step)
     model.train()
-    for at, folder in zip(sorted(steps), folders, strict=True):
+    for at, folder in folders.items():
         for _ in tqdm(range(step, at), desc=folder.name, disable=not sys.stderr.isatty()):
-            ids = text.batch(next(ahead))
-            generator = torch.Generator().manual_seed(stream_seed(recipe.seed, f"pretrain step {step}"))
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * min(1, (step + 1) / recipe.warmup)
-            optimizer.zero_grad()
-            loss_of(model, ids, tokenizer, generator).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            _train_step(step, text.batch(next(ahead)), model, optimizer, tokenizer, recipe)
             step += 1
-        if step == at and not folder.is_dir():
-            told = {
-                "step": at, "held_out_loss": held_out_loss(model, rest, tokenizer, recipe),
-                "parameters": sum(p.numel() for p in model.bert.parameters()), **made_from,
-            }  # fmt: skip
-            _publish(folder, model, tokenizer, told)
+        if not folder.is_dir():
+            loss = held_out_loss(model, rest, tokenizer, recipe)
+            size = sum(p.numel() for p in model.bert.parameters())
+            told = json.dumps({"step": at, "held_out_loss": loss, "parameters": size, **made_from}, indent=1)
+            publish(
+                folder,
+                model.save_pretrained,
+                tokenizer.save_pretrained,
+                lambda draft, told=told: (draft / "pretraining.json").write_text(told + "\n", "utf-8"),
+            )
             _replace(resume, {"step": at, "made_from": made_from, "model": model.state_dict(),
                               "optimizer": optimizer.state_dict()})  # fmt: skip
-            print(f"{folder.name}  held-out loss {told['held_out_loss']:.3f} nats  "
-                  f"{time.perf_counter() - began:.0f} s", flush=True)  # fmt: skip
-    return folders
+            print(
+                f"{folder.name}  held-out loss {loss:.3f} nats  {time.perf_counter() - began:.0f} s",
+                flush=True,
+            )
+    return list(folders.values())
+
+
+def _train_step(
+    step: int, ids: torch.Tensor, model: Any, optimizer: Any, tokenizer: Any, recipe: Recipe
+) -> None:
+    generator = torch.Generator().manual_seed(stream_seed(recipe.seed, f"pretrain step {step}"))
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.lr * min(1, (step + 1) / recipe.warmup)
+    optimizer.zero_grad()
+    loss_of(model, ids, tokenizer, generator).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
 
 
 def _new_model(width: int, tokenizer: Any, recipe: Recipe) -> BertForMaskedLM:
@@ -227,13 +247,18 @@ def _restore(path: Path, made_from: dict[str, Any], model: Any, optimizer: Any) 
     return left["step"]
 
 
-def _publish(folder: Path, model: Any, tokenizer: Any, told: dict[str, Any]) -> None:
+def publish(folder: Path, *writers: Callable[[Path], object]) -> None:
+    """Have `writers` fill `folder`, which appears when it is whole."""
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
-    (draft / "pretraining.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    draft.mkdir(parents=True)
+    for write in writers:
+        write(draft)
     draft.rename(folder)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _replace(path: Path, state: dict[str, Any]) -> None:

@@ -263,7 +263,7 @@ def test_a_trajectory_trains_what_is_missing_and_shows_it(tmp_path, task_folder,
     words = [
         "trajectory", "model.name=checkpoints/step-*", "task=custom", f"task.path={task_folder}",
         "task.text=[text]", "task.label=label", "d=20,40", "train.max_steps=1", "data.max_length=16",
-        "train.precision=fp32",
+        "train.precision=fp32", "launcher=inline",
     ]  # fmt: skip
     assert main([*words, "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
