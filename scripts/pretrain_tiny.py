@@ -27,6 +27,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
+from intrinsic_cli.hub import quiet
 from intrinsic_cli.pydoc_topic import corpus as pydoc_corpus
 from intrinsic_cli.spec import stream_seed
 
@@ -222,7 +223,7 @@ def _train_step(
 
 
 def _new_model(width: int, tokenizer: Any, recipe: Recipe) -> BertForMaskedLM:
-    # No dropout: models this small underfit, and it takes a quarter of the time of a step.
+    # No dropout: models this small underfit.
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=recipe.layers,
         num_attention_heads=max(1, width // 32), intermediate_size=4 * width, max_position_embeddings=128,
@@ -277,13 +278,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--glue", type=Path, help="folder of GLUE in the hub's layout; without it, pydoc-topic alone"
     )
     parser.add_argument("--out", type=Path, default=Path("outputs/pretrain"))
-    parser.add_argument("--widths", type=_numbers, default=[128, 64, 32, 256], metavar="W,...")
+    parser.add_argument("--widths", type=_numbers, default=[32, 64, 128], metavar="W,...")
     parser.add_argument("--steps", type=_numbers, default=STEPS, metavar="N,...",
                         help="a checkpoint after each; more steps later continue")  # fmt: skip
     arguments = parser.parse_args(argv)
     if arguments.glue and not any(arguments.glue.glob("*/train-*.parquet")):
         parser.error(f"--glue {arguments.glue} has no TASK/train-*.parquet")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    quiet()
     texts = sentences(arguments.glue)
     print(f"{len(texts)} sentences", flush=True)
     for width in arguments.widths:

@@ -216,6 +216,7 @@ def test_the_plot_has_every_interval_and_a_place_for_step_zero():
     axes = figures.draw(shown).axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert axes.get_xticklabels()[0].get_text() == "0"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["200"]
 
 
 def sizes():
