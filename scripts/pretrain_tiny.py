@@ -34,7 +34,7 @@ from intrinsic_cli.spec import stream_seed
 FEWEST_WORDS = 4  # shorter phrases, of which SST-2 has thousands, leave nothing to guess from
 HELD_OUT_SHARE = 0.02
 MASKED_SHARE = 0.15
-STEPS = [0, 250, 500, 1000, 2000, 4000]
+STEPS = [0, 500, 1000, 2000, 4000]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
