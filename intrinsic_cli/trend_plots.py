@@ -35,7 +35,7 @@ def plot(trend: Trend, axis: str) -> Plot:
         x_known, y_known = zip(*known, strict=True)
         series.insert(0, Series(x_known, y_known, "dash", "accent"))
     return Plot(
-        slug(f"{axis}-{trend.name}"), f"{trend.name}: {name} against {LABELS[axis]}", LABELS[axis],
+        slug(f"{name}-{axis}-{trend.name}"), f"{trend.name}: {name} against {LABELS[axis]}", LABELS[axis],
         f"{name}, trained parameters", tuple(series), log_x=True, log_y=True, zero=zero,
     )  # fmt: skip
 

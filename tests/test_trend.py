@@ -236,7 +236,7 @@ def test_compare_over_a_folder(tmp_path, capsys):
     assert "exact p = 0.33 (3 models)" in shown
     assert "other-model" not in shown
     assert sorted(f.name for f in (tmp_path / "figures").iterdir()) == [
-        "parameters-sst2-DID.pdf", "parameters-sst2-DID.svg",
+        "d90-parameters-sst2-DID.pdf", "d90-parameters-sst2-DID.svg",
     ]  # fmt: skip
     assert main(["compare", *where, "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
