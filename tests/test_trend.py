@@ -273,5 +273,7 @@ def test_a_trajectory_trains_what_is_missing_and_shows_it(tmp_path, task_folder,
         (10, "step-10", 2),
     ]
     assert len(list((tmp_path / "outputs").glob("*/result.json"))) == 6
-    assert main([*words, "--dry-run"]) == 0
-    assert "6 runs, 0 " in capsys.readouterr().out
+    again = [word.replace("=checkpoints", f"={tmp_path}/checkpoints") for word in words]  # the same folders
+    assert main([*again, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == told
+    assert len(list((tmp_path / "outputs").glob("*/result.json"))) == 6

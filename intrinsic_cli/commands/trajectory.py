@@ -32,9 +32,10 @@ def execute(arguments: argparse.Namespace) -> int:
         from intrinsic_cli.trend import steps
 
         places = steps([spec.model for spec in plan.specs])
-        studies = {spec.study for spec in plan.specs}
-        results = [result for result in store.results() if result["study"] in studies]
-        show_trends(results, lambda curve: places[curve.spec.model], "step", arguments)
+        # By study, as the same folder may have had another path when a run was made.
+        by_study = {spec.study: places[spec.model] for spec in plan.specs}
+        results = [result for result in store.results() if result["study"] in by_study]
+        show_trends(results, lambda curve: by_study[curve.study], "step", arguments)
 
     arguments.overrides = overrides(arguments.overrides)
     return sweep.execute(arguments, show)
