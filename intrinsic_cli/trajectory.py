@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from hydra.core.override_parser.types import ChoiceSweep, Override
 
-from intrinsic_cli.config import parse
 from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.overrides import parse
 from intrinsic_cli.trend import step
 
 
@@ -22,12 +22,14 @@ def overrides(words: Sequence[str]) -> list[str]:
     """
     out, checkpoints = [], 1
     for word, override in zip(words, parse(words), strict=True):
-        key = "model.revision" if override.key_or_group == "revisions" else override.key_or_group
-        if key in ("model", "model.name", "model.revision"):
+        key = override.key_or_group
+        if key == "revisions":
+            word = f"model.revision={word.partition('=')[2]}"
+        if key in ("model", "model.name", "model.revision", "revisions"):
             values = _values(override)
             if key == "model.name":
                 values = [folder for name in values for folder in _matches(name)]
-            word = f"{key}={','.join(map(_quoted, values))}"
+                word = f"{key}={','.join(map(_quoted, values))}"
             checkpoints *= len(values)
         out.append(word)
     if checkpoints < 2:
@@ -40,8 +42,9 @@ def overrides(words: Sequence[str]) -> list[str]:
 
 def _values(override: Override) -> list[str]:
     value = override.value()
-    values = value.list if isinstance(value, ChoiceSweep) else [value]
-    return [str(getattr(each, "text", each)) for each in values]
+    if isinstance(value, ChoiceSweep):
+        return [str(getattr(each, "text", each)) for each in value.list]
+    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [str(value)]
 
 
 def _matches(name: str) -> list[str]:

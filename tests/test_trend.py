@@ -82,7 +82,11 @@ def test_a_pattern_and_revisions_become_a_sweep(tmp_path):
         "model.name=a/b",
         "model.revision=step0,100",
     ]
-    assert overrides(["model=bert-base,minilm"]) == ["model=bert-base,minilm"]
+    for words in (
+        ["model=bert-base,minilm", "model.revision=null"],
+        ["model.name=a/b", "model.revision=range(1,4)"],
+    ):
+        assert overrides(words) == words
 
 
 @pytest.mark.parametrize(
