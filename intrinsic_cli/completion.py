@@ -34,8 +34,8 @@ def candidates(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
     command, word = words[0] if words else "", words[-1] if words else ""
     if command not in commands or (len(words) == 2 and command == word):
         found = [*commands, "--help", "--version"]
-    elif command in ("run", "sweep"):
-        found = _overrides(command, word)
+    elif command in ("run", "sweep", "trajectory"):
+        found = _overrides("run" if command == "run" else "sweep", word)
     else:
         found = [str(c) for a in commands[command]._actions for c in (a.choices or ())]
     if command in commands and word.startswith("-"):

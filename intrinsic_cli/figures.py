@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic_cli.errors import ConfigError, StoreError
-from intrinsic_cli.plots import Plot
+from intrinsic_cli.plots import Plot, number, ticks
 
 FORMATS = ("svg", "pdf")
 # Text stays text, in type that can be edited; ids and dates do not change from one writing to the next.
@@ -69,6 +69,8 @@ def draw(plot: Plot) -> Any:
     ax = figure.add_subplot()
     if plot.log_x:
         ax.set_xscale("log")
+    if plot.log_y:
+        ax.set_yscale("log")
     if plot.band is not None:
         low, high = (
             end if end is not None else edge for end, edge in zip(plot.band, plot.x_limits(), strict=True)
@@ -85,12 +87,21 @@ def draw(plot: Plot) -> Any:
     ax.set_xlim(*plot.x_limits())
     ax.set_ylim(*plot.y_limits())
     ax.set_xlabel(plot.x_label)
+    if plot.zero is not None:
+        _label(ax.set_xticks, plot.x_ticks(7))
     if plot.rows:
         ax.set_yticks([-i for i in range(len(plot.rows))], plot.rows)
     else:
+        if plot.log_y:  # matplotlib labels whole decades alone
+            _label(ax.set_yticks, [(y, number(y)) for y in ticks(*plot.y_limits(), True, 5)])
         ax.set_ylabel(plot.y_label)
         figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def _label(set_ticks: Any, named: list[tuple[float, str]]) -> None:
+    set_ticks([place for place, _ in named], [name for _, name in named])
+    set_ticks([], minor=True)
 
 
 def _ramp(share: float) -> Any:

@@ -49,7 +49,8 @@ class Level:
 @dataclass(frozen=True)
 class Plot:
     """One pair of axes. `band` spans x from one end to the other, None being the plot's edge. `rows` names
-    the y positions 0, -1, -2, ... where y is no number."""
+    the y positions 0, -1, -2, ... where y is no number. `zero` is where x = 0 stands on a logarithmic axis.
+    """
 
     name: str
     title: str
@@ -57,6 +58,8 @@ class Plot:
     y_label: str
     series: tuple[Series, ...]
     log_x: bool = False
+    log_y: bool = False
+    zero: float | None = None
     levels: tuple[Level, ...] = ()
     band: tuple[float | None, float | None] | None = None
     band_label: str = ""
@@ -69,8 +72,15 @@ class Plot:
         if self.rows:
             return -len(self.rows) + 0.5, 0.75
         return _limits(
-            [y for s in self.series for y in s.y] + [level.y for level in self.levels], False, 0.07
+            [y for s in self.series for y in s.y] + [level.y for level in self.levels], self.log_y, 0.07
         )
+
+    def x_ticks(self, most: int) -> list[tuple[float, str]]:
+        """Places and names of at most about `most` round numbers on the x axis."""
+        low, high = self.x_limits()
+        if self.zero is None:
+            return [(x, number(x)) for x in ticks(low, high, self.log_x, most)]
+        return [(self.zero, "0"), *((x, number(x)) for x in ticks(2 * self.zero, high, True, most))]
 
 
 def _limits(values: Sequence[float], log: bool, margin: float) -> tuple[float, float]:
@@ -101,12 +111,26 @@ def ticks(low: float, high: float, log: bool, most: int) -> list[float]:
     return found
 
 
+def number(value: float) -> str:
+    """10k for 10,000; 1e-5 for small ones; else as short as can be."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k"
+    if abs(value) < 1e-3:
+        mantissa, exponent = f"{value:e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:.6g}"
+
+
 def overview(found: Found) -> Plot:
     """Every d_t with its interval, one row each; what has none is left out."""
     series: list[Series] = []
     rows: list[str] = []
     for curve, value in found:
-        low, high = _ends(value)
+        low, high = ends(value)
         if value.status == "undefined" or low is None or high is None:
             continue
         y = float(-len(rows))
@@ -124,7 +148,7 @@ def overview(found: Found) -> Plot:
     )  # fmt: skip
 
 
-def _ends(value: Estimate) -> tuple[float | None, float | None]:
+def ends(value: Estimate) -> tuple[float | None, float | None]:
     """The interval, an open end at the end of the grid; the estimate alone where there is none."""
     if not value.curve:
         return None, None
@@ -162,7 +186,7 @@ def score(curve: Curve, value: Estimate) -> Plot:
         None, None, False, False,
     )  # fmt: skip
     return Plot(
-        _slug(curve, "score"), "Score against d", "d, trained parameters", curve.metric, tuple(series),
+        slug(f"{curve.name}-score"), "Score against d", "d, trained parameters", curve.metric, tuple(series),
         log_x=True, levels=tuple(levels), band=(value.low, value.high) if known else None,
         band_label=f"{percent(value.confidence)} interval",
     )  # fmt: skip
@@ -182,7 +206,7 @@ def rates(curve: Curve, value: Estimate) -> Plot:
             note = f"d={d}: lr={picked[d]:g} chosen, {means[picked[d]]:.4f}"
             series.append(Series((picked[d],), (means[picked[d]],), "points", tone, f"d = {d:,}", (note,)))
     return Plot(
-        _slug(curve, "rates"), "Learning rate", "learning rate of θ", f"mean {curve.metric}", tuple(series),
+        slug(f"{curve.name}-rates"), "Learning rate", "learning rate of θ", f"mean {curve.metric}", tuple(series),
         log_x=True,
     )  # fmt: skip
 
@@ -200,7 +224,7 @@ def training(curve: Curve, value: Estimate, histories: Histories) -> list[Plot]:
             for r in sorted(runs, key=lambda r: (r["spec"]["d"], r["spec"]["seed"]))
         ]
         series += [_trace(r, histories, key, "dash", "full", "full fine-tuning") for r in full]
-        plots.append(Plot(_slug(curve, key), title, "step", label, tuple(s for s in series if s.x)))
+        plots.append(Plot(slug(f"{curve.name}-{key}"), title, "step", label, tuple(s for s in series if s.x)))
     return plots
 
 
@@ -257,5 +281,6 @@ def _note(run: Result) -> str:
     return f"d={spec['d']} seed={spec['seed']} lr={spec['lr']:g}: {run['metric']} {run['score']:.4f}"
 
 
-def _slug(curve: Curve, what: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._=]+", "-", f"{curve.name}-{what}")
+def slug(text: str) -> str:
+    """A file's name."""
+    return re.sub(r"[^A-Za-z0-9._=]+", "-", text)

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from intrinsic_cli.curve import Floats
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.estimate import Estimate, Level, Point, estimate
+from intrinsic_cli.replay import replays
 from intrinsic_cli.spec import RunSpec
 
 PROPORTIONS = ("accuracy",)  # metrics whose noise is at least binomial in the rows of the validation set
@@ -56,14 +58,26 @@ class Curve:
     ) -> Estimate:
         """d_t of this curve; options as in `estimate.estimate`."""
         return estimate(
-            [point(r) for r in self.runs],
-            [point(r) for r in self.baseline],
-            chance=self.runs[0]["chance"],
-            threshold=threshold,
-            selection=selection,
-            normalised=normalised,
-            n_eval=self.runs[0]["n_eval"] if self.metric in PROPORTIONS else None,
+            *self._points(), threshold=threshold, selection=selection, normalised=normalised, **self._scale()
         )
+
+    def replays(self, value: Estimate, seed: int, resamples: int = 1000) -> Floats | None:
+        """log2 d_t of bootstrap replays of this curve's runs, (resamples,), with the options of `value`, an
+        estimate of it; as in `replay.replays`."""
+        return replays(
+            *self._points(), threshold=value.threshold, selection=value.selection,
+            normalised=value.normalised, seed=seed, resamples=resamples, **self._scale(),
+        )  # fmt: skip
+
+    def _points(self) -> tuple[list[Point], list[Point]]:
+        return [point(r) for r in self.runs], [point(r) for r in self.baseline]
+
+    def _scale(self) -> dict[str, Any]:
+        first = self.runs[0]
+        return {
+            "chance": first["chance"],
+            "n_eval": first["n_eval"] if self.metric in PROPORTIONS else None,
+        }
 
 
 Found = Sequence[tuple[Curve, Estimate]]
@@ -122,17 +136,17 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
         c.spec.model.label + (f"@{c.spec.model.revision}" if c.spec.model.revision else "") for c in curves
     ]
     trees = [c.spec.identity() for c in curves]
-    study = [_flat({k: tree[k] for k in ("model", "task", "data", "train")}) for tree in trees]
-    suffixes = _differences(study, plain, [c.task for c in curves])
+    study = [flat({k: tree[k] for k in ("model", "task", "data", "train")}) for tree in trees]
+    suffixes = differences(study, plain, [c.task for c in curves])
     rows = [" ".join(filter(None, pair)) for pair in zip(plain, suffixes, strict=True)]
-    space = [_flat({k: tree[k] for k in ("subspace", "projection")}) for tree in trees]
-    variants = _differences(
+    space = [flat({k: tree[k] for k in ("subspace", "projection")}) for tree in trees]
+    variants = differences(
         space, [c.kind for c in curves], [f"{r}\n{c.task}" for r, c in zip(rows, curves, strict=True)]
     )
     return [replace(c, row=r, variant=v) for c, r, v in zip(curves, rows, variants, strict=True)]
 
 
-def _differences(
+def differences(
     settings: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]
 ) -> list[str]:
     """`key=value ...` for each: the keys that differ among items of one label `within` any one place."""
@@ -149,16 +163,16 @@ def _differences(
     ]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """{"data.max_train": "4000"}: dotted keys, values as a user types them."""
-    flat: dict[str, str] = {}
+    dotted: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            dotted |= flat(value, f"{prefix}{key}.")
         else:
             text = "null" if value is None else json.dumps(value).replace('"', "")
-            flat[prefix + key] = text[:8] if key == "fingerprint" else text
-    return flat
+            dotted[prefix + key] = text[:8] if key == "fingerprint" else text
+    return dotted
 
 
 def _short(key: str) -> str:

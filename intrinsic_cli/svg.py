@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from intrinsic_cli.plots import Plot, Series, ticks
+from intrinsic_cli.plots import Plot, Series, number, ticks
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 48
@@ -20,16 +20,17 @@ class Frame:
         self.height = TOP + BOTTOM + ROW * len(plot.rows) if plot.rows else HEIGHT
         self.left, self.right = (RIGHT if plot.rows else LEFT), WIDTH - RIGHT
         self.top, self.bottom = TOP, self.height - BOTTOM
-        self.log = plot.log_x
+        self.log_x, self.log_y = plot.log_x, plot.log_y
         self.x_low, self.x_high = plot.x_limits()
         self.y_low, self.y_high = plot.y_limits()
 
     def x(self, value: float) -> float:
-        low, high, at = (math.log(v) if self.log else v for v in (self.x_low, self.x_high, value))
+        low, high, at = (math.log(v) if self.log_x else v for v in (self.x_low, self.x_high, value))
         return round(self.left + (at - low) / (high - low) * (self.right - self.left), 1)
 
     def y(self, value: float) -> float:
-        share = (value - self.y_low) / (self.y_high - self.y_low)
+        low, high, at = (math.log(v) if self.log_y else v for v in (self.y_low, self.y_high, value))
+        share = (at - low) / (high - low)
         return round(self.bottom - share * (self.bottom - self.top), 1)
 
 
@@ -52,19 +53,19 @@ def draw(plot: Plot) -> str:
 
 def _axes(plot: Plot, frame: Frame) -> list[str]:
     parts = []
-    for x in ticks(frame.x_low, frame.x_high, frame.log, 7):
+    for x, name in plot.x_ticks(7):
         at = frame.x(x)
         parts.append(f'<path class="grid" d="M{at:g} {frame.top}V{frame.bottom}"/>')
         parts.append(
-            f'<text class="tick" x="{at:g}" y="{frame.bottom + 18}" text-anchor="middle">{_number(x)}</text>'
+            f'<text class="tick" x="{at:g}" y="{frame.bottom + 18}" text-anchor="middle">{name}</text>'
         )
     if not plot.rows:
-        for y in ticks(frame.y_low, frame.y_high, False, 5):
+        for y in ticks(frame.y_low, frame.y_high, frame.log_y, 5):
             at = frame.y(y)
             parts.append(f'<path class="grid" d="M{frame.left} {at:g}H{frame.right}"/>')
             parts.append(
                 f'<text class="tick" x="{frame.left - 7}" y="{at:g}" dy=".35em" '
-                f'text-anchor="end">{_number(y)}</text>'
+                f'text-anchor="end">{number(y)}</text>'
             )
     parts.append(f'<path class="axis" d="M{frame.left} {frame.bottom}H{frame.right}"/>')
     parts.append(
@@ -130,17 +131,3 @@ def legend(plot: Plot) -> list[tuple[str, str, str, str]]:
     if plot.band is not None:
         entries[plot.band_label] = (plot.band_label, "band", "t-accent", "")
     return list(entries.values())
-
-
-def _number(value: float) -> str:
-    """10k for 10,000; 1e-5 for small ones; else as short as can be."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:g}M"
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    if abs(value) < 1e-3:
-        mantissa, exponent = f"{value:e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:.6g}"

@@ -48,18 +48,19 @@ def text(found: Found, form: str = "table", reference: str | None = None) -> str
             tabulate(rows, header, tablefmt=STYLES[form], disable_numparse=True),
         ]
         if form == "tex":
-            lines = [_comment(lines[0]), lines[2]]
+            lines = [comment(lines[0]), lines[2]]
         blocks.append("\n".join(lines))
     notes = footnotes(found)
     if reference:
         notes.append(f"Rows marked (paper): {PAPER}.")
     blocks.append(
-        "\n".join(map(_comment, notes)) if form == "tex" else ("\n\n" if form == "md" else "\n").join(notes)
+        "\n".join(map(comment, notes)) if form == "tex" else ("\n\n" if form == "md" else "\n").join(notes)
     )
     return "\n\n".join(blocks)
 
 
-def _comment(line: str) -> str:
+def comment(line: str) -> str:
+    """A line of LaTeX that is not set."""
     return f"% {line}"
 
 

@@ -308,7 +308,12 @@ def test_completion_candidates(words, found):
 
 
 def test_completion_answers_through_the_command_line(idim):
-    assert idim("_complete", "run", "subspace=") == (0, "subspace=did\nsubspace=full\nsubspace=said\n", "")
+    for command in ("run", "trajectory"):
+        assert idim("_complete", command, "subspace=") == (
+            0,
+            "subspace=did\nsubspace=full\nsubspace=said\n",
+            "",
+        )
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

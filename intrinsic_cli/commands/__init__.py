@@ -9,8 +9,8 @@ from importlib import import_module
 from types import ModuleType
 
 NAMES = (
-    "run", "sweep", "summarize", "report", "status", "export", "apply", "eval", "push",
-    "bound", "tasks", "list", "completion",
+    "run", "sweep", "trajectory", "summarize", "compare", "report", "status",
+    "export", "apply", "eval", "push", "bound", "tasks", "list", "completion",
 )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 def overrides(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +24,36 @@ def selection(parser: argparse.ArgumentParser) -> None:
         "--selection", default="validation", metavar="validation|holdout",
         help="what learning rates are chosen by; default: validation",
     )  # fmt: skip
+
+
+def trend(parser: argparse.ArgumentParser) -> None:
+    """How trends are estimated and shown."""
+    parser.add_argument("--format", default="table", metavar="table|md|csv|tex|json", help="default: table")
+    parser.add_argument(
+        "--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)"
+    )
+    parser.add_argument("--figures", metavar="FOLDER", help="also write the figures as SVG and PDF files")
+    selection(parser)
+
+
+def show_trends(
+    results: Iterable[dict[str, Any]], x: Callable[[Any], float], axis: str, arguments: argparse.Namespace
+) -> None:
+    """Print the trends of d_t over `x`, called `axis`, and write their figures where they are wanted."""
+    from pathlib import Path
+
+    from intrinsic_cli import figures, report, trend_plots, trend_text
+    from intrinsic_cli.trend import trends
+
+    if arguments.figures:
+        figures.require_matplotlib()
+    found = report.estimates(
+        report.group(results), thresholds=[arguments.threshold], selection=arguments.selection
+    )
+    made = trends(found, x)
+    print(trend_text.text(made, axis, arguments.format))
+    if arguments.figures:
+        figures.write((trend_plots.plot(each, axis) for each in made), Path(arguments.figures))
 
 
 def print_config(cfg: object) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from intrinsic_cli.commands.arguments import overrides, print_config
@@ -27,7 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="also try the runs again that failed")
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def execute(arguments: argparse.Namespace, show: Callable[[StudyPlan, Store], None] | None = None) -> int:
+    """Train what is to do and `show` what came of it: the d90 table where nothing else is wanted."""
     from intrinsic_cli import config
     from intrinsic_cli.overrides import expand
     from intrinsic_cli.plan import sweep_plan
@@ -59,17 +61,20 @@ def execute(arguments: argparse.Namespace) -> int:
         failed = list(report.failed)
         for study in plan.searches:
             failed += run_study(study, store, launcher, sweep.to_stderr, stop)
-    if any(spec.d is not None for spec in plan.specs) or plan.searches:
-        from intrinsic_cli.report import estimates, group
-        from intrinsic_cli.tables import text
-
-        results = store.results()
-        if not failed or any(result["spec"]["d"] is not None for result in results):
-            print(text(estimates(group(results))))
+    wanted = any(spec.d is not None for spec in plan.specs) or plan.searches
+    if wanted and (not failed or any(result["spec"]["d"] is not None for result in store.results())):
+        (show or _show_table)(plan, store)
     if failed:
         runs = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
         print(f"idim: {runs} failed; `idim status {plan.output_dir}` says why", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _show_table(plan: StudyPlan, store: Store) -> None:
+    from intrinsic_cli.report import estimates, group
+    from intrinsic_cli.tables import text
+
+    print(text(estimates(group(store.results()))))
 
 
 def _forecast(plan: StudyPlan, store: Store, *, retry_failed: bool) -> int:
