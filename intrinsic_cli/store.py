@@ -30,6 +30,7 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT = (
     "snapshot.bin",
 )
 FORMAT = 1  # of result.json
+NEEDED = {"run_id", "study", "spec", "metric", "score"}  # what a result is no result without
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -163,11 +164,12 @@ class RunDir:
             return None
         except (ValueError, OSError) as error:
             raise StoreError(f"{path} is damaged ({error}); {again}") from error
-        if not isinstance(record, dict) or not isinstance(record.get("score"), int | float):
-            raise StoreError(f"{path} is damaged (it has no score); {again}")
-        if record.get("format") != FORMAT:
+        lacks = NEEDED - record.keys() if isinstance(record, dict) else NEEDED
+        if lacks or not isinstance(record["score"], int | float):
+            raise StoreError(f"{path} is damaged (it lacks {', '.join(sorted(lacks)) or 'a score'}); {again}")
+        if record.get("format", 1) != FORMAT:
             raise StoreError(
-                f"{path} is of format {record.get('format')} and this idim reads {FORMAT}; {again}, "
+                f"{path} is of format {record['format']} and this idim reads {FORMAT}; {again}, "
                 "or read it with the idim that wrote it"
             )
         return record

@@ -242,11 +242,13 @@ def sweep_here(specs, store):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"score": 0.', b"[]", b'{"score": "high"}', b"\xff\xfe", b'{"score": 1}']
+    "content", [b"", b'{"score": 0.', b"[]", b'{"score": "high"}', b"\xff\xfe", b'{"score": 1}', "format 2"]
 )
 def test_a_result_that_is_not_whole_or_of_an_older_format_is_done_again(finished, content):
     specs, store, before = finished
     path = store.run(specs[0]).path / "result.json"
+    if content == "format 2":
+        content = json.dumps(before[specs[0].run_id] | {"format": 2}).encode()
     path.write_bytes(content)
     assert store.run(specs[0]).state == "damaged"
     status, printed, said = end(idim("summarize", store.root))

@@ -10,6 +10,8 @@ import pytest
 from intrinsic_cli.errors import IdimError, RunError, StoreError
 from intrinsic_cli.store import RESULT, RunDir, Store, publish
 
+RECORD = {"run_id": "r", "study": "s", "spec": {}, "metric": "accuracy", "score": 0.5, "format": 1}
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -41,9 +43,9 @@ def test_the_states_of_a_run(run, make_spec):
         assert run.state == "running"  # a failed run that is tried again
         run.begin(make_spec())
     assert run.state == "pending"
-    run.finish({"score": 0.5, "format": 1})
+    run.finish(RECORD)
     assert run.state == "done"
-    assert run.result() == {"score": 0.5, "format": 1}
+    assert run.result() == RECORD
 
 
 def test_beginning_again_leaves_nothing_of_the_attempt_before(run, make_spec):
@@ -120,9 +122,9 @@ def test_results_are_found_below_the_folder(store, make_spec):
     specs = [make_spec(seed=seed) for seed in range(3)]
     for spec in specs:
         begun(store.run(spec), spec)
-    store.run(specs[1]).finish({"score": 1, "format": 1})
+    store.run(specs[1]).finish(RECORD)
     assert len(store.runs()) == 3
-    expected = [{"score": 1, "format": 1, "path": str(store.run(specs[1]).path)}]
+    expected = [RECORD | {"path": str(store.run(specs[1]).path)}]
     assert store.results() == expected
     assert Store(store.root.parent).results() == expected
 
