@@ -41,6 +41,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command, with options before, between and behind its overrides.
+
+    argparse itself takes `key=value` words in one stretch only, and leaves those behind an option over.
+    """
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(words)
+    if rest and (not hasattr(arguments, "overrides") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 1 (a run failed), 2 (the user's mistake), 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -49,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print("\n".join(candidates(build_parser(), words[1:])))
         return 0
-    arguments = build_parser().parse_args(words)
+    arguments = parse(words)
     try:
         return arguments.execute(arguments)
     except IdimError as error:

@@ -355,3 +355,15 @@ def test_a_file_with_one_split_is_enough(idim, easy, tmp_path):
     counts = json.loads(result.read_text())
     assert counts["n_train"] + counts["n_eval"] == 60
     assert counts["n_eval"] > 0
+
+
+def test_options_stand_before_between_and_behind_overrides(capsys):
+    words = ["d=50", "seed=1", "lr=0.1"]
+    for at in range(4):
+        arguments = cli.parse(["sweep", *words[:at], "--dry-run", *words[at:]])
+        assert (arguments.dry_run, arguments.overrides) == (True, words)
+    for wrong in (["sweep", "d=50", "--dry", "--rerun", "seed=1"], ["status", "outputs", "d=50"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.parse(wrong)
+        assert stop.value.code == 2
+        assert "unrecognized arguments" in capsys.readouterr().err
