@@ -41,6 +41,10 @@ class StoreError(IdimError):
     """An output folder or a file in it that can't be written or read."""
 
 
+class DamagedError(StoreError):
+    """A file of a run that is not whole, so that the run has to be done again."""
+
+
 class RunError(IdimError):
     """A run that began and could not end with a score (a loss that became NaN, for one)."""
 

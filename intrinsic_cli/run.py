@@ -55,10 +55,11 @@ def execute(
         except (StoreError, Stopped):
             raise
         except Exception as error:  # an interrupted run stays pending
-            if memory := _out_of_memory(error):
-                run.fail(memory)
-                raise memory from error
-            run.fail(error)
+            known = _out_of_memory(error) or error
+            if processes.rank() == 0:  # it has the directory; the others' errors are said by their commands
+                run.fail(known)
+            if known is not error:
+                raise known from error
             raise
         if processes.rank() == 0:
             run.finish(result)
@@ -68,10 +69,12 @@ def execute(
 def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | None) -> dict[str, Any]:
     """Train in the claimed directory of the run; returns its result."""
     first = processes.rank() == 0
-    snapshot = processes.told(run.begin(spec, kin(spec)) if first else None)
+    if first:
+        run.plan(spec)
     _reset_peak_memory()
     started = datetime.now(UTC)
     inputs = load(spec)
+    snapshot = processes.told(run.begin(spec, kin(spec, inputs)) if first else None)
     outcome = train(
         spec, inputs, run.log if first else lambda **_: None, folder=run.path, progress=progress and first,
         save=run.save if first else None, resume=snapshot, stop=stop,

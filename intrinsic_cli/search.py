@@ -37,12 +37,19 @@ class Study:
 
 
 def run_study(
-    study: Study, store: Store, launcher: Launcher, say: Callable[[str], None], stop: Stop | None = None
+    study: Study,
+    store: Store,
+    launcher: Launcher,
+    say: Callable[[str], None],
+    stop: Stop | None = None,
+    *,
+    retry_failed: bool = False,
 ) -> list[str]:
     """Do the runs of `study` until it is finished; returns the ids of those that failed.
 
     Whatever runs of the study the store holds count, so a search goes on from any point, and several
-    processes that search on one folder share the runs. Raises Stopped.
+    processes that search on one folder share the runs. A run that failed in an earlier search is tried again
+    only with `retry_failed`. Raises Stopped.
     """
     from intrinsic_cli.adaptive import Proposal, Search, propose
     from intrinsic_cli.report import PROPORTIONS, point
@@ -80,6 +87,12 @@ def run_study(
         if not plan.runs:
             time.sleep(WAIT)
         proposals = {study.make(*proposal): proposal for proposal in plan.runs}
+        for spec, proposal in list(proposals.items()):
+            if store.run(spec).state == "failed" and not retry_failed:
+                failed[proposal] = spec.run_id
+                del proposals[spec]
+            else:
+                store.run(spec).plan(spec)
         for spec, state in launcher.launch(list(proposals), store, stop):
             if state == "failed":
                 failed[proposals[spec]] = spec.run_id

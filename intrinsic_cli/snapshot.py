@@ -26,20 +26,22 @@ class Snapshot:
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
-    def to_bytes(self) -> bytes:
+    def to_parts(self) -> tuple[bytes, bytes]:
+        """The file's two parts, apart since a full fine-tuning's is large."""
         text = json.dumps(self.state, allow_nan=False).encode()
         content = save(self.tensors | {"state": torch.frombuffer(bytearray(text), dtype=torch.uint8)})
-        return hashlib.sha256(content).digest() + content
+        return hashlib.sha256(content).digest(), content
 
 
 def read(path: Path) -> Snapshot | None:
     """The snapshot of a file, or None where there is none or any bit of it is damaged: the run starts anew."""
     if not path.exists():
         return None
-    content = path.read_bytes()
-    if hashlib.sha256(content[32:]).digest() != content[:32]:
+    with open(path, "rb") as file:
+        digest, content = file.read(32), file.read()
+    if hashlib.sha256(content).digest() != digest:
         return None
-    tensors = load(content[32:])
+    tensors = load(content)
     return Snapshot(tensors, json.loads(tensors.pop("state").numpy().tobytes()))
 
 
@@ -51,7 +53,7 @@ def collect(trained: list[nn.Parameter], optimizer: Optimizer) -> dict[str, Tens
     tensors["rng.cpu"] = torch.get_rng_state()
     if trained[0].is_cuda:
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    return {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
 @torch.no_grad()

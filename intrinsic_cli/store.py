@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import secrets
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from intrinsic_cli.errors import IdimError, StoreError
+from intrinsic_cli.errors import DamagedError, IdimError, StoreError
 from intrinsic_cli.snapshot import Snapshot, read
 from intrinsic_cli.spec import RunSpec
 
@@ -33,12 +35,13 @@ FORMAT = 1  # of result.json
 NEEDED = {"run_id", "study", "spec", "metric", "score"}  # what a result is no result without
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, *parts: bytes) -> None:
     """Write a file so that a reader sees the whole of it or what was there before. Raises StoreError."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes of different machines may have one number, and one folder.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(draft, "wb") as file:
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
@@ -68,7 +71,7 @@ class RunDir:
         try:
             if self.result() is not None:
                 return "done"
-        except StoreError:
+        except DamagedError:
             return "running" if self._lock_is_held() else "damaged"
         if self._lock_is_held():
             return "running"
@@ -80,14 +83,15 @@ class RunDir:
         return (self.path / ERROR).exists()
 
     def _lock_is_held(self) -> bool:
-        lock = self.path / ".lock"
-        if not lock.exists():
-            return False
+        # A shared lock, which needs no right to write, and in whose way only the owner's is.
         try:
-            with FileLock(lock, timeout=0):
-                return False
-        except Timeout:
+            with open(self.path / ".lock", "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except BlockingIOError:
             return True
+        return False
 
     @contextmanager
     def claim(self) -> Iterator[bool]:
@@ -107,11 +111,12 @@ class RunDir:
         finally:
             lock.release()
 
-    def plan(self, spec: RunSpec) -> None:
-        """Record that the run is going to be done, and let go of why an earlier attempt failed."""
+    def plan(self, spec: RunSpec, *, forget: bool = True) -> None:
+        """Record that the run is going to be done, and `forget` why an earlier attempt failed."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ERROR).unlink(missing_ok=True)
+            if forget:
+                (self.path / ERROR).unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"can't write {self.path}: {error.strerror or error}") from error
         if not (self.path / CONFIG).exists():
@@ -121,16 +126,19 @@ class RunDir:
         """Record the resolved configuration and clear what an earlier attempt left, but for a snapshot of
         the same `kin` to go on from and the history up to it. Returns the snapshot."""
         snapshot = read(self.path / SNAPSHOT)
-        if snapshot and snapshot.state["kin"] != kin:
+        history = self.path / HISTORY
+        length = history.stat().st_size if history.exists() else 0
+        if snapshot and (snapshot.state["kin"] != kin or length < snapshot.state["history"]):
             snapshot = None
         kept = (RESULT, ERROR, THETA) if snapshot else (RESULT, ERROR, THETA, HISTORY, SNAPSHOT)
         for name in kept:
             (self.path / name).unlink(missing_ok=True)
-        for draft in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
-            draft.unlink(missing_ok=True)
+        for name in (RESULT, ERROR, THETA, SNAPSHOT):  # drafts of an owner that was killed while it wrote
+            for draft in self.path.glob(f".{name}.*.tmp"):
+                draft.unlink(missing_ok=True)
         publish(self.path / CONFIG, spec.to_dict())
-        if snapshot and snapshot.state["history"]:
-            os.truncate(self.path / HISTORY, snapshot.state["history"])
+        if snapshot and length:
+            os.truncate(history, snapshot.state["history"])
         return snapshot
 
     def save(self, snapshot: Snapshot) -> None:
@@ -138,7 +146,7 @@ class RunDir:
         history = self.path / HISTORY
         length = history.stat().st_size if history.exists() else 0
         state = snapshot.state | {"history": length}
-        write_whole(self.path / SNAPSHOT, replace(snapshot, state=state).to_bytes())
+        write_whole(self.path / SNAPSHOT, *replace(snapshot, state=state).to_parts())
 
     def log(self, **record: Any) -> None:
         """Append one line to the history."""
@@ -155,22 +163,27 @@ class RunDir:
         (self.path / SNAPSHOT).unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any] | None:
-        """The published result, or None. Raises StoreError where the file is not whole or of another format."""
+        """The published result, or None. Raises DamagedError where the file is not whole, and StoreError where
+        it can't be read or is of a format that this idim does not know."""
         path = self.path / RESULT
         again = "delete it or run its sweep again"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, OSError) as error:
-            raise StoreError(f"{path} is damaged ({error}); {again}") from error
+        except OSError as error:
+            raise StoreError(f"can't read {path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise DamagedError(f"{path} is damaged ({error}); {again}") from error
         lacks = NEEDED - record.keys() if isinstance(record, dict) else NEEDED
         if lacks or not isinstance(record["score"], int | float):
-            raise StoreError(f"{path} is damaged (it lacks {', '.join(sorted(lacks)) or 'a score'}); {again}")
+            raise DamagedError(
+                f"{path} is damaged (it lacks {', '.join(sorted(lacks)) or 'a score'}); {again}"
+            )
         if record.get("format", 1) != FORMAT:
             raise StoreError(
-                f"{path} is of format {record['format']} and this idim reads {FORMAT}; {again}, "
-                "or read it with the idim that wrote it"
+                f"{path} is of format {record['format']} and this idim reads {FORMAT}; use the idim that wrote "
+                "it, or another output_dir"
             )
         return record
 
@@ -188,13 +201,17 @@ class RunDir:
         )
 
     def error(self) -> dict[str, Any]:
-        """The record of `fail`. Raises StoreError where it is not whole."""
+        """The record of `fail`, or one that says why there is none to read."""
         path = self.path / ERROR
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            return {"message": str(record["message"]), **record}
+            return {**record, "message": str(record["message"])}
         except (ValueError, OSError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} is damaged ({error}); delete it or run its sweep again") from error
+            return {
+                "error": None,
+                "message": f"the reason in {path} can't be read ({error})",
+                "expected": True,
+            }
 
     def history(self) -> list[dict[str, Any]]:
         """The whole lines of the history; a torn last line (a run that was killed) is left out."""
@@ -213,7 +230,7 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise StoreError now, not after an hour of training, where the folder can't be written."""
-        probe = self.root / f".probe.{os.getpid()}"
+        probe = self.root / f".probe.{secrets.token_hex(4)}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")

@@ -35,9 +35,11 @@ def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
     yield from groups.values()
 
 
-def check(specs: Sequence[RunSpec], load: Load) -> None:
+def check(specs: Sequence[RunSpec], load: Load, stop: Stop | None = None) -> None:
     """Load every cell and size every subspace, so that bad input ends the sweep before any training."""
     for cell in cells(specs):
+        if stop is not None:
+            stop.raise_if_requested("before any training")
         inputs = load(cell[0])
         for spec in cell:
             if spec.d is not None:
@@ -73,12 +75,18 @@ def sweep(
     if over:
         lost = f", {len(failed)} of them failed and are left so (--retry-failed)" if failed else ""
         say(f"{len(over)} of {len(specs)} runs are over already{lost}")
-    check(todo, load)
+    check(todo, load, stop)
     store.check_writable()
     for spec in todo:
-        store.run(spec).plan(spec)
+        store.run(spec).plan(spec, forget=retry_failed)
     done = [spec.run_id for spec in over if spec.run_id not in failed]
     clock = Clock(len(todo), launcher.slots)
+
+    def ended(spec: RunSpec, state: str) -> None:
+        (done if state == "done" else failed).append(spec.run_id)
+        clock.tick()
+        say(f"[{len(done) + len(failed)}/{len(specs)}] {spec.run_id}  {outcome(spec, store)}; {clock.left()}")
+
     waited = False
     while todo:
         elsewhere: list[RunSpec] = []
@@ -86,18 +94,22 @@ def sweep(
             if state == "elsewhere":
                 elsewhere.append(spec)
             elif state != "stopped":
-                (done if state == "done" else failed).append(spec.run_id)
-                clock.tick()
-                say(f"[{len(done) + len(failed)}/{len(specs)}] {spec.run_id}  {outcome(spec, store)}; "
-                    f"{clock.left()}")  # fmt: skip
-        stop.raise_if_requested(f"with {len(specs) - len(done) - len(failed)} of {len(specs)} runs to go")
+                ended(spec, state)
+        if to_go := len(specs) - len(done) - len(failed):
+            stop.raise_if_requested(f"with {to_go} of {len(specs)} runs to go")
         if elsewhere and not waited:
             say(f"waiting for {len(elsewhere)} runs that other processes have")
             waited = True
-        todo = elsewhere
-        while todo and all(store.run(spec).state == "running" for spec in todo):
-            stop.raise_if_requested(f"while {len(todo)} runs were with other processes")
+        while elsewhere and all(store.run(spec).state == "running" for spec in elsewhere):
+            stop.raise_if_requested(f"while {len(elsewhere)} runs were with other processes")
             time.sleep(WAIT)
+        todo = []
+        for spec in elsewhere:
+            state = store.run(spec).state
+            if state in ("done", "failed"):
+                ended(spec, state)
+            else:
+                todo.append(spec)
     return Report(tuple(done), tuple(failed))
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from tqdm import tqdm
 
-from intrinsic_cli import metrics, processes, snapshot
+from intrinsic_cli import __version__, metrics, processes, snapshot
 from intrinsic_cli.data import Encoded, batches, collate
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.inputs import Inputs
@@ -112,7 +113,7 @@ def evaluate(
     return everybody, loss / len(encoded)
 
 
-def kin(spec: RunSpec) -> dict[str, Any]:
+def kin(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
     """What must be the same where a run stopped and where it goes on, or its numbers would be of two kinds."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return {
@@ -120,6 +121,10 @@ def kin(spec: RunSpec) -> dict[str, Any]:
         "device": device.type if device else "cpu",
         "processes": processes.count(),
         "torch": torch.__version__,
+        "transformers": version("transformers"),  # which draws the head
+        "idim": __version__,
+        "weights": inputs.base.weights_hash,
+        "data": inputs.data_hash,
     }
 
 
@@ -196,16 +201,16 @@ def train(
         snapshot.restore(resume.tensors, trained, optimizer)
         patience.restore_state(resume, trained)
         at = Position(**resume.state["position"])
-        losses = list(resume.tensors["losses"].to(accelerator.device))
+        losses = list(resume.tensors["losses"].to(accelerator.device) * first)  # their sum over the processes
         scores, seconds = resume.state["scores"], resume.state["seconds"]
         resumed = [*resume.state["resumed"], at.step]
 
     def take_snapshot() -> Snapshot:
         tensors = snapshot.collect(trained, optimizer) | patience.tensors()
-        tensors["losses"] = torch.stack(losses).cpu() if losses else torch.zeros(0)
+        tensors["losses"] = processes.total(torch.stack(losses)).cpu() if losses else torch.zeros(0)
         spent = seconds | {"total": seconds["total"] + time.perf_counter() - began}
         state = {
-            "kin": kin(spec),
+            "kin": kin(spec, inputs),
             "position": asdict(at),
             "scores": scores,
             "seconds": spent,
@@ -283,14 +288,17 @@ def train(
                     break
                 # Several processes agree on when to leave, where they meet anyway.
                 if stop is not None and (processes.count() == 1 or looked) and processes.told(stop.requested):
-                    if save is not None:
+                    # Each has a random stream of its own, so several go on from the last epoch.
+                    if save is not None and processes.count() == 1:
                         save(take_snapshot())
                     stop.request(stop.signal or signal.SIGTERM)
                     stop.raise_if_requested(f"after step {at.step} of {steps} of {spec.run_id}")
             else:
                 at.epoch, at.batch = at.epoch + 1, 0
-                if save is not None:
-                    save(take_snapshot())
+                if save is not None or processes.count() > 1:
+                    snapshot_now = take_snapshot()  # in which all processes have a part
+                    if save is not None:
+                        save(snapshot_now)
 
     if patience.limit is not None:
         scores = patience.restore(trained)

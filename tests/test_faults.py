@@ -10,6 +10,7 @@ import pytest
 from stories import end, idim, results, science, training, until, workers
 
 from intrinsic_cli import models
+from intrinsic_cli.errors import StoreError
 from intrinsic_cli.launchers.local import Local
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.stop import Stop
@@ -180,12 +181,10 @@ def test_a_second_interrupt_leaves_now(task_folder, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own of 400 KB, where root may make one."""
+    """A file system of its own of 2 MB, where root may make one."""
     place = tmp_path / "disk"
     place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(place)], capture_output=True
-    )
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(place)], capture_output=True)
     if made.returncode:
         pytest.skip("needs the right to mount a file system")
     yield place
@@ -195,7 +194,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_loses_and_invents_nothing(words, undisturbed, small_disk):
     out = small_disk / "out"
     filler = small_disk / "filler"
-    filler.write_bytes(bytes(370_000))
+    filler.write_bytes(bytes(2_060_000))
     status, _, said = end(idim(*words, f"output_dir={out}"))
     assert status == 1
     assert "No space left on device" in said
@@ -242,13 +241,11 @@ def sweep_here(specs, store):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"score": 0.', b"[]", b'{"score": "high"}', b"\xff\xfe", b'{"score": 1}', "format 2"]
+    "content", [b"", b'{"score": 0.', b"[]", b'{"score": "high"}', b"\xff\xfe", b'{"score": 1}']
 )
 def test_a_result_that_is_not_whole_or_of_an_older_format_is_done_again(finished, content):
     specs, store, before = finished
     path = store.run(specs[0]).path / "result.json"
-    if content == "format 2":
-        content = json.dumps(before[specs[0].run_id] | {"format": 2}).encode()
     path.write_bytes(content)
     assert store.run(specs[0]).state == "damaged"
     status, printed, said = end(idim("summarize", store.root))
@@ -258,6 +255,27 @@ def test_a_result_that_is_not_whole_or_of_an_older_format_is_done_again(finished
     sweep_here(specs, store)
     after = results(store.root)
     assert [r["score"] for r in after.values()] == [r["score"] for r in before.values()]
+
+
+def test_a_result_of_a_newer_format_is_refused_and_kept(finished):
+    specs, store, before = finished
+    path = store.run(specs[0]).path / "result.json"
+    newer = json.dumps(before[specs[0].run_id] | {"format": 2}).encode()
+    path.write_bytes(newer)
+    with pytest.raises(StoreError, match="is of format 2 and this idim reads 1; use the idim that wrote it"):
+        sweep_here(specs, store)
+    assert path.read_bytes() == newer
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_result_that_can_not_be_read_is_not_done_again(finished):
+    specs, store, _ = finished
+    path = store.run(specs[0]).path / "result.json"
+    path.chmod(0)
+    with pytest.raises(StoreError, match="can't read"):
+        sweep_here(specs, store)
+    path.chmod(0o600)
+    assert store.run(specs[0]).state == "done"
 
 
 def test_a_torn_history_and_a_config_of_an_older_format_do_no_harm(finished):

@@ -104,6 +104,36 @@ def test_what_was_logged_behind_a_snapshot_is_forgotten(make_spec, loader, tmp_p
     assert same(outcome(store, spec), outcome(whole, spec))
 
 
+@pytest.mark.parametrize("content", [None, "", '{"step": 1'])
+@pytest.mark.parametrize("steps", [7, 13])
+def test_a_history_that_lost_lines_takes_the_snapshot_along(content, steps, make_spec, loader, tmp_path):
+    """A power cut keeps the snapshot, which was flushed, and may lose the history's end."""
+    spec = spec_of("did", make_spec)
+    store = Store(tmp_path)
+    with pytest.raises(Stopped):
+        execute(spec, store, loader, stop=After(steps))
+    history = store.run(spec).path / "history.jsonl"
+    history.unlink()
+    if content is not None:
+        history.write_text(content)
+    execute(spec, store, loader)
+    assert store.run(spec).result()["resumed"] == []
+    assert [record["step"] for record in store.run(spec).history()] == [7, 10, 14, 20, 20]
+
+
+def test_what_was_logged_before_the_first_snapshot_has_any_history_is_forgotten_too(
+    make_spec, loader, tmp_path
+):
+    spec = make_spec("did", lr=0.3, max_steps=30)
+    store = Store(tmp_path)
+    with pytest.raises(Stopped):
+        execute(spec, store, loader, stop=After(3))  # before the first line of the history
+    with (store.run(spec).path / "history.jsonl").open("a") as file:
+        file.write('{"step": 10, "loss": 0.5}\n{"step": 20, "lo')
+    execute(spec, store, loader)
+    assert [record["step"] for record in store.run(spec).history()] == [10, 20, 30, 30]
+
+
 @given(cut=st.integers(0, 99), flip=st.booleans())
 @settings(max_examples=10, derandomize=True)
 def test_a_damaged_snapshot_is_no_snapshot(cut, flip, make_spec, loader, tmp_path_factory):

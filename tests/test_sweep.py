@@ -8,7 +8,7 @@ import pytest
 
 from intrinsic_cli import inputs, sweep
 from intrinsic_cli.clock import minutes
-from intrinsic_cli.errors import ConfigError, StoreError
+from intrinsic_cli.errors import ConfigError, RunError, StoreError
 from intrinsic_cli.inputs import Loader
 from intrinsic_cli.launchers.inline import Inline
 from intrinsic_cli.store import Store
@@ -139,6 +139,25 @@ def test_a_run_of_another_process_is_waited_for_and_taken_over_when_that_dies(st
     assert set(report.done) == {spec.run_id for spec in study}
     assert "waiting for 1 runs that other processes have" in said
     assert said[-1].startswith(f"[3/3] {study[1].run_id}")
+
+
+def test_a_run_that_fails_in_another_process_is_not_done_again_here(study, store):
+    words = [sys.executable, "-c", HOLDER, str(store.run(study[1]).path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "True\n"
+        said = []
+
+        def say(line):
+            said.append(line)
+            if line.startswith("waiting"):
+                store.run(study[1]).fail(RunError("it diverged there"))
+                holder.communicate("\n")
+
+        load = Loader()
+        report = sweep.sweep(study, store, Inline(load), load, say)
+    assert report.failed == (study[1].run_id,)
+    assert "failed: it diverged there; all done" in said[-1]
+    assert store.run(study[1]).error()["message"] == "it diverged there"
 
 
 def test_runs_of_one_cell_stay_together(study, make_spec, store, loads):

@@ -60,7 +60,9 @@ def execute(arguments: argparse.Namespace, show: Callable[[StudyPlan, Store], No
         )  # fmt: skip
         failed = list(report.failed)
         for study in plan.searches:
-            failed += run_study(study, store, launcher, sweep.to_stderr, stop)
+            failed += run_study(
+                study, store, launcher, sweep.to_stderr, stop, retry_failed=arguments.retry_failed
+            )
     wanted = any(spec.d is not None for spec in plan.specs) or plan.searches
     if wanted and (not failed or any(result["spec"]["d"] is not None for result in store.results())):
         (show or _show_table)(plan, store)

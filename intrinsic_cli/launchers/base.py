@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -10,6 +11,8 @@ from intrinsic_cli.errors import ConfigError, RunError, StoreError
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import RunDir, Store
+
+log = logging.getLogger(__name__)
 
 
 class Launcher(Protocol):
@@ -34,11 +37,15 @@ def record_death(run: RunDir, reason: str, attempts: int) -> str:
     """Record why a run's process left no word, unless it did or another process has the run. Its state then."""
     try:
         with run.claim() as mine:
-            if mine and run.state != "done" and not run.has_error:
+            if not mine:
+                return "elsewhere"
+            if run.state == "done":
+                return "done"
+            if not run.has_error:
                 run.fail(RunError(reason), attempts=attempts)
-    except StoreError:
-        return "failed"  # the folder can't even take the reason: the run stays pending there
-    return "failed" if run.state != "done" else "done"
+    except StoreError as error:  # the folder can't even take the reason: the run stays pending there
+        log.error("%s: %s, and %s", run.path.name, reason, error)
+    return "failed"
 
 
 def out_of_memory(run: RunDir) -> bool:

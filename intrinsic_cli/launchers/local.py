@@ -95,7 +95,7 @@ class _Worker:
         self.environment = environment
         self._process = subprocess.Popen(
             [sys.executable, "-m", "intrinsic_cli.worker", str(store.root), *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, process_group=0,
         )  # fmt: skip
         assert self._process.stdout is not None
         self.answers = self._process.stdout

@@ -81,8 +81,10 @@ class Ray:
                     run = store.run(spec)
                     try:
                         state, reason = ray.get(ref), ""
-                    except TaskCancelledError:
-                        continue  # not begun
+                    except TaskCancelledError as error:
+                        if stop.requested:
+                            continue  # not begun
+                        state, reason = "died", " ".join(str(error).split())
                     except RayError as error:
                         state, reason = "died", " ".join(str(error).split())
                     if state == "alone":

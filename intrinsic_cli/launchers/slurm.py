@@ -185,6 +185,8 @@ class Slurm:
         groups = [group for cell in cells for group in pieces(cell, self._runs_per_task)]
         folder.mkdir(parents=True, exist_ok=True)
         jobs: dict[Job[None], list[RunSpec]] = {}
+        for spec in specs:
+            store.run(spec).plan(spec)
         for part in pieces(groups, LARGEST_ARRAY):
             calls = [Runs([spec.to_dict() for spec in group], store.root.absolute()) for group in part]
             try:
@@ -232,8 +234,11 @@ class Runs:
         before = {number: signal.signal(number, ask) for number in (warning, signal.SIGTERM)}
         try:
             for tree in self.trees:
-                if not stop.requested:
-                    train_one(RunSpec.from_dict(tree), store, load, stop)
+                spec = RunSpec.from_dict(tree)
+                if (
+                    not stop.requested and store.run(spec).state != "failed"
+                ):  # before this task was queued again
+                    train_one(spec, store, load, stop)
             # Preempted, or cancelled: to leave now would end the job for good, where Slurm may queue it again.
             deadline = clock.monotonic() + (SLURM_KILLS if _under_slurm() and stop.requested else 0)
             while warning not in asked and clock.monotonic() < deadline:
