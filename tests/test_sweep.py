@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -123,11 +124,18 @@ with RunDir(Path(sys.argv[1])).claim() as mine:
 """
 
 
-def test_a_run_of_another_process_is_waited_for_and_taken_over_when_that_dies(study, store):
-    words = [sys.executable, "-c", HOLDER, str(store.run(study[1]).path)]
+@contextmanager
+def held(run):
+    """Another process that holds a run until it is killed or reads a line."""
+    words = [sys.executable, "-c", HOLDER, str(run.path)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "True\n"
-        said = []
+        yield holder
+
+
+def test_a_run_of_another_process_is_waited_for_and_taken_over_when_that_dies(study, store):
+    said = []
+    with held(store.run(study[1])) as holder:
 
         def say(line):
             said.append(line)
@@ -142,10 +150,8 @@ def test_a_run_of_another_process_is_waited_for_and_taken_over_when_that_dies(st
 
 
 def test_a_run_that_fails_in_another_process_is_not_done_again_here(study, store):
-    words = [sys.executable, "-c", HOLDER, str(store.run(study[1]).path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "True\n"
-        said = []
+    said = []
+    with held(store.run(study[1])) as holder:
 
         def say(line):
             said.append(line)
