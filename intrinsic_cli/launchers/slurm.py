@@ -116,7 +116,12 @@ class Slurm:
         deaths: Counter[RunSpec] = Counter()
         living = self._attach(executor, queue, folder, specs)
         there = {spec for group in living.values() for spec in group}
-        todo = [spec for spec in specs if spec not in there]
+        todo = []
+        for spec in specs:
+            if spec not in there and store.run(spec).state == "done":
+                yield spec, "done"  # by a job of an earlier command, since this one looked
+            elif spec not in there:
+                todo.append(spec)
         while todo or living:
             if stop.requested:
                 if living:
