@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -40,10 +41,13 @@ def until(condition, what):
 
 
 def workers(process):
-    """The worker processes of a driver."""
-    return [
-        p for p in psutil.Process(process.pid).children() if "intrinsic_cli.worker" in " ".join(p.cmdline())
-    ]
+    """The living worker processes of a driver."""
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # one that has just died is none
+            if "intrinsic_cli.worker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def training(folder, *, lines=1):

@@ -77,7 +77,7 @@ def test_a_storm_of_kills_leaves_the_table_of_an_undisturbed_sweep(words, undist
     sweeps = resumed = 0
     while sum(total.values()) < KILLS:
         folder = tmp_path / str(sweeps)
-        killed, found = storm(words, folder, KILLS - sum(total.values()), seconds / 2, rng)
+        killed, found = storm(words, folder, KILLS - sum(total.values()), seconds / 4, rng)
         assert found == table
         assert science(folder) == expected
         assert not list(folder.glob("*/.*.tmp"))
