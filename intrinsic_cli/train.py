@@ -191,6 +191,7 @@ def train(
     eval_steps = {math.ceil(steps * (i + 1) / spec.train.evals) for i in range(spec.train.evals)}
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     patience = Patience(spec.train.patience)
+    belongs_to = kin(spec, inputs)
     seconds = {"total": 0.0, "evaluation": 0.0}
     losses: list[Tensor] = []
     scores: dict[str, float] = {}
@@ -210,7 +211,7 @@ def train(
         tensors["losses"] = processes.total(torch.stack(losses)).cpu() if losses else torch.zeros(0)
         spent = seconds | {"total": seconds["total"] + time.perf_counter() - began}
         state = {
-            "kin": kin(spec, inputs),
+            "kin": belongs_to,
             "position": asdict(at),
             "scores": scores,
             "seconds": spent,

@@ -25,7 +25,7 @@ from intrinsic_cli.store import Store
 def main(words: list[str]) -> int:
     """Serve the runs of one driver."""
     [folder, *options] = words
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the driver decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone decides when to leave
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not look like an answer
     stop, store, load = Stop(), Store(folder), Loader()
