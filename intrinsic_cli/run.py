@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +19,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from intrinsic_cli import __version__, metrics, processes
 from intrinsic_cli.errors import OutOfMemory, Stopped, StoreError
@@ -25,6 +28,8 @@ from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import FORMAT, THETA, RunDir, Store, write_whole
 from intrinsic_cli.train import Outcome, kin, train
+
+log = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numba", "numpy")
 
@@ -64,6 +69,20 @@ def execute(
         if processes.rank() == 0:
             run.finish(result)
         return result
+
+
+def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: bool = False) -> str:
+    """Train one run and say what became of it, as `Launcher.launch` does. Its errors are in its directory."""
+    try:
+        result = execute(spec, store, load, progress=progress, stop=stop)
+    except Stopped:
+        return "stopped"
+    except StoreError as error:  # the folder could not take it, so it is said here or nowhere
+        log.error("%s: %s", spec.run_id, error)
+        return "failed"
+    except Exception:
+        return "failed"
+    return "elsewhere" if result is None else "done"
 
 
 def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | None) -> dict[str, Any]:
@@ -109,7 +128,7 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
         "processes": outcome.processes,
         "sent_bytes_per_step": outcome.sent_bytes,
         "peak_memory_mb": _peak_memory_mb(outcome.device),
-        "theta_hash": hashlib.sha256(theta).hexdigest(),
+        "theta_hash": _hash(outcome.tensors) if outcome.tensors else None,
         "model_hash": inputs.base.weights_hash,
         "data_hash": inputs.data_hash,
         "label_names": list(inputs.label_names),
@@ -123,6 +142,16 @@ def _theta(spec: RunSpec, outcome: Outcome) -> bytes:
     if outcome.projection_version is not None:
         metadata["projection_version"] = str(outcome.projection_version)
     return save(outcome.tensors, metadata=metadata)
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the tensors' names and numbers: equal for equal θ, as that of the file, whose metadata
+    safetensors writes in an order of chance, is not."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _out_of_memory(error: Exception) -> OutOfMemory | None:

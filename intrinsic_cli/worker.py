@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 from intrinsic_cli.inputs import Loader
-from intrinsic_cli.launchers.inline import train_one
+from intrinsic_cli.run import train_one
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import Store

@@ -1,6 +1,6 @@
 """Measure what the project promises about speed and memory, and print every figure beside its target.
 
-    scripts/bench [--quick] [--only kernel,step,...] [--json FILE]
+    scripts/bench [--quick] [--only kernel,step,...] [--package CLONE] [--json FILE]
 
 Ratios of paired runs, medians. --quick ends in about two minutes and is rough. Run it on a quiet machine.
 """
@@ -8,6 +8,8 @@ Ratios of paired runs, medians. --quick ends in about two minutes and is rough. 
 import argparse
 import json
 import sys
+from functools import partial
+from pathlib import Path
 
 import bench_kernel
 import bench_training
@@ -28,13 +30,20 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer repeats and smaller sizes")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, of: " + ", ".join(SECTIONS))
+    parser.add_argument("--only", help="sections, of: " + ", ".join(SECTIONS))
+    parser.add_argument(
+        "--package", metavar="CLONE", type=Path,
+        help="a clone of github.com/jgamper/intrinsic-dimensionality: adds the section `package`, which times it",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="also write the figures as a list of records")
     arguments = parser.parse_args()
+    sections = dict(SECTIONS)
+    if arguments.package:
+        sections["package"] = partial(bench_kernel.package_figures, folder=arguments.package)
     figures = []
-    for name in arguments.only.split(","):
+    for name in arguments.only.split(",") if arguments.only else sections:
         print(f"measuring: {name}", file=sys.stderr, flush=True)
-        figures += SECTIONS[name](arguments.quick)
+        figures += sections[name](arguments.quick)
     rows = [
         (f.name, f"{f.value:.3g} {f.unit}", "" if f.target is None else f"≤ {f.target:g}",
          {None: "", True: "yes", False: "NO"}[f.ok])

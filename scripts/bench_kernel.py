@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import runpy
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -114,37 +116,54 @@ def kernel_row(shapes: Shapes, d: int, repeats: int, **options) -> dict[str, flo
 
 
 class PlainTorch:
-    """Fastfood as it is usually written: one block as long as the tensor, in steps that autograd records.
-
-    This is the method that the PyPI package `intrinsic-dimensionality` 0.1 describes. Its wheel holds no
-    Python module, so that it can't be timed itself.
-    """
+    """Fastfood as it is usually written: one block as long as the tensor, in steps that autograd records."""
 
     def __init__(self, shapes: Shapes, d: int) -> None:
-        self.sizes = [_size(s) for s in shapes]
+        sizes = [_size(s) for s in shapes]
         self.theta = torch.randn(d, requires_grad=True)
-        lengths = [1 << (size - 1).bit_length() for size in self.sizes]
-        self.signs = [torch.randint(0, 2, (n,)) * 2.0 - 1 for n in lengths]
-        self.orders = [torch.randperm(n) for n in lengths]
-        self.gains = [torch.randn(n) for n in lengths]
-        self.grads = [torch.randn(size) for size in self.sizes]
+        self.drawn = [self.draw(size) for size in sizes]
+        self.grads = [torch.randn(size) for size in sizes]
+
+    def draw(self, size: int) -> Any:
+        """The random numbers of a tensor."""
+        n = 1 << (size - 1).bit_length()
+        return torch.randint(0, 2, (n,)) * 2.0 - 1, torch.randperm(n), torch.randn(n)
+
+    def project(self, drawn: Any, size: int) -> torch.Tensor:
+        """(size,) float32: P θ of a tensor."""
+        signs, order, gains = drawn
+        padded = torch.nn.functional.pad(self.theta, (0, max(0, len(signs) - len(self.theta))))
+        return torch_fwht(torch_fwht(padded[: len(signs)] * signs)[order] * gains)[:size]
 
     def step(self) -> None:
         """Forward and backward over all tensors, one at a time."""
-        for size, signs, order, gains, grad in zip(
-            self.sizes, self.signs, self.orders, self.gains, self.grads, strict=True
-        ):
-            padded = torch.nn.functional.pad(self.theta, (0, max(0, len(signs) - len(self.theta))))
-            mixed = torch_fwht(padded[: len(signs)] * signs)[order] * gains
-            torch_fwht(mixed)[:size].backward(grad)
+        for drawn, grad in zip(self.drawn, self.grads, strict=True):
+            self.project(drawn, len(grad)).backward(grad)
 
 
-def plain_torch_ratio(shapes: Shapes, d: int, repeats: int) -> float:
-    """Time of plain torch, forward and backward, over the kernel's matvec + rmatvec: median of pairs."""
-    kernel, plain = Kernel(shapes, d), PlainTorch(shapes, d)
-    times = paired(repeats, matvec=kernel.matvec, rmatvec=kernel.rmatvec, plain=plain.step)
+class Package(PlainTorch):
+    """The same by `intrinsic/fastfood.py` of a clone of github.com/jgamper/intrinsic-dimensionality in `folder`.
+
+    It is the source of the PyPI package `intrinsic-dimensionality` 0.1, whose archives hold no Python module.
+    """
+
+    def __init__(self, shapes: Shapes, d: int, folder: Path) -> None:
+        self.module = SimpleNamespace(**runpy.run_path(str(folder / "intrinsic" / "fastfood.py")))
+        super().__init__(shapes, d)
+
+    def draw(self, size: int) -> Any:
+        return self.module.fastfood_vars(size, "cpu")
+
+    def project(self, drawn: Any, size: int) -> torch.Tensor:
+        return self.module.fastfood_torched(self.theta, size, drawn)
+
+
+def kernel_share(other: PlainTorch, shapes: Shapes, d: int, repeats: int) -> float:
+    """Time of the kernel's matvec + rmatvec ÷ that of the other's forward and backward: median of pairs."""
+    kernel = Kernel(shapes, d)
+    times = paired(repeats, matvec=kernel.matvec, rmatvec=kernel.rmatvec, other=other.step)
     return statistics.median(
-        slow / (a + b) for a, b, slow in zip(times["matvec"], times["rmatvec"], times["plain"], strict=True)
+        (a + b) / slow for a, b, slow in zip(times["matvec"], times["rmatvec"], times["other"], strict=True)
     )
 
 
@@ -184,8 +203,8 @@ def figures(quick: bool) -> list[Figure]:
                 found += [Figure(f"passes beside it: {part}", row[part], "ms") for part in ("add", "sum")]
                 spent[d] = row["matvec"] + row["rmatvec"]
     if not quick:
-        ratio = plain_torch_ratio(shapes, 1_000, 3)
-        found.append(Figure("plain torch ÷ kernel, d = 1,000", ratio, "×"))
+        share = kernel_share(PlainTorch(shapes, 1_000), shapes, 1_000, 3)
+        found.append(Figure("kernel ÷ plain torch, d = 1,000", share, "×"))
     found.append(Figure("set-up, 125 M parameters", setup_seconds(125_000_000, 1_000), "s", 15.0))
     sizes = (1_000_000, 22_000_000) if quick else (1_000_000, 22_000_000, 125_000_000, 350_000_000)
     per_parameter = growth(repeats if quick else 9, sizes)
@@ -205,3 +224,17 @@ def figures(quick: bool) -> list[Figure]:
         Figure("growth from d = 100 to 100,000 ÷ that of log d", spent[100_000] / spent[100] / logs, "×", 1.0)
     )
     return found
+
+
+def package_figures(quick: bool, folder: Path) -> list[Figure]:
+    """The second half of target 1: 40 times as fast as the package."""
+    shapes = minilm_shapes()
+    return [
+        Figure(
+            f"kernel ÷ package, d = {d:,}",
+            kernel_share(Package(shapes, d, folder), shapes, d, 1 if quick else 3),
+            "×",
+            1 / 40,
+        )
+        for d in (100, 1_000, 10_000, 100_000)
+    ]

@@ -62,12 +62,20 @@ def test_a_run_leaves_all_that_repeats_it(store, loader, make_spec):
         assert file.get_tensor("lam").shape == (5,)
 
 
+def test_equal_thetas_have_equal_hashes(tmp_path, loader, make_spec):
+    spec = make_spec("said")
+    [first, again] = [execute(spec, Store(tmp_path / name), loader) for name in ("a", "b")]
+    other = execute(make_spec("said", seed=1), Store(tmp_path / "a"), loader)
+    assert first["theta_hash"] == again["theta_hash"] != other["theta_hash"]
+
+
 def test_full_fine_tuning_leaves_the_same_kind_of_folder(store, loader, make_spec):
     spec = make_spec("full", lr=1e-3)
     result = execute(spec, store, loader)
     assert result.keys() >= KEYS
     assert (result["m"], result["projection_version"]) == (0, None)
     assert result["d"] == result["D"]
+    assert result["theta_hash"] is None  # nothing is kept
     with safe_open(store.run(spec).path / "theta.safetensors", "pt") as file:
         assert not file.keys()
 

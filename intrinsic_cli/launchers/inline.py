@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 
-from intrinsic_cli.errors import Stopped, StoreError
 from intrinsic_cli.inputs import Load, Loader
-from intrinsic_cli.run import execute
+from intrinsic_cli.run import train_one
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import Store
-
-log = logging.getLogger(__name__)
 
 
 class Inline:
@@ -28,17 +24,3 @@ class Inline:
             if stop.requested:
                 return
             yield spec, train_one(spec, store, self._load, stop, progress=self._progress)
-
-
-def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: bool = False) -> str:
-    """Train one run and say what became of it, as `Launcher.launch` does. Its errors are in its directory."""
-    try:
-        result = execute(spec, store, load, progress=progress, stop=stop)
-    except Stopped:
-        return "stopped"
-    except StoreError as error:  # the folder could not take it, so it is said here or nowhere
-        log.error("%s: %s", spec.run_id, error)
-        return "failed"
-    except Exception:
-        return "failed"
-    return "elsewhere" if result is None else "done"

@@ -21,7 +21,7 @@ from ray.exceptions import RayError, TaskCancelledError
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.inputs import Loader
 from intrinsic_cli.launchers.base import at_least, out_of_memory, record_death
-from intrinsic_cli.launchers.inline import train_one
+from intrinsic_cli.run import train_one
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.stop import Stop, on_signals
 from intrinsic_cli.store import Store
