@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -164,10 +164,6 @@ def train(
     accelerator = Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no", log_with=tracker, project_dir=folder
     )  # fmt: skip
-    if tracker:
-        accelerator.init_trackers(
-            "idim", {"run": spec.run_id, "d": spec.d or 0, "lr": spec.lr, "seed": spec.seed}
-        )
 
     def note(step: int, **values: float) -> None:
         log(step=step, **values)
@@ -222,7 +218,7 @@ def train(
     progress_bar = tqdm(
         total=steps, initial=at.step, desc=spec.run_id, unit="step", disable=not progress, leave=False
     )
-    with closing(space), closing(progress_bar) as bar:
+    with closing(space), _tracked(accelerator, spec), closing(progress_bar) as bar:
         while at.step < steps and not patience.spent:
             stream = f"dropout/{at.epoch}" if first else f"dropout/{at.epoch}/{processes.rank()}"
             torch.manual_seed(stream_seed(spec.seed, stream))
@@ -308,8 +304,6 @@ def train(
     if inputs.holdout is not None:
         predicted, _ = evaluate(model, inputs.holdout, accelerator, spec.train.eval_batch_size)
         holdout = metrics.score(spec.task.metrics, predicted, inputs.holdout.labels)
-    if tracker:
-        accelerator.end_training()
     seconds["total"] += time.perf_counter() - began
     return Outcome(
         metrics=scores, holdout=holdout, steps=at.step, d=space.d, m=space.m, D=space.D,
@@ -317,6 +311,19 @@ def train(
         device=str(accelerator.device), seconds=seconds, resumed=resumed, processes=processes.count(),
         sent_bytes=sent_bytes, tensors=_tensors_to_keep(space, model, spec),
     )  # fmt: skip
+
+
+@contextmanager
+def _tracked(accelerator: Accelerator, spec: RunSpec) -> Iterator[None]:
+    """Start the trackers that the accelerator was made with, and finish them however the run ends."""
+    accelerator.init_trackers(
+        "idim", {"run": spec.run_id, "d": spec.d or 0, "lr": spec.lr, "seed": spec.seed}
+    )
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:  # `end_training` would part the processes as well
+            tracker.finish()
 
 
 def _finite(value: float, what: str, spec: RunSpec) -> float:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import signal
+import threading
 from dataclasses import replace
 
 import pytest
@@ -9,10 +11,11 @@ import torch
 from safetensors import safe_open
 
 from intrinsic_cli import __version__
-from intrinsic_cli.errors import DataError, RunError
+from intrinsic_cli.errors import DataError, RunError, Stopped
 from intrinsic_cli.inputs import Loader
 from intrinsic_cli.run import execute
 from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import Store
 
 KEYS = {
@@ -139,3 +142,13 @@ def test_a_tracker_gets_what_the_history_gets(make_spec, tmp_path):
     execute(spec, store, Loader())
     assert spec.run_id == replace(spec, tracker="none").run_id  # where it is logged is no part of the science
     assert list(store.run(spec).path.rglob("*tfevents*"))
+
+
+def test_a_run_that_is_stopped_finishes_its_tracker(make_spec, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
+    before = threading.enumerate()
+    stop = Stop()
+    stop.request(signal.SIGINT)
+    with pytest.raises(Stopped):
+        execute(replace(make_spec(), tracker="tensorboard"), Store(tmp_path), Loader(), stop=stop)
+    assert threading.enumerate() == before  # tensorboard writes in one of its own
