@@ -11,16 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.base import Projection, add_to_all, fold_all
 from intrinsic_cli.projections.rows import fold_rows
+from intrinsic_cli.selection import check_size, group_of, scale_names, select
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
 from intrinsic_cli.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
 
@@ -38,85 +37,6 @@ class _Slice:
     projection: Projection
     scale: float
     group: int
-
-
-def select(
-    model: nn.Module, spec: SubspaceSpec, head: Sequence[str] = ()
-) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """The tensors that P moves and the head tensors trained directly, by name; all others stay as they are.
-
-    Tied tensors appear once, under their first name; tensors with `requires_grad=False` never do.
-    Raises ConfigError where a pattern matches no tensor or nothing is left to move.
-    """
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad and p.is_floating_point()}
-    for key, patterns in (("include", spec.include), ("exclude", spec.exclude)):
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in named):
-                raise ConfigError(
-                    f"subspace.{key}={pattern!r} matches no trainable tensor; "
-                    f"names look like {next(iter(named), '')!r}"
-                )
-    moved, direct = {}, {}
-    for name, p in named.items():
-        if name in head and spec.head != "projected":
-            if spec.head == "trained":
-                direct[name] = p
-            continue
-        included = any(fnmatchcase(name, pattern) for pattern in spec.include)
-        if included and not any(fnmatchcase(name, pattern) for pattern in spec.exclude):
-            moved[name] = p
-    if not moved:
-        raise ConfigError(
-            f"subspace.include={list(spec.include)} and subspace.exclude={list(spec.exclude)} "
-            "leave no tensor to move"
-        )
-    return moved, direct
-
-
-def group_of(name: str, groups: str, head: Sequence[str] = ()) -> str:
-    """The group whose λ scales tensor `name`.
-
-    `tensor`: the tensor alone. `module`: the module that owns it. `layer`: the transformer layer, that is
-    the name up to its first number; outside the layers, the part of the model (`bert.embeddings`,
-    `bert.pooler`), with the whole head as one group. RoBERTa-large has 26 by `layer`.
-    """
-    if groups == "tensor":
-        return name
-    if groups == "module":
-        return name.rpartition(".")[0]
-    if name in head:
-        return "head"
-    parts = name.split(".")
-    for i, part in enumerate(parts):
-        if part.isdigit():
-            return ".".join(parts[: i + 1])
-    return ".".join(parts[:-1][:2])
-
-
-def scale_names(moved: Iterable[str], spec: SubspaceSpec, head: Sequence[str] = ()) -> list[str]:
-    """The groups that have a λ each: m names for SAID, none for DID."""
-    if spec.kind != "said":
-        return []
-    return list(dict.fromkeys(group_of(name, spec.groups, head) for name in moved))
-
-
-def check_size(model: nn.Module, spec: SubspaceSpec, d: int, head: Sequence[str] = ()) -> int:
-    """How many of d numbers are left for θ. Raises ConfigError where none is."""
-    moved, direct = select(model, spec, head)
-    m = len(scale_names(moved, spec, head))
-    n_direct = sum(p.numel() for p in direct.values())
-    if d <= m + n_direct:
-        spent = [f"m={m} scales (subspace.groups={spec.groups})"] if m else []
-        spent += [f"{n_direct} directly trained head weights"] if n_direct else []
-        raise ConfigError(
-            f"d={d} leaves nothing for θ, as {' and '.join(spent)} are counted in d; use d > {m + n_direct}"
-        )
-    D = sum(p.numel() for p in moved.values())
-    if d - m - n_direct > D:
-        raise ConfigError(
-            f"d={d} is more than the D={D} weights it would move; use a smaller d or subspace=full"
-        )
-    return d - m - n_direct
 
 
 class Full(nn.Module):

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from intrinsic_cli.clock import Clock
 from intrinsic_cli.inputs import Inputs, Load
 from intrinsic_cli.launchers.base import Launcher
+from intrinsic_cli.selection import check_size
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.stop import Stop
 from intrinsic_cli.store import Store
-from intrinsic_cli.subspace import check_size
 from intrinsic_cli.train import total_steps, train
 
 WAIT = 1.0  # seconds between two looks at runs that another process has

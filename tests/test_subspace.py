@@ -10,8 +10,9 @@ from torch.func import functional_call
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import KINDS, make_projection
+from intrinsic_cli.selection import check_size, select
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
-from intrinsic_cli.subspace import Full, Subspace, check_size, select
+from intrinsic_cli.subspace import Full, Subspace
 
 SEED = 7
 
