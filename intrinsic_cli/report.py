@@ -103,7 +103,9 @@ def group(results: Iterable[Result]) -> list[Curve]:
         if spec["subspace"]["kind"] == "full":
             baselines.setdefault(result["study"], []).append(result)
         else:
-            variant = json.dumps([spec["subspace"], spec["projection"]["kind"]], sort_keys=True)
+            # Seeds that share one P repeat the training and not the space: a curve of their own.
+            P = [spec["projection"]["kind"], spec["projection"].get("seed")]
+            variant = json.dumps([spec["subspace"], *P], sort_keys=True)
             members.setdefault((result["study"], variant), []).append(result)
     if not members:
         raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")

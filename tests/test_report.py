@@ -137,6 +137,7 @@ def test_studies_of_other_sizes_are_rows_and_subspaces_are_columns():
         {"subspace": {"head": "trained"}},
         {"subspace": {"include": ["*bias"]}},
         {"projection": {"kind": "dense"}},
+        {"projection": {"seed": 0}},
     ],
 )
 def test_no_curve_hides_another(change):
