@@ -159,6 +159,7 @@ def add_to_all(
 ) -> None:
     """`add_to` for many tensors that share x, in one go over the threads. All on the device of x."""
     on_cpu = x.device.type == "cpu"
+    encoded = as_array(x) if on_cpu else None
     work: list[tuple] = []
     for P, source, scale, target in zip(projections, w0, scales, out, strict=True):
         P._check("x", x, P.encoded_size, x.dtype)
@@ -166,7 +167,7 @@ def add_to_all(
         P._check("out", target, P.shape[0], x.dtype)
         P.prepare(x.device)
         if on_cpu:
-            arrays = as_array(source), as_array(x), as_scalar(scale, x.dtype), as_array(target)
+            arrays = as_array(source), encoded, as_scalar(scale, x.dtype), as_array(target)
             work += [(P, begin, end, *arrays) for _, begin, end in P._pieces()]
         else:
             P._add_torch(source, x, scale, target)
@@ -177,18 +178,18 @@ def fold_all(
     projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Sequence[float], z: torch.Tensor
 ) -> None:
     """`fold` for many tensors into one accumulator z, in one go over the threads. All on the device of z."""
-    on_cpu = z.device.type == "cpu"
+    sums = as_array(z) if z.device.type == "cpu" else None
     work: dict[int, list[tuple]] = {}
     for P, source, scale in zip(projections, v, scales, strict=True):
         P._check("v", source, P.shape[0], z.dtype)
         if z.shape != (ROWS, P.encoded_size):
             raise ConfigError(f"{P!r}: z has shape {tuple(z.shape)}, expected {(ROWS, P.encoded_size)}")
         P.prepare(z.device)
-        if on_cpu:
+        if sums is not None:
             values, size = as_array(source), P._block_rows
             for row, begin, end in P._pieces():
                 piece = np.array([[begin, end]]), values[begin * size : end * size], as_scalar(scale, z.dtype)
-                work.setdefault(row, []).append((P, *piece, as_array(z[row])))
+                work.setdefault(row, []).append((P, *piece, sums[row]))
         else:
             P._fold_torch(source, scale, z[0])
     run_all(fold_pieces, list(work.values()))
@@ -209,7 +210,7 @@ def _arithmetic(dtype: torch.dtype) -> torch.dtype:
 
 
 def as_array(v: torch.Tensor) -> np.ndarray:
-    v = v.detach()
+    v = v.detach() if v.requires_grad else v
     return v.view(torch.uint16).numpy() if v.dtype == torch.bfloat16 else v.numpy()
 
 

@@ -25,7 +25,7 @@ from intrinsic_cli.projections.hadamard import (
 )
 
 _CACHED = 4096  # numbers that passes share while in the L1 cache
-_AHEAD = 1024  # numbers: what the first pass reads is fetched so far ahead; the hardware stops at pages
+_AHEAD = 2048  # numbers: what the first pass reads is fetched so far ahead; the hardware stops at pages
 
 
 def _pass(count, first, last, forward):
@@ -123,11 +123,12 @@ def _spread(builder, number, vector):
 
 
 def _fetch(builder, pointer):
+    """Have the line of `pointer` in the L2 cache: the L1 cache has too few places for lines on their way."""
     byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    to_read, keep, data = i32(0), i32(3), i32(1)
-    builder.call(prefetch, [builder.bitcast(pointer, byte), to_read, keep, data])
+    to_read, into_l2, data = i32(0), i32(2), i32(1)
+    builder.call(prefetch, [builder.bitcast(pointer, byte), to_read, into_l2, data])
 
 
 @njit(nogil=True)
