@@ -119,14 +119,14 @@ def batches(encoded: Encoded, batch_size: int, generator: torch.Generator | None
     return [made[i] for i in torch.randperm(len(made), generator=generator).tolist()]
 
 
-def collate(encoded: Encoded, indices: Sequence[int], *, multiple_of: int = 1) -> dict[str, Tensor]:
-    """One batch, padded to its longest row (rounded up to `multiple_of`) on the tokenizer's padding side.
+def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, Tensor]:
+    """One batch, padded to its longest row on the tokenizer's padding side.
 
     Returns `input_ids`, `attention_mask` and, where the tokenizer makes them, `token_type_ids`, all int64
     (rows, tokens), and `labels` (rows,) int64, or float32 for regression.
     """
     lengths = encoded.lengths[indices]
-    width = -(-int(lengths.max()) // multiple_of) * multiple_of
+    width = int(lengths.max())
     shape = (len(indices), width)
     ids = np.full(shape, encoded.pad_id, np.int64)
     mask = np.zeros(shape, np.int64)

@@ -24,7 +24,7 @@ from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
 from intrinsic_cli.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
 
 # Gradients are folded when so many numbers have come: few starts of the threads, and little memory held.
-ENOUGH = 1 << 21
+ENOUGH = 1 << 22
 
 
 @dataclass

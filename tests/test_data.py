@@ -85,10 +85,10 @@ def test_collate_pads_on_the_right_to_the_longest_row():
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
 
 
-def test_collate_pads_on_the_left_and_to_a_multiple():
-    batch = collate(rows_of([2, 3], side="left"), [0, 1], multiple_of=4)
-    assert batch["input_ids"].tolist() == [[9, 9, 0, 1], [9, 100, 101, 102]]
-    assert batch["attention_mask"].tolist() == [[0, 0, 1, 1], [0, 1, 1, 1]]
+def test_collate_pads_on_the_left_where_the_tokenizer_does():
+    batch = collate(rows_of([2, 4], side="left"), [0, 1])
+    assert batch["input_ids"].tolist() == [[9, 9, 0, 1], [100, 101, 102, 103]]
+    assert batch["attention_mask"].tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
     assert "token_type_ids" not in batch
 
 

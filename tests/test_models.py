@@ -116,13 +116,16 @@ def test_padding_does_not_change_an_answer(family, folders):
     loaded = models.load(ModelSpec(str(folders[family])), 3)
     models.draw_head(loaded.model, loaded.head, 0)
     loaded.model.eval()
-    rows = tokenize(
-        Part(["a short text", "a text that is twice as long"], None, [0, 2]), loaded.tokenizer, 40
-    )
+    texts = [
+        "a short text",
+        "a text that is twice as long",
+        "a third text, and the longest of the three of them",
+    ]
+    rows = tokenize(Part(texts, None, [0, 2, 1]), loaded.tokenizer, 40)
     with torch.no_grad():
-        together = loaded.model(**collate(rows, [0, 1], multiple_of=8)).logits
-        alone = torch.cat([loaded.model(**collate(rows, [i])).logits for i in (0, 1)])
-    assert together.shape == (2, 3)
+        together = loaded.model(**collate(rows, [0, 1, 2])).logits
+        alone = torch.cat([loaded.model(**collate(rows, [i])).logits for i in (0, 1, 2)])
+    assert together.shape == (3, 3)
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 

@@ -1,12 +1,15 @@
 """How the work on many tensors is done: types of the weights, threads, empty blocks, in place."""
 
+import threading
+from functools import partial
+
 import pytest
 import torch
 
 from intrinsic_cli.projections import KINDS, make_projection
 from intrinsic_cli.projections.base import add_to_all, fold_all
 from intrinsic_cli.projections.rows import fold_rows
-from intrinsic_cli.projections.threads import run_all
+from intrinsic_cli.projections.threads import _openmp, in_openmp, in_pool, run_all
 
 SIZES = (1, 48, 384, 150_000, 600_001)
 
@@ -140,15 +143,36 @@ def test_a_nan_in_a_gradient_is_not_lost():
     assert P.rmatvec(v).isnan().all()
 
 
-def test_an_error_in_a_thread_is_raised(threads):
-    threads(2)
+WAYS = [pytest.param(in_pool, id="pool")]
+if (gnu := _openmp()) is not None:
+    WAYS.append(pytest.param(partial(in_openmp, gnu), id="openmp"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_job_is_called_in_all_threads_at_once(way):
+    everybody = threading.Barrier(3, timeout=60)
+    called = []
+
+    def job(_):
+        everybody.wait()
+        called.append(threading.get_ident())
+
+    way(job, 3)
+    assert threading.get_ident() in called
+    assert len(called) == len(set(called)) == 3
+
+
+@pytest.mark.parametrize(("count", "begun"), [(1, [0]), (2, [0, 1, 2])])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_stops_its_thread_and_is_raised(error, count, begun, threads):
+    threads(count)
 
     def work(item):
         done.append(item)
         if item == 0:
-            raise ValueError("from a piece of work")
+            raise error("from a piece of work")
 
     done: list[int] = []
-    with pytest.raises(ValueError, match="piece of work"):
+    with pytest.raises(error, match="piece of work"):
         run_all(work, [0, 1, 2])
-    assert sorted(done) == [0, 1, 2]
+    assert sorted(done) == begun

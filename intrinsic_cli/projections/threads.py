@@ -46,7 +46,7 @@ def run_all(work: Callable[[Item], None], items: list[Item]) -> None:
 
 
 def in_openmp(gnu: ctypes.CDLL, job: Job, threads: int) -> None:
-    """Call `job` in a team of `threads`, this one included: the libgomp manual, "Implementing PARALLEL construct"."""
+    """Call `job` in a team of `threads`, this one included (libgomp manual, "Implementing PARALLEL construct")."""
     gnu.GOMP_parallel(_REGION(job), None, threads, 0)
 
 
