@@ -164,6 +164,7 @@ class Subspace(nn.Module):
         # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
         self._group = 0
         self._taken: list[tuple[_Slice, Tensor]] = []
+        self._taken_size = 0
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
         if projection.cache == "stream":
@@ -220,7 +221,8 @@ class Subspace(nn.Module):
             fold_rows(part.projection, rows, values, part.scale, self._group_z)
             return
         self._taken.append((part, grad.contiguous().view(-1)))
-        if sum(g.numel() for _, g in self._taken) >= ENOUGH:
+        self._taken_size += grad.numel()
+        if self._taken_size >= ENOUGH:
             self._fold()
 
     def _fold(self) -> None:
@@ -228,6 +230,7 @@ class Subspace(nn.Module):
         parts, grads = [part for part, _ in self._taken], [grad for _, grad in self._taken]
         fold_all([p.projection for p in parts], grads, [p.scale for p in parts], self._group_z)
         self._taken.clear()
+        self._taken_size = 0
 
     def _close_group(self) -> None:
         """Add the open group's sum to the gradients of its λ and of θ. For DID the sum is θ's own."""

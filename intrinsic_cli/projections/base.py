@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -132,6 +133,7 @@ class Projection(ABC):
     def _fold_torch(self, v: torch.Tensor, scale: float, z: torch.Tensor) -> None:
         """`fold` into one row z in torch operations, for any device."""
 
+    @cached_property
     def _pieces(self) -> list[tuple[int, int, int]]:
         """(row, begin, end): the fixed split of the blocks, and the row of the accumulator of each piece."""
         count = max(1, min(ROWS, self._blocks, self.shape[0] // _PIECE))
@@ -168,7 +170,7 @@ def add_to_all(
         P.prepare(x.device)
         if on_cpu:
             arrays = as_array(source), encoded, as_scalar(scale, x.dtype), as_array(target)
-            work += [(P, begin, end, *arrays) for _, begin, end in P._pieces()]
+            work += [(P, begin, end, *arrays) for _, begin, end in P._pieces]
         else:
             P._add_torch(source, x, scale, target)
     run_all(lambda piece: piece[0]._add_blocks(*piece[1:]), work)
@@ -187,7 +189,7 @@ def fold_all(
         P.prepare(z.device)
         if sums is not None:
             values, size = as_array(source), P._block_rows
-            for row, begin, end in P._pieces():
+            for row, begin, end in P._pieces:
                 piece = np.array([[begin, end]]), values[begin * size : end * size], as_scalar(scale, z.dtype)
                 work.setdefault(row, []).append((P, *piece, sums[row]))
         else:

@@ -25,6 +25,7 @@ from intrinsic_cli.projections.hadamard import (
 )
 
 _CACHED = 4096  # numbers that passes share while in the L1 cache
+_LINE = 64  # bytes of a cache line
 _AHEAD = 2048  # numbers: what the first pass reads is fetched so far ahead; the hardware stops at pages
 
 
@@ -77,8 +78,7 @@ def _pass(count, first, last, forward):
             here = [at(context, builder, kinds[buffer], args[buffer], offset) for offset in places]
             if first:
                 for offset in places:
-                    for array in (source, target) if forward else (source,):
-                        fetch(array, v0, offset)
+                    fetch(source, v0, offset)
                 for offset in places[::2]:
                     fetch(g, g0, offset)
                 if forward:
@@ -107,8 +107,11 @@ def _pass(count, first, last, forward):
                     builder.fadd(load(*end), builder.fmul(v, gains(i)))
                     for i, v, end in zip(places, vectors, ends, strict=True)
                 ]
-            for (pointer, align), v in zip(ends, vectors, strict=True):
-                builder.store(v, pointer, align=align)
+            if last and forward:
+                _stream(builder, vectors, ends)
+            else:
+                for (pointer, align), v in zip(ends, vectors, strict=True):
+                    builder.store(v, pointer, align=align)
             return context.get_dummy_value()
 
         index = types.int64
@@ -120,6 +123,37 @@ def _pass(count, first, last, forward):
 def _spread(builder, number, vector):
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.IntType(32)(0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
+def _stream(builder, vectors, ends):
+    """Store `vectors` past the caches where each fills a line, and so without reading what was there."""
+    pointers, align = [pointer for pointer, _ in ends], ends[0][1]
+    size = vectors[0].type.count * align
+    if size < _LINE:
+        for v, pointer in zip(vectors, pointers, strict=True):
+            builder.store(v, pointer, align=align)
+        return
+    address = builder.ptrtoint(pointers[0], ir.IntType(64))
+    whole = builder.icmp_unsigned("==", builder.and_(address, address.type(_LINE - 1)), address.type(0))
+    past_caches = builder.module.add_metadata([ir.IntType(32)(1)])
+    with builder.if_else(whole, likely=True) as (then, otherwise):
+        with then:
+            for v, pointer in zip(vectors, pointers, strict=True):
+                builder.store(v, pointer, align=_LINE).set_metadata("nontemporal", past_caches)
+        with otherwise:
+            for v, pointer in zip(vectors, pointers, strict=True):
+                builder.store(v, pointer, align=align)
+
+
+@intrinsic
+def _finish_stores(typingctx):
+    """Have what was stored past the caches seen by all threads."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 def _fetch(builder, pointer):
@@ -202,6 +236,7 @@ def add_blocks(buffer, x, shift_key, begin, end, g, g0, w0, out, scale):
                 else:
                     _store2(buffer, x, shift, g, g0, w0, out, first, scale, i, h)
         g0 += n
+    _finish_stores()  # type: ignore[call-arg]  # numba gives the context
 
 
 @njit(nogil=True)

@@ -36,7 +36,7 @@ def fold_rows(
     # The blocks of a row follow each other in v as they do in P, so that a row is one piece of v.
     _add_pieces(v, places[first] + begins % size, as_array(values.contiguous()))
     work = []
-    for row, begin, end in P._pieces():
+    for row, begin, end in P._pieces:
         edges = begin + np.flatnonzero(np.diff(used[begin:end], prepend=False, append=False))
         piece = edges.reshape(-1, 2), v[places[begin] : places[end]]
         work.append([(P, *piece, as_scalar(scale, z.dtype), as_array(z[row]))])
@@ -47,6 +47,8 @@ def fold_rows(
 @cached_njit(nogil=True)
 def _add_pieces(v, starts, pieces):
     """v[starts[i] : starts[i] + width] += pieces[i] for every i in order; pieces is (k, width)."""
+    width = pieces.shape[1]
     for i in range(pieces.shape[0]):
-        for j in range(pieces.shape[1]):
-            v[starts[i] + j] += widen(pieces[i, j])
+        target, piece = v[starts[i] : starts[i] + width], pieces[i]
+        for j in range(width):
+            target[j] += widen(piece[j])
