@@ -92,14 +92,14 @@ def step_figures(quick: bool) -> list[Figure]:
     """Target 2: a subspace step ÷ a full fine-tuning step, MiniLM, batch 32."""
     figures = []
     inputs = None
-    for precision in ("fp32", "bf16", "pure_bf16"):
+    for precision in ("fp32", "bf16") if quick else ("fp32", "bf16", "pure_bf16"):
         # Pure bfloat16 weights suit a subspace alone; it is compared with the full step people use, in bf16.
         full = Stepper(overrides("bf16" if precision == "pure_bf16" else precision, "subspace=full"), inputs)
         inputs = full.inputs
         did = Stepper(overrides(precision, "subspace=did", "d=1000"), inputs)
         for i in range(3):
             full.step(i), did.step(i)
-        pairs = [(full.step(i), did.step(i)) for i in range(12 if quick else 36)]
+        pairs = [(full.step(i), did.step(i)) for i in range(8 if quick else 48)]
         ratio = statistics.median(sum(b) / sum(a) for a, b in pairs)
         target = None if precision == "pure_bf16" else 1.0
         figures.append(Figure(f"step, subspace ÷ full, {precision}", ratio, "×", target))
@@ -110,8 +110,8 @@ def step_figures(quick: bool) -> list[Figure]:
     return figures
 
 
-def memory_worker(kind: str, precision: str, cache: str) -> None:
-    """Print the peak resident MiB of a few steps beyond the libraries' own, and the seconds of a step."""
+def memory_worker(kind: str, precision: str, cache: str, steps: str) -> None:
+    """Print the peak resident MiB of some steps beyond the libraries' own, and the seconds of the fastest."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -138,7 +138,7 @@ def memory_worker(kind: str, precision: str, cache: str) -> None:
         optimizer = torch.optim.Adam([space.theta], lr=0.1)
     ids = torch.randint(0, 30000, (8, 64))
     took = []
-    for _ in range(4):
+    for _ in range(int(steps)):
         began = time.perf_counter()
         space.write()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -154,11 +154,13 @@ def memory_worker(kind: str, precision: str, cache: str) -> None:
 def memory_figures(quick: bool) -> list[Figure]:
     """Target 3: peak memory of DID ÷ full AdamW on a BERT-base-sized model, 8 rows of 64 tokens."""
 
+    steps = "2" if quick else "6"
+
     def measure(*words: str, **environment: str) -> dict[str, float]:
         here = str(ROOT / "scripts")
         code = f"import sys; sys.path.insert(0, {here!r}); from bench_training import memory_worker as work; work"
         done = subprocess.run(
-            [sys.executable, "-c", f"{code}(*{words!r})"],
+            [sys.executable, "-c", f"{code}(*{(*words, steps)!r})"],
             env=os.environ | environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
         return json.loads(done.stdout.splitlines()[-1])
@@ -174,7 +176,7 @@ def memory_figures(quick: bool) -> list[Figure]:
     ]
     for precision in ("fp32",) if quick else ("fp32", "pure_bf16"):
         target = 0.6 if precision == "fp32" else None
-        for cache in ("store", "regenerate", "stream"):
+        for cache in ("stream",) if quick else ("store", "regenerate", "stream"):
             did = measure("did", precision, cache)
             name = f"memory, DID {precision} {cache}"
             figures.append(Figure(f"{name} ÷ full", did["peak"] / full["peak"], "×", target))
@@ -189,7 +191,10 @@ def run_memory_figures(quick: bool) -> list[Figure]:
     """Target 3 for `idim run` as a process of its own, which also holds the pre-trained weights and the data.
 
     A run of the tiny model on the same data stands for the interpreter's and the libraries' own memory.
+    Not part of the quick form.
     """
+    if quick:
+        return []
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     from intrinsic_cli.checkpoints import minilm_folder
@@ -210,7 +215,7 @@ def run_memory_figures(quick: bool) -> list[Figure]:
         base = peak("model=tiny", "subspace=full")
         full = peak(f"model.name={model}", "subspace=full") - base
         figures = [Figure("memory, idim run, full AdamW, fp32", full, "MiB")]
-        for cache in ("stream",) if quick else ("store", "regenerate", "stream"):
+        for cache in ("store", "regenerate", "stream"):
             did = peak(f"model.name={model}", "subspace=did", "d=1000", f"projection.cache={cache}") - base
             figures.append(Figure(f"memory, idim run, DID fp32 {cache} ÷ full", did / full, "×", 0.6))
     return figures
@@ -226,7 +231,7 @@ def idim(*words: str) -> None:
 
 def sweep_figures(quick: bool) -> list[Figure]:
     """Target 6: wall time of the command ÷ the training times its 20 runs report."""
-    count, steps = (6, 15) if quick else (20, 20)
+    count, steps = (4, 8) if quick else (20, 20)
     with tempfile.TemporaryDirectory() as folder:
         words = overrides(
             "auto", f"seed=[{','.join(map(str, range(count // 2)))}]", "d=[300,3000]", f"train.max_steps={steps}",
@@ -237,7 +242,8 @@ def sweep_figures(quick: bool) -> list[Figure]:
         wall = time.perf_counter() - began
         trained = [json.loads(p.read_text())["seconds"]["total"] for p in Path(folder).glob("*/result.json")]
     assert len(trained) == count, f"{len(trained)} of {count} runs finished"
-    return [Figure(f"sweep of {count} runs, wall ÷ training", wall / sum(trained), "×", 1.15)]
+    target = None if quick else 1.15  # the start of the command is a larger part of fewer runs
+    return [Figure(f"sweep of {count} runs, wall ÷ training", wall / sum(trained), "×", target)]
 
 
 class Race:
@@ -270,7 +276,7 @@ class Race:
     def theirs(self) -> float:
         """Seconds of `Trainer.train` on the same rows, batch size, steps, precision and optimizer."""
         from accelerate.state import AcceleratorState
-        from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+        from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
         AcceleratorState._reset_state(reset_partial_state=True)
         with tempfile.TemporaryDirectory() as folder:
@@ -293,6 +299,7 @@ class Race:
                 train_dataset=self.rows,
                 data_collator=DataCollatorWithPadding(self.inputs.base.tokenizer),
             )
+            trainer.remove_callback(PrinterCallback)  # standard output is the table's
             began = time.perf_counter()
             trainer.train()
             return time.perf_counter() - began
@@ -302,7 +309,7 @@ def trainer_figures(quick: bool) -> list[Figure]:
     """Target 7: full fine-tuning by this loop ÷ by Trainer."""
     figures = []
     for precision in ("bf16",) if quick else ("fp32", "bf16"):
-        race = Race(precision, 320 if quick else 1600)
+        race = Race(precision, 160 if quick else 1600)
         if not quick:
             race.ours()
             race.theirs()
