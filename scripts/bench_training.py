@@ -88,25 +88,24 @@ class Stepper:
         return tuple(b - a for a, b in pairwise(times))
 
 
-def step_figures(quick: bool) -> list[Figure]:
+def step_figures(quick: bool, precision: str) -> list[Figure]:
     """Target 2: a subspace step ÷ a full fine-tuning step, MiniLM, batch 32."""
-    figures = []
-    inputs = None
-    for precision in ("fp32", "bf16") if quick else ("fp32", "bf16", "pure_bf16"):
-        # Pure bfloat16 weights suit a subspace alone; it is compared with the full step people use, in bf16.
-        full = Stepper(overrides("bf16" if precision == "pure_bf16" else precision, "subspace=full"), inputs)
-        inputs = full.inputs
-        did = Stepper(overrides(precision, "subspace=did", "d=1000"), inputs)
-        for i in range(3):
-            full.step(i), did.step(i)
-        pairs = [(full.step(i), did.step(i)) for i in range(8 if quick else 48)]
-        ratio = statistics.median(sum(b) / sum(a) for a, b in pairs)
-        target = None if precision == "pure_bf16" else 1.0
-        figures.append(Figure(f"step, subspace ÷ full, {precision}", ratio, "×", target))
-        for name, side in (("full", 0), ("subspace", 1)):
-            for k, part in enumerate(Stepper.PARTS):
-                median = statistics.median(pair[side][k] for pair in pairs)
-                figures.append(Figure(f"step, {precision}, {name}: {part}", 1e3 * median, "ms"))
+    # Pure bfloat16 weights suit a subspace alone; it is compared with the full step people use, in bf16.
+    pure = precision == "pure_bf16"
+    full = Stepper(overrides("bf16" if pure else precision, "subspace=full"))
+    did = Stepper(overrides(precision, "subspace=did", "d=1000"), full.inputs)
+    for i in range(3):
+        full.step(i), did.step(i)
+    pairs = [(full.step(i), did.step(i)) for i in range(8 if quick else 96)]
+    ratios = [sum(b) / sum(a) for a, b in pairs]
+    name = f"step, subspace ÷ full, {precision}"
+    figures = [Figure(name, statistics.median(ratios), "×", None if pure else 1.0)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    figures += [Figure(f"{name}, a quarter below", low, "×"), Figure(f"{name}, a quarter above", high, "×")]
+    for side, which in enumerate(("full", "subspace")):
+        for k, part in enumerate(Stepper.PARTS):
+            median = statistics.median(pair[side][k] for pair in pairs)
+            figures.append(Figure(f"step, {precision}, {which}: {part}", 1e3 * median, "ms"))
     return figures
 
 
@@ -191,10 +190,7 @@ def run_memory_figures(quick: bool) -> list[Figure]:
     """Target 3 for `idim run` as a process of its own, which also holds the pre-trained weights and the data.
 
     A run of the tiny model on the same data stands for the interpreter's and the libraries' own memory.
-    Not part of the quick form.
     """
-    if quick:
-        return []
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     from intrinsic_cli.checkpoints import minilm_folder
@@ -215,7 +211,7 @@ def run_memory_figures(quick: bool) -> list[Figure]:
         base = peak("model=tiny", "subspace=full")
         full = peak(f"model.name={model}", "subspace=full") - base
         figures = [Figure("memory, idim run, full AdamW, fp32", full, "MiB")]
-        for cache in ("store", "regenerate", "stream"):
+        for cache in ("stream",) if quick else ("store", "regenerate", "stream"):
             did = peak(f"model.name={model}", "subspace=did", "d=1000", f"projection.cache={cache}") - base
             figures.append(Figure(f"memory, idim run, DID fp32 {cache} ÷ full", did / full, "×", 0.6))
     return figures
