@@ -25,8 +25,9 @@ Result = Mapping[str, Any]
 class Curve:
     """The runs behind one d_t: one study, subspace and projection, with full fine-tuning (`baseline`).
 
-    `spec` is the first run's; only its d, lr and seed vary. `row` and `variant` name the curve among the
-    others: the model with what differs between its studies, and what differs between its subspaces.
+    `spec` is the first run's; only its d, lr and seed vary (and so P, unless `projection.seed` is set). `row`
+    and `variant` name the curve among the others: the model with what differs between its studies, and what
+    differs between its subspaces.
     """
 
     study: str
@@ -103,7 +104,7 @@ def group(results: Iterable[Result]) -> list[Curve]:
         if spec["subspace"]["kind"] == "full":
             baselines.setdefault(result["study"], []).append(result)
         else:
-            # Seeds that share one P repeat the training and not the space: a curve of their own.
+            # Runs that share one P repeat the training and not the space: each such P has a curve of its own.
             P = [spec["projection"]["kind"], spec["projection"].get("seed")]
             variant = json.dumps([spec["subspace"], *P], sort_keys=True)
             members.setdefault((result["study"], variant), []).append(result)

@@ -145,11 +145,11 @@ def _theta(spec: RunSpec, outcome: Outcome) -> bytes:
 
 
 def _hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the tensors' names and numbers: equal for equal θ, as that of the file, whose metadata
-    safetensors writes in an order of chance, is not."""
+    """SHA-256 of the tensors' names, dtypes, shapes and numbers: equal for equal θ, as that of the file is not,
+    whose metadata safetensors writes in an order of chance."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

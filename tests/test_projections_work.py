@@ -1,7 +1,11 @@
 """How the work on many tensors is done: types of the weights, threads, empty blocks, in place."""
 
+import random
+import signal
 import threading
+import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,3 +180,45 @@ def test_an_error_stops_its_thread_and_is_raised(error, count, begun, threads):
     with pytest.raises(error, match="piece of work"):
         run_all(work, [0, 1, 2])
     assert sorted(done) == begun
+
+
+def test_a_call_that_openmp_could_not_make_is_no_result(threads, monkeypatch):
+    threads(2)
+    gnu = SimpleNamespace(GOMP_parallel=lambda *_: None)  # as where a signal's exception comes before the job
+    monkeypatch.setattr("intrinsic_cli.projections.threads._openmp", lambda: gnu)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(print, [0, 1])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_no_interrupt_is_lost_whenever_it_comes(threads):
+    threads(2)
+    P = make_projection("fastfood", shape=(1 << 18, 1000), seed=0)
+    theta = randn(1000, 1)
+    expected = P.matvec(theta)
+    rng = random.Random(0)
+    over = threading.Event()
+
+    def work(after):
+        deadline = time.monotonic() + 5
+        signal.setitimer(signal.ITIMER_REAL, after)
+        while time.monotonic() < deadline:
+            assert torch.equal(P.matvec(theta), expected)
+
+    def contend():  # for the interpreter's lock, so that many a signal comes while a call waits for it
+        while not over.is_set():
+            pass
+
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    contender = threading.Thread(target=contend)
+    contender.start()
+    try:
+        for _ in range(100):
+            with pytest.raises(KeyboardInterrupt):
+                work(rng.uniform(1e-3, 2e-2))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        over.set()
+        contender.join()

@@ -114,9 +114,10 @@ def _permutation(n: int, device: torch.device) -> torch.Tensor:
 
 @njit(nogil=True)
 def _stretch(start, shift, m, n):
-    """From `start` to where x (n numbers from `shift`, around) or the short block (m numbers) wraps first."""
-    there, here = (shift + start) % n, start % m
-    return min(n - there, m - here), there, here
+    """From `start` to where x (n numbers from `shift`, around), the short block (m numbers) or what is drawn at
+    a time wraps first: its length and where it begins in each of the three."""
+    there, here, drawn = (shift + start) % n, start % m, start % _DRAWN
+    return min(n - there, m - here, min(n, _DRAWN) - drawn), there, here, drawn
 
 
 @njit(nogil=True)
@@ -142,18 +143,18 @@ def _add(begin, end, stored, table, normal_key, shift_key, w0, x, scale, out):
     if whole < end:
         rows = out.shape[0] - whole * n
         m = height(rows, n)
-        g = scratch[:n]
-        draw_normals(normal_key, table, whole * n, g)
         shift = block_shift(shift_key, whole, n)
-        part = buffer[:m]
+        g, part = scratch[: min(n, _DRAWN)], buffer[:m]
         part[:] = 0
         start = 0
         while start < n:
-            length, there, here = _stretch(start, shift, m, n)
+            length, there, here, drawn = _stretch(start, shift, m, n)
+            if drawn == 0:
+                draw_normals(normal_key, table, whole * n + start, g)
             _add_product(
                 part[here : here + length],
                 x[there : there + length],
-                g[start : start + length],
+                g[drawn : drawn + length],
             )
             start += length
         store(part, w0, scale, out, whole * n, rows)
@@ -181,15 +182,16 @@ def _fold(runs, stored, table, normal_key, shift_key, v, scale, z):
             m = height(rows, n)
             part = buffer[:m]
             if load(part, v, scale, first, rows):
-                g = scratch[:n]
-                draw_normals(normal_key, table, whole * n, g)
+                g = scratch[: min(n, _DRAWN)]
                 shift = block_shift(shift_key, whole, n)
                 start = 0
                 while start < n:
-                    length, there, here = _stretch(start, shift, m, n)
+                    length, there, here, drawn = _stretch(start, shift, m, n)
+                    if drawn == 0:
+                        draw_normals(normal_key, table, whole * n + start, g)
                     _add_product(
                         z[there : there + length],
                         part[here : here + length],
-                        g[start : start + length],
+                        g[drawn : drawn + length],
                     )
                     start += length

@@ -126,12 +126,14 @@ def _spread(builder, number, vector):
 
 
 def _stream(builder, vectors, ends):
-    """Store `vectors` past the caches where each fills a line, and so without reading what was there."""
-    pointers, align = [pointer for pointer, _ in ends], ends[0][1]
-    size = vectors[0].type.count * align
-    if size < _LINE:
+    """Store `vectors` past the caches where each fills a line, and so without reading what was there.
+
+    They lie whole vectors apart, so that all begin a line if the first does.
+    """
+    pointers, itemsize = [pointer for pointer, _ in ends], ends[0][1]
+    if vectors[0].type.count * itemsize < _LINE:
         for v, pointer in zip(vectors, pointers, strict=True):
-            builder.store(v, pointer, align=align)
+            builder.store(v, pointer, align=itemsize)
         return
     address = builder.ptrtoint(pointers[0], ir.IntType(64))
     whole = builder.icmp_unsigned("==", builder.and_(address, address.type(_LINE - 1)), address.type(0))
@@ -142,7 +144,7 @@ def _stream(builder, vectors, ends):
                 builder.store(v, pointer, align=_LINE).set_metadata("nontemporal", past_caches)
         with otherwise:
             for v, pointer in zip(vectors, pointers, strict=True):
-                builder.store(v, pointer, align=align)
+                builder.store(v, pointer, align=itemsize)
 
 
 @intrinsic
