@@ -19,6 +19,7 @@ from intrinsic_cli.projections.hadamard import (
     LANES,
     across,
     at,
+    next8,
     next16,
     offsets,
     within,
@@ -193,13 +194,16 @@ _pour2, _pour4, _pour8, _pour16 = (_pass(c, False, True, False) for c in (2, 4, 
 
 @njit(nogil=True)
 def _middle(buffer, n):
-    """The passes between the first (with all below 4,096 numbers) and the last; the length reached."""
+    """The passes between the first (with all below 4,096 numbers) and the last; the length reached.
+
+    By eights, as lines so far apart fall in one set of the first cache, which holds eight.
+    """
     h = min(n, _CACHED) if n > _CACHED else 256
     while n // h > 16:
-        for base in range(0, n, 16 * h):
+        for base in range(0, n, 8 * h):
             for i in range(base, base + h, LANES):
-                next16(buffer, i, h)
-        h *= 16
+                next8(buffer, i, h)
+        h *= 8
     return h
 
 

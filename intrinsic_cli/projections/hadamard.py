@@ -80,7 +80,7 @@ def offsets(builder, start, stride, count):
 
 
 _first1, _first2, _first4, _first8, _first16 = (_pass(count, True) for count in (1, 2, 4, 8, 16))
-_next2, _next4, _next8, next16 = (_pass(count, False) for count in (2, 4, 8, 16))
+_next2, _next4, next8, next16 = (_pass(count, False) for count in (2, 4, 8, 16))
 
 
 @njit(nogil=True, inline="always")
@@ -93,7 +93,7 @@ def _widen(buffer, start, n, h):
                 if count == 16:
                     next16(buffer, j, h)
                 elif count == 8:
-                    _next8(buffer, j, h)
+                    next8(buffer, j, h)
                 elif count == 4:
                     _next4(buffer, j, h)
                 else:
