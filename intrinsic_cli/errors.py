@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 LONGEST = 600  # characters of a message: enough for a path and a list of names, too few for a whole file
 
 
@@ -61,3 +65,14 @@ class Stopped(IdimError):
     def __init__(self, where: str, number: int) -> None:
         super().__init__(f"stopped {where}; the same command goes on from there")
         self.exit_status = 128 + number
+
+
+@contextmanager
+def writing(option: str, path: Path, kind: str) -> Iterator[None]:
+    """Raise StoreError where `path`, a `file` or `folder` that `option` names, can't be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{option} {path} can't be written ({error.strerror or error}); choose another {kind}"
+        ) from error

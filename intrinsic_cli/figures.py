@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from intrinsic_cli.errors import ConfigError, StoreError
+from intrinsic_cli.errors import ConfigError, writing
 from intrinsic_cli.plots import Plot, number, ticks
 
 FORMATS = ("svg", "pdf")
@@ -48,14 +48,9 @@ def write(plots: Iterable[Plot], folder: Path) -> list[Path]:
             figure = draw(plot)
             for form in FORMATS:
                 path = folder / f"{plot.name}.{form}"
-                try:
+                with writing("--figures", folder, "folder"):
                     folder.mkdir(parents=True, exist_ok=True)
                     figure.savefig(path, metadata={"Date" if form == "svg" else "CreationDate": None})
-                except OSError as error:
-                    raise StoreError(
-                        f"--figures {folder} can't be written ({error.strerror or error}); "
-                        "choose another folder"
-                    ) from error
                 files.append(path)
     return files
 

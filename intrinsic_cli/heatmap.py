@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from intrinsic_cli.errors import StoreError
+from intrinsic_cli.errors import writing
 
 CELL, EDGE, CHARACTER = 56, 12, 7
 POSITIVE, NEGATIVE = (59, 111, 212), (209, 72, 15)  # of the figures' data and accent
@@ -57,10 +57,6 @@ def colour(value: float) -> str:
 
 def write(path: Path, picture: str) -> None:
     """Write the picture. Raises StoreError where the file can't be written."""
-    try:
+    with writing("--figures", path.parent, "folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(picture, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"--figures {path.parent} can't be written ({error.strerror or error}); choose another folder"
-        ) from error

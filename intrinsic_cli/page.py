@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from intrinsic_cli import __version__, plots, svg
-from intrinsic_cli.errors import StoreError
+from intrinsic_cli.errors import writing
 from intrinsic_cli.estimate import Estimate
 from intrinsic_cli.report import Curve, Found, Result, few_seeds, natural
 from intrinsic_cli.store import Store
@@ -42,13 +42,9 @@ def write(store: Store, results: Sequence[Result], found: Found, out: Path) -> N
     the file can't be written.
     """
     text = render(store, results, found, out.parent)
-    try:
+    with writing("--out", out, "file"):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"--out {out} can't be written ({error.strerror or error}); choose another file"
-        ) from error
 
 
 def render(store: Store, results: Sequence[Result], found: Found, base: Path) -> str:

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+from intrinsic_cli import cli
 from intrinsic_cli.hub import fingerprint
 from intrinsic_cli.spec import DataSpec, ModelSpec, RunSpec, SubspaceSpec, TaskSpec, TrainSpec
 
@@ -72,3 +73,15 @@ def make_spec(task_folder):
         return RunSpec(d=d, lr=lr, seed=seed, **built)
 
     return make
+
+
+@pytest.fixture
+def idim(capsys):
+    """Call the command line; returns (exit status, stdout, stderr)."""
+
+    def call(*words):
+        status = cli.main(list(map(str, words)))
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call

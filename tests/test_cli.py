@@ -22,18 +22,6 @@ KEYS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def idim(capsys):
-    """Call the command line; returns (exit status, stdout, stderr)."""
-
-    def call(*words):
-        status = cli.main(list(map(str, words)))
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def easy(task_folder, tmp_path_factory):
     """A short run of the tiny model, without its output folder."""

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 import intrinsic_cli
-from intrinsic_cli import cli
 from intrinsic_cli.errors import IdimError, ModelError, StoreError
 from intrinsic_cli.inputs import Inputs, Loader
 from intrinsic_cli.portable import SUFFIX, FineTune, checksum, combine
@@ -335,16 +334,6 @@ def test_what_does_not_share_a_space_is_not_added(other, message):
 
 
 # --- the commands ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def idim(capsys):
-    def call(*words):
-        status = cli.main(list(map(str, words)))
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 def test_export_and_eval_repeat_the_score_of_the_run(idim, runs, task_folder, tmp_path):

@@ -126,6 +126,27 @@ def _add_product(total, a, b):
         total[i] += a[i] * b[i]
 
 
+@njit(nogil=True)
+def _short_block(part, wide, forward, shift, key, table, first, scratch):
+    """part += x · g, or z += part · g, for the m numbers of a short block and the n of `wide`, x or z.
+
+    g are the draws `first` … of `key`, made a piece at a time in `scratch`.
+    """
+    m, n = part.shape[0], wide.shape[0]
+    g = scratch[: min(n, _DRAWN)]
+    start = 0
+    while start < n:
+        length, there, here, drawn = _stretch(start, shift, m, n)
+        if drawn == 0:
+            draw_normals(key, table, first + start, g)
+        narrow, broad = part[here : here + length], wide[there : there + length]
+        if forward:
+            _add_product(narrow, broad, g[drawn : drawn + length])
+        else:
+            _add_product(broad, narrow, g[drawn : drawn + length])
+        start += length
+
+
 @cached_njit(nogil=True)
 def _add(begin, end, stored, table, normal_key, shift_key, w0, x, scale, out):
     n = x.shape[0]
@@ -142,21 +163,10 @@ def _add(begin, end, stored, table, normal_key, shift_key, w0, x, scale, out):
             add_blocks(buffer, x, shift_key, k, last, scratch, 0, w0, out, scale)
     if whole < end:
         rows = out.shape[0] - whole * n
-        m = height(rows, n)
-        shift = block_shift(shift_key, whole, n)
-        g, part = scratch[: min(n, _DRAWN)], buffer[:m]
+        part = buffer[: height(rows, n)]
         part[:] = 0
-        start = 0
-        while start < n:
-            length, there, here, drawn = _stretch(start, shift, m, n)
-            if drawn == 0:
-                draw_normals(normal_key, table, whole * n + start, g)
-            _add_product(
-                part[here : here + length],
-                x[there : there + length],
-                g[drawn : drawn + length],
-            )
-            start += length
+        shift = block_shift(shift_key, whole, n)
+        _short_block(part, x, True, shift, normal_key, table, whole * n, scratch)
         store(part, w0, scale, out, whole * n, rows)
 
 
@@ -179,19 +189,7 @@ def _fold(runs, stored, table, normal_key, shift_key, v, scale, z):
         first += (whole - begin) * n
         if whole < end:
             rows = v.shape[0] - first
-            m = height(rows, n)
-            part = buffer[:m]
+            part = buffer[: height(rows, n)]
             if load(part, v, scale, first, rows):
-                g = scratch[: min(n, _DRAWN)]
                 shift = block_shift(shift_key, whole, n)
-                start = 0
-                while start < n:
-                    length, there, here, drawn = _stretch(start, shift, m, n)
-                    if drawn == 0:
-                        draw_normals(normal_key, table, whole * n + start, g)
-                    _add_product(
-                        z[there : there + length],
-                        part[here : here + length],
-                        g[drawn : drawn + length],
-                    )
-                    start += length
+                _short_block(part, z, False, shift, normal_key, table, whole * n, scratch)

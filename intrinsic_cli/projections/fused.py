@@ -108,11 +108,8 @@ def _pass(count, first, last, forward):
                     builder.fadd(load(*end), builder.fmul(v, gains(i)))
                     for i, v, end in zip(places, vectors, ends, strict=True)
                 ]
-            if last and forward:
-                _stream(builder, vectors, ends)
-            else:
-                for (pointer, align), v in zip(ends, vectors, strict=True):
-                    builder.store(v, pointer, align=align)
+            put = _stream if last and forward else _store
+            put(builder, vectors, ends)
             return context.get_dummy_value()
 
         index = types.int64
@@ -126,26 +123,29 @@ def _spread(builder, number, vector):
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
+def _store(builder, vectors, ends):
+    for v, (pointer, align) in zip(vectors, ends, strict=True):
+        builder.store(v, pointer, align=align)
+
+
 def _stream(builder, vectors, ends):
     """Store `vectors` past the caches where each fills a line, and so without reading what was there.
 
     They lie whole vectors apart, so that all begin a line if the first does.
     """
-    pointers, itemsize = [pointer for pointer, _ in ends], ends[0][1]
+    first, itemsize = ends[0]
     if vectors[0].type.count * itemsize < _LINE:
-        for v, pointer in zip(vectors, pointers, strict=True):
-            builder.store(v, pointer, align=itemsize)
+        _store(builder, vectors, ends)
         return
-    address = builder.ptrtoint(pointers[0], ir.IntType(64))
+    address = builder.ptrtoint(first, ir.IntType(64))
     whole = builder.icmp_unsigned("==", builder.and_(address, address.type(_LINE - 1)), address.type(0))
     past_caches = builder.module.add_metadata([ir.IntType(32)(1)])
     with builder.if_else(whole, likely=True) as (then, otherwise):
         with then:
-            for v, pointer in zip(vectors, pointers, strict=True):
+            for v, (pointer, _) in zip(vectors, ends, strict=True):
                 builder.store(v, pointer, align=_LINE).set_metadata("nontemporal", past_caches)
         with otherwise:
-            for v, pointer in zip(vectors, pointers, strict=True):
-                builder.store(v, pointer, align=itemsize)
+            _store(builder, vectors, ends)
 
 
 @intrinsic
