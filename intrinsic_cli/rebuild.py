@@ -17,6 +17,7 @@ from intrinsic_cli import models
 from intrinsic_cli.errors import ModelError, StoreError
 from intrinsic_cli.models import LoadedModel
 from intrinsic_cli.portable import SUFFIX, FineTune
+from intrinsic_cli.projections import versions
 from intrinsic_cli.store import RunDir, write_whole
 from intrinsic_cli.subspace import Subspace
 
@@ -78,18 +79,17 @@ def head_hash(base: LoadedModel) -> str:
 
 
 def attach(found: FineTune, model: nn.Module, head: Sequence[str]) -> Subspace:
-    """The subspace of `found` on a model whose head is drawn. Raises StoreError where P is of another version."""
-    space = Subspace(
-        model, found.subspace, found.d, found.seed, replace(found.projection, cache="regenerate"),
-        head=head, dtype=torch.bfloat16 if found.precision == "pure_bf16" else None,
-    )  # fmt: skip
-    if space.version != found.version:
-        space.close(restore=True)
+    """The subspace of `found` on a model whose head is drawn. Raises StoreError where P can't be drawn here."""
+    known = versions(found.projection.kind)
+    if found.version not in known:
         raise StoreError(
             f"the fine-tune has draw version {found.version} of {found.projection.kind}, "
-            f"and this idim draws version {space.version}; use the idim that wrote it"
+            f"and this idim draws up to version {known[-1]}; use the idim that wrote it"
         )
-    return space
+    return Subspace(
+        model, found.subspace, found.d, found.seed, replace(found.projection, cache="regenerate"),
+        head=head, version=found.version, dtype=torch.bfloat16 if found.precision == "pure_bf16" else None,
+    )  # fmt: skip
 
 
 @torch.no_grad()

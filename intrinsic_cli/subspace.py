@@ -76,11 +76,12 @@ class Subspace(nn.Module):
             the weights of the model's layers, which are made when a layer runs, forward and backward, with
             the same bits, and are NaN at other times until `close`. θ must not change between the two.
         head: names of the classification head's tensors.
+        version: of the draw of P; None is the newest.
         dtype: cast the model to it (bfloat16, say) while θ_0 stays exact, so that the weights are rounded
             once per step and nothing is lost by accumulation. None leaves the model's own dtypes.
 
     Attributes:
-        version: of the draw of P.
+        version: of the draw of P; the oldest that gives the same matrix.
         theta: (d − m − head,) float32, starts at 0.  lam: (m,) float32, starts at 1, or None for DID.
         d, m, D: trained numbers, scales, and weights that P moves.
 
@@ -97,6 +98,7 @@ class Subspace(nn.Module):
         seed: int,
         projection: ProjectionSpec = ProjectionSpec(),  # noqa: B008 (frozen)
         head: Sequence[str] = (),
+        version: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -133,6 +135,7 @@ class Subspace(nn.Module):
                 shape=(p.numel(), free),
                 seed=stream_seed(seed, f"P/{name}"),
                 cache="regenerate" if projection.cache == "stream" else projection.cache,
+                version=version,
             )
             part = _Slice(
                 name=name,

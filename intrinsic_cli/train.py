@@ -24,6 +24,7 @@ from intrinsic_cli import __version__, metrics, processes, snapshot
 from intrinsic_cli.data import Encoded, batches, collate
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.inputs import Inputs
+from intrinsic_cli.projections import versions
 from intrinsic_cli.snapshot import Snapshot
 from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.stop import Stop
@@ -123,6 +124,7 @@ def kin(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": version("transformers"),  # which draws the head
         "idim": __version__,
+        "draw": versions(spec.projection.kind)[-1],
         "weights": inputs.base.weights_hash,
         "data": inputs.data_hash,
     }

@@ -1,8 +1,8 @@
-"""Make tests/golden: portable fine-tunes of draw version 1, and facts about them from a dense oracle.
+"""Make tests/golden: portable fine-tunes of every draw version, and facts about them from an oracle.
 
-The facts come from P as an explicit matrix (projections_oracle.py), plain float64 arithmetic and torch's own
+The facts come from P as projections_oracle.py has it, plain float64 arithmetic and torch's own
 `functional_call`; of the package only the tiny base model is used. `python tests/make_golden.py` writes
-them anew, which is right only where a file of its kind did not exist: old files must keep loading.
+those that are not there: old files must keep loading.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from projections_oracle import MATRICES
+from projections_oracle import MATRICES, fastfood_rows
 from torch.func import functional_call
 
 from intrinsic_cli import models
@@ -22,7 +22,7 @@ from intrinsic_cli.rebuild import head_hash
 from intrinsic_cli.spec import ModelSpec, ProjectionSpec, SubspaceSpec
 
 FOLDER = Path(__file__).parent / "golden"
-SEED, THETA = 3, 24
+SEED = 3
 SENTENCES = ("a quiet day", "LOUD noises!")
 LOOKED_AT = (
     "bert.embeddings.word_embeddings.weight",
@@ -43,21 +43,28 @@ def group(name):
     return ".".join(name.split(".")[: 4 if ".layer." in name else 2])
 
 
-def facts(kind, projection, normalize):
-    """θ, λ, and by the oracle: some moved weights and the logits of SENTENCES in float64."""
+def project(projection, version, size, seed, theta):
+    """P θ by the oracle."""
+    if len(theta) > 4096:
+        return fastfood_rows(range(size), size, seed, version, theta)
+    return MATRICES[projection](size, len(theta), seed) @ theta
+
+
+def facts(kind, projection, normalize, size, version):
+    """θ of `size` numbers, λ, and by the oracle: some moved weights and the logits of SENTENCES in float64."""
     base = models.load(ModelSpec("tiny"), 2, label_names=("calm", "loud"))
     models.draw_head(base.model, base.head, SEED)
-    theta = np.random.default_rng(5).normal(size=THETA).astype(np.float32)
+    theta = np.random.default_rng(5).normal(size=size).astype(np.float32)
     start = {name: p.detach().double().numpy() for name, p in base.model.named_parameters()}
     groups = list(dict.fromkeys(map(group, start)))
     lam = (1 + 0.1 * np.arange(len(groups))).astype(np.float32) if kind == "said" else None
     D = sum(w.size for w in start.values())
     moved = {}
     for name, weights in start.items():
-        P = MATRICES[projection](weights.size, THETA, p_seed(name))
+        moves = project(projection, version, weights.size, p_seed(name), theta.astype(float))
         scale = math.sqrt(weights.size / D) if normalize == "global" else 1.0
         scale *= 1.0 if lam is None else lam[groups.index(group(name))]
-        moved[name] = torch.from_numpy(weights + scale * (P @ theta.astype(float)).reshape(weights.shape))
+        moved[name] = torch.from_numpy(weights + scale * moves.reshape(weights.shape))
     network = base.model.double().eval()
     with torch.no_grad():
         logits = functional_call(
@@ -69,14 +76,16 @@ def facts(kind, projection, normalize):
     return theta, lam, {"weights": told, "logits": logits.logits.tolist()}
 
 
-def write(name, kind, projection, normalize):
-    theta, lam, told = facts(kind, projection, normalize)
+def write(name, kind, projection, normalize, size=24, version=1):
+    if (FOLDER / f"{name}.json").exists():
+        return
+    theta, lam, told = facts(kind, projection, normalize, size, version)
     base = models.load(ModelSpec("tiny"), 2, label_names=("calm", "loud"))
     models.draw_head(base.model, base.head, SEED)
     tensors = {"theta": torch.from_numpy(theta)} | ({} if lam is None else {"lam": torch.from_numpy(lam)})
     found = FineTune(
         model=ModelSpec("tiny"), weights_hash=base.weights_hash, head_hash=head_hash(base),
-        subspace=SubspaceSpec(kind, normalize), projection=ProjectionSpec(projection, seed=SEED), version=1,
+        subspace=SubspaceSpec(kind, normalize), projection=ProjectionSpec(projection, seed=SEED), version=version,
         precision="fp32", max_length=64, labels=("calm", "loud"), regression=False, task="easy",
         metric="accuracy", score=0.5, n_eval=40, tensors=tensors,
     )  # fmt: skip
@@ -88,4 +97,6 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     write("did-fastfood-v1", "did", "fastfood", "global")
     write("said-sorf-v1", "said", "sorf", "tensor")
+    write("did-fastfood-5000-v1", "did", "fastfood", "tensor", size=5000)
+    write("did-fastfood-5000-v2", "did", "fastfood", "tensor", size=5000, version=2)
     sys.exit(0)

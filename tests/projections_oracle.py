@@ -7,6 +7,7 @@ permutation and diagonal matrices. Nothing is imported from the package under te
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import cache
 from statistics import NormalDist
 
@@ -52,25 +53,57 @@ def block_size(d: int) -> int:
     return n
 
 
-def permutation_matrix(n: int) -> np.ndarray:
+def permutation(n: int) -> list[int]:
     order = list(range(n))
     for i in range(n - 1, 0, -1):
         j = (word(n, PERMUTATION, i) >> 32) * (i + 1) >> 32
         order[i], order[j] = order[j], order[i]
-    return np.eye(n)[order]
+    return order
+
+
+@cache
+def gains(D: int, n: int, k: int, seed: int, version: int) -> list[float]:
+    """The n numbers g of block k of fastfood."""
+    rows = min(n, D - k * n)
+    period = max(4096, block_size(rows)) if version == 2 and rows < n else n
+    if period >= n:
+        return [normal(seed, k * n + i) for i in range(n)]
+    return [normal(seed, k * n + i % period) * sign(seed, SIGN, k * n // 16 + i // 16) for i in range(n)]
 
 
 def fastfood(D: int, d: int, seed: int) -> np.ndarray:
     n = block_size(d)
+    assert n <= 4096  # where versions 1 and 2 are one, and a matrix can be held
     H = hadamard(n).astype(float)
     B = np.diag([sign(n, SIGN, i) for i in range(n)])
-    Pi = permutation_matrix(n)
+    Pi = np.eye(n)[permutation(n)]
     blocks = []
     for k in range(-(-D // n)):
         shift = word(seed, SHIFT, k) % (n // 16) * 16
-        G = np.diag([normal(seed, k * n + i) for i in range(n)])
+        G = np.diag(gains(D, n, k, seed, 2))
         blocks.append(H @ G @ np.roll(Pi, -shift, axis=0) @ H @ B)
     return np.vstack(blocks)[:D, :d] / math.sqrt(n * D)
+
+
+def fastfood_rows(rows: Iterable[int], D: int, seed: int, version: int, theta: np.ndarray) -> np.ndarray:
+    """(P θ)[rows] of fastfood for a P that is too large for a matrix."""
+    n = block_size(len(theta))
+    padded = np.zeros(n)
+    padded[: len(theta)] = theta
+    padded *= [sign(n, SIGN, i) for i in range(n)]
+    places = np.arange(n, dtype=np.uint32)
+    mixed = padded.reshape([2] * (n.bit_length() - 1))
+    for axis in range(mixed.ndim):
+        a, b = mixed.take(0, axis), mixed.take(1, axis)
+        mixed = np.stack((a + b, a - b), axis)
+    mixed = mixed.reshape(n)[permutation(n)]
+    result = []
+    for row in rows:
+        k, a = divmod(row, n)
+        signs = 1.0 - 2.0 * (np.bitwise_count(places & a) & 1)
+        turned = np.roll(mixed, -(word(seed, SHIFT, k) % (n // 16) * 16))
+        result.append(np.sum(signs * gains(D, n, k, seed, version) * turned))
+    return np.array(result) / math.sqrt(n * D)
 
 
 def sorf(D: int, d: int, seed: int) -> np.ndarray:

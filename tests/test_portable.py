@@ -118,8 +118,10 @@ def test_the_model_knows_its_labels(files):
     assert model(**tokenizer("aa", return_tensors="pt")).logits.shape == (1, 2)
 
 
-@pytest.mark.parametrize("name", ["did-fastfood-v1", "said-sorf-v1"])
-def test_files_of_draw_version_1_keep_loading(name):
+@pytest.mark.parametrize(
+    "name", ["did-fastfood-v1", "said-sorf-v1", "did-fastfood-5000-v1", "did-fastfood-5000-v2"]
+)
+def test_files_of_every_draw_version_keep_loading(name):
     model, tokenizer = load(FOLDER / f"{name}{SUFFIX}")
     told = json.loads((FOLDER / f"{name}.json").read_text())
     parameters = dict(model.named_parameters())
@@ -223,7 +225,7 @@ def theta(values):
 
 HOSTILE = {
     "format": put("format", 2),
-    "version": put("version", 2),
+    "version": put("version", 3),
     "projection": put("projection", "kind", "../fastfood"),
     "seed": put("projection", "seed", -1),
     "seed of text": put("projection", "seed", "0"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from projections_oracle import MATRICES
+from projections_oracle import MATRICES, fastfood_rows
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import KINDS, make_projection
@@ -52,6 +52,49 @@ def test_is_the_matrix_of_its_definition(kind, D, d):
     size = np.linalg.norm(expected) + 1e-300
     np.testing.assert_allclose(P.matvec(theta).numpy(), expected @ theta.numpy(), rtol=0, atol=1e-13 * size)
     np.testing.assert_allclose(P.rmatvec(v).numpy(), expected.T @ v.numpy(), rtol=0, atol=1e-13 * size * D)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("D", "d", "rows"),
+    [
+        (384, 5_000, [0, 1, 200, 383]),  # one short block, whose g repeat after 4,096
+        (8_192 + 16, 8_000, [0, 8_191, 8_192, 8_207]),  # a short block after a whole one
+        (5_000, 30_000, [0, 4_095, 4_096, 4_999]),  # after 8,192
+        (9_000, 16_000, [0, 8_999]),  # more than half a block: they do not repeat
+    ],
+)
+def test_large_blocks_are_those_of_their_definition(version, D, d, rows):
+    P = make_projection("fastfood", shape=(D, d), seed=12345, version=version)
+    assert P.version == version
+    theta = randn(d)
+    expected = fastfood_rows(rows, D, 12345, version, theta.numpy())
+    np.testing.assert_allclose(P.matvec(theta)[rows].numpy(), expected, rtol=0, atol=1e-13 * theta.norm())
+
+
+def test_a_short_block_draws_fewer_numbers_from_version_2_on():
+    theta = randn(5_000)
+    for D, same in ((8_192, True), (384, False), (5_000, True), (8_193, False)):
+        one, two = (make_projection("fastfood", shape=(D, 5_000), seed=4, version=v) for v in (1, 2))
+        a, b = one.matvec(theta), two.matvec(theta)
+        assert torch.equal(a[:8_192], b[:8_192]) == (same or D > 8_192)
+        assert torch.equal(a, b) == same
+
+
+@pytest.mark.parametrize("D", [20, 384])
+def test_a_block_whose_draws_repeat_keeps_the_norm_on_average(D):
+    # E‖Pθ‖² = ‖θ‖², also for a θ whose H B θ repeats with the draws: without new signs it would be 2 ‖θ‖² or 0.
+    n = 8_192
+    one = make_projection("fastfood", shape=(D, n), seed=0)
+    for encoded in (randn(n), randn(4_096).repeat(2)):
+        theta = one.decode(encoded)
+        torch.testing.assert_close(one.encode(theta), n * encoded)
+        ratios = [
+            float(make_projection("fastfood", shape=(D, n), seed=s).matvec(theta).square().sum())
+            for s in range(300)
+        ]
+        share = np.array(ratios) / float(theta.square().sum())
+        assert abs(share.mean() - 1) <= 5 * share.std() / math.sqrt(len(share))
 
 
 @pytest.mark.parametrize(("D", "d"), SHAPES + LARGE)
@@ -194,6 +237,9 @@ def test_non_contiguous_input_is_read_right(kind):
         ({"seed": -1}, "seed=-1"),
         ({"seed": 2**64}, "out of range"),
         ({"cache": "disk"}, "auto, store, regenerate"),
+        ({"version": 3}, "draw version 3 of projection=fastfood is not known; use one of 1, 2"),
+        ({"kind": "sorf", "version": 2}, "use one of 1"),
+        ({"version": 0}, "draw version 0"),
     ],
 )
 def test_bad_options_are_named(change, message):

@@ -152,15 +152,16 @@ def test_a_damaged_snapshot_is_no_snapshot(cut, flip, make_spec, loader, tmp_pat
     assert store.run(spec).result()["resumed"] == []
 
 
-def test_a_snapshot_of_another_precision_is_passed_over(make_spec, loader, tmp_path):
+@pytest.mark.parametrize(("key", "ours", "other"), [("precision", "fp32", "bf16"), ("draw", 2, 1)])
+def test_a_snapshot_of_another_kin_is_passed_over(key, ours, other, make_spec, loader, tmp_path):
     spec = spec_of("did", make_spec)
     store = Store(tmp_path)
     with pytest.raises(Stopped):
         execute(spec, store, loader, stop=After(7))
     run = store.run(spec)
     saved = snapshot.read(run.path / SNAPSHOT)
-    assert saved.state["kin"]["precision"] == "fp32"
-    saved.state["kin"]["precision"] = "bf16"
+    assert saved.state["kin"][key] == ours
+    saved.state["kin"][key] = other
     run.save(saved)
     execute(spec, store, loader)
     assert run.result()["resumed"] == []

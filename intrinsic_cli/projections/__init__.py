@@ -21,16 +21,26 @@ _CLASSES = {"fastfood": "Fastfood", "sorf": "Sorf", "dense": "Dense", "sparse": 
 KINDS = tuple(_CLASSES)
 
 
-def make_projection(kind: str, *, shape: tuple[int, int], seed: int, cache: str = "auto") -> Projection:
-    """The random matrix P of `shape` (D, d) that `seed` (0 to 2⁶⁴ − 1) picks.
+def make_projection(
+    kind: str, *, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
+) -> Projection:
+    """The random matrix P of `shape` (D, d) that `seed` (0 to 2⁶⁴ − 1) picks, in the newest draw or `version`.
 
     `cache` says whether random numbers are kept between uses (`store`, at most 2 bytes per row of P) or
     drawn anew each time (`regenerate`, nothing kept); both give the same bits. `auto` is `store`.
-    Raises ConfigError for an unknown kind or cache, d < 1, D < 1, or a seed out of range.
+    Raises ConfigError for an unknown kind, cache or version, d < 1, D < 1, or a seed out of range.
     """
+    return _class(kind)(shape, seed, cache, version)
+
+
+def versions(kind: str) -> tuple[int, ...]:
+    """The draw versions of P that can be made, the newest last. Raises ConfigError for an unknown kind."""
+    return _class(kind).versions
+
+
+def _class(kind: str) -> type[Projection]:
     if kind not in _CLASSES:
         near = difflib.get_close_matches(str(kind), KINDS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"projection={kind!r} is not known; {hint}use one of {', '.join(KINDS)}")
-    build = getattr(import_module(f"{__name__}.{kind}"), _CLASSES[kind])
-    return build(shape, seed, cache)
+    return getattr(import_module(f"{__name__}.{kind}"), _CLASSES[kind])

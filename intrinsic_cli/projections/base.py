@@ -33,15 +33,18 @@ _PIECE = 1 << 17  # a piece of work has at least this many rows of P, so that st
 class Projection(ABC):
     """A random matrix P of `shape` (D, d); each entry has mean 0 and variance 1/D, so E‖Pθ‖² = ‖θ‖².
 
-    `version` names the draw: the same (kind, version, seed, shape) is the same matrix for ever. Arithmetic is
-    float64 for float64 input and float32 otherwise. Vectors are contiguous and one-dimensional. CPU and other
-    devices hold the same P; their sums may differ in the last bits.
+    `version` names the draw: the same (kind, version, seed, shape) is the same matrix for ever. `versions` are
+    all that can be drawn, the newest last, which None stands for. Arithmetic is float64 for float64 input and
+    float32 otherwise. Vectors are contiguous and one-dimensional. CPU and other devices hold the same P; their
+    sums may differ in the last bits.
     """
 
     kind: ClassVar[str]
-    version: ClassVar[int] = 1
+    versions: ClassVar[tuple[int, ...]] = (1,)
 
-    def __init__(self, shape: tuple[int, int], seed: int, cache: str = "auto") -> None:
+    def __init__(
+        self, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
+    ) -> None:
         D, d = shape
         if D < 1 or d < 1:
             raise ConfigError(f"projection of shape (D={D}, d={d}): both must be at least 1")
@@ -51,7 +54,13 @@ class Projection(ABC):
             raise ConfigError(f"projection.cache={cache!r} is not known; use one of auto, store, regenerate")
         self.shape = (int(D), int(d))
         self.seed = int(seed)
+        if version not in (None, *self.versions):
+            known = ", ".join(map(str, self.versions))
+            raise ConfigError(
+                f"draw version {version} of projection={self.kind} is not known; use one of {known}"
+            )
         self.cache = cache
+        self.version = self.versions[-1] if version is None else version
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, seed={self.seed}, version={self.version})"

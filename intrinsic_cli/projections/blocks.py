@@ -23,8 +23,10 @@ class BlockProjection(Projection):
     The last block is cut to the rows that D leaves.
     """
 
-    def __init__(self, shape: tuple[int, int], seed: int, cache: str = "auto") -> None:
-        super().__init__(shape, seed, cache)
+    def __init__(
+        self, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
+    ) -> None:
+        super().__init__(shape, seed, cache, version)
         d = self.shape[1]
         self.n = max(LANES, 1 << (d - 1).bit_length())
 

@@ -26,8 +26,10 @@ class Dense(Projection):
 
     kind: ClassVar[str] = "dense"
 
-    def __init__(self, shape: tuple[int, int], seed: int, cache: str = "auto") -> None:
-        super().__init__(shape, seed, cache)
+    def __init__(
+        self, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
+    ) -> None:
+        super().__init__(shape, seed, cache, version)
         self._key = np.uint64(draws.key(self.seed, draws.STREAM_NORMAL))
         self._width = -(-self.shape[1] // 4) * 4  # four draws come from one hash
         self._scale = 1 / (draws.NORMAL_ONE * self.shape[0] ** 0.5)

@@ -7,6 +7,11 @@ The permutation depends on n alone and its shift by s_k (a multiple of 16) on (s
 each block reads it in order from its own start, around the end: whole vectors, no gather in the loop.
 Nothing is lost by sharing the permutation: for any fixed Π the rows of different blocks, and of different
 seeds, are independent because their g are; Π only decides which rows *within* a block are correlated.
+
+A last block that D cuts to r rows, as all of a bias is, needs no n draws. Its g repeat after p numbers, p =
+2^⌈log₂ r⌉ or 4,096 if that is more, and each repetition draws new signs, one for 16 numbers: row a is then a
+Gaussian given θ and the signs, of a variance that has the mean ‖θ‖²/D and varies by √(2/p) of it. So it is from
+draw version 2 on; version 1 draws all n. Both are the same matrix, named version 1, where n ≤ 4,096.
 """
 
 from __future__ import annotations
@@ -21,22 +26,32 @@ from numba import njit
 from intrinsic_cli.projections import draws
 from intrinsic_cli.projections.blocks import BlockProjection, height, load, store
 from intrinsic_cli.projections.compiled import cached_njit
-from intrinsic_cli.projections.draws import draw_normals, normal_table
-from intrinsic_cli.projections.fused import add_blocks, block_shift, fold_blocks
+from intrinsic_cli.projections.draws import draw_normals, draw_signs, normal_table
+from intrinsic_cli.projections.fused import add_blocks, add_product, block_shift, fold_blocks
 from intrinsic_cli.projections.hadamard import LANES, line_aligned, torch_fwht
 
-_DRAWN = 4096  # numbers drawn at a time when they are not stored
+# The g of a short block repeat after no fewer numbers, and those that are not stored are drawn so many at a time.
+_PERIOD = 4096
 
 
 class Fastfood(BlockProjection):
     """P whose blocks are H G Π H B. See the module's text; the contract is `Projection`'s."""
 
     kind: ClassVar[str] = "fastfood"
+    versions: ClassVar[tuple[int, ...]] = (1, 2)
 
-    def __init__(self, shape: tuple[int, int], seed: int, cache: str = "auto") -> None:
-        super().__init__(shape, seed, cache)
+    def __init__(
+        self, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
+    ) -> None:
+        super().__init__(shape, seed, cache, version)
+        self._period = self.n
+        if self.n <= _PERIOD:
+            self.version = 1
+        elif self.version > 1 and (rows := self.shape[0] % self.n):
+            self._period = min(self.n, max(_PERIOD, 1 << (rows - 1).bit_length()))
         self._normal_key = np.uint64(draws.key(self.seed, draws.STREAM_NORMAL))
         self._shift_key = np.uint64(draws.key(self.seed, draws.STREAM_SHIFT))
+        self._sign_key = np.uint64(draws.key(self.seed, draws.STREAM_SIGN))
         self._scale = 1 / (draws.NORMAL_ONE * (self.n * self.shape[0]) ** 0.5)
         self._stored = torch.empty(0, dtype=torch.int16)
 
@@ -75,7 +90,8 @@ class Fastfood(BlockProjection):
 
     def _gain_source(self) -> tuple:
         """What the kernels read or draw the g and the shifts of blocks from."""
-        return self._stored.numpy(), normal_table(), self._normal_key, self._shift_key
+        keys = self._normal_key, self._sign_key, self._shift_key
+        return self._stored.numpy(), normal_table(), *keys, self._period
 
     def _add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         for begin, end, first, last in self._torch_chunks():
@@ -102,9 +118,16 @@ class Fastfood(BlockProjection):
         return self._torch_normals(begin, end, device)
 
     def _torch_normals(self, begin: int, end: int, device: torch.device) -> torch.Tensor:
-        count = (end - begin) * self.n
-        normals = draws.torch_normals(int(self._normal_key), begin * self.n, count, device)
-        return normals.view(end - begin, self.n)
+        """The diagonals, drawn."""
+        n, key = self.n, int(self._normal_key)
+        whole = end if self._period == n else min(end, self.shape[0] // n)
+        g = draws.torch_normals(key, begin * n, (whole - begin) * n, device).view(whole - begin, n)
+        if whole == end:
+            return g
+        period = draws.torch_normals(key, whole * n, self._period, device)
+        signs = draws.torch_signs(int(self._sign_key), whole * n // LANES, n // LANES, device)
+        repeated = period.repeat(n // self._period) * signs.repeat_interleave(LANES)
+        return torch.cat((g, repeated[None]))
 
 
 @lru_cache(maxsize=8)
@@ -113,44 +136,30 @@ def _permutation(n: int, device: torch.device) -> torch.Tensor:
 
 
 @njit(nogil=True)
-def _stretch(start, shift, m, n):
-    """From `start` to where x (n numbers from `shift`, around), the short block (m numbers) or what is drawn at
-    a time wraps first: its length and where it begins in each of the three."""
-    there, here, drawn = (shift + start) % n, start % m, start % _DRAWN
-    return min(n - there, m - here, min(n, _DRAWN) - drawn), there, here, drawn
+def _short_block(total, t0, factor, f0, first, period, table, normal_key, sign_key, scratch):
+    """total += factor · g: x times g into the numbers of a short block, or these times g into z.
 
-
-@njit(nogil=True)
-def _add_product(total, a, b):
-    for i in range(total.shape[0]):
-        total[i] += a[i] * b[i]
-
-
-@njit(nogil=True)
-def _short_block(part, wide, forward, shift, key, table, first, scratch):
-    """part += x · g, or z += part · g, for the m numbers of a short block and the n of `wide`, x or z.
-
-    g are the draws `first` … of `key`, made a piece at a time in `scratch`.
+    `total` and `factor` are read from t0 and f0, around their ends, the shorter one again and again. g are the
+    draws from `first` on, made a piece at a time in `scratch`.
     """
-    m, n = part.shape[0], wide.shape[0]
-    g = scratch[: min(n, _DRAWN)]
-    start = 0
-    while start < n:
-        length, there, here, drawn = _stretch(start, shift, m, n)
-        if drawn == 0:
-            draw_normals(key, table, first + start, g)
-        narrow, broad = part[here : here + length], wide[there : there + length]
-        if forward:
-            _add_product(narrow, broad, g[drawn : drawn + length])
-        else:
-            _add_product(broad, narrow, g[drawn : drawn + length])
-        start += length
+    n = max(total.shape[0], factor.shape[0])
+    g = scratch[: min(n, _PERIOD)]
+    signs = np.ones(n // LANES, total.dtype)
+    if period < n:
+        draw_signs(sign_key, first // LANES, signs)
+    for base in range(0, period, g.shape[0]):
+        draw_normals(normal_key, table, first + base, g)
+        for start in range(base, n, period):
+            for i in range(0, g.shape[0], LANES):
+                t, f = (t0 + start + i) & (total.shape[0] - 1), (f0 + start + i) & (factor.shape[0] - 1)
+                sign = signs[(start + i) // LANES]
+                add_product(total, t, factor, f, g, i, sign)  # type: ignore[call-arg]  # numba gives the context
 
 
 @cached_njit(nogil=True)
-def _add(begin, end, stored, table, normal_key, shift_key, w0, x, scale, out):
+def _add(begin, end, stored, table, normal_key, sign_key, shift_key, period, w0, x, scale, out):
     n = x.shape[0]
-    scratch = np.empty(max(n, _DRAWN), np.int16)
+    scratch = np.empty(max(n, _PERIOD), np.int16)
     buffer = line_aligned(n, x)
     whole = min(end, out.shape[0] // n)
     if whole * n <= stored.shape[0]:
@@ -166,14 +175,14 @@ def _add(begin, end, stored, table, normal_key, shift_key, w0, x, scale, out):
         part = buffer[: height(rows, n)]
         part[:] = 0
         shift = block_shift(shift_key, whole, n)
-        _short_block(part, x, True, shift, normal_key, table, whole * n, scratch)
+        _short_block(part, 0, x, shift, whole * n, period, table, normal_key, sign_key, scratch)
         store(part, w0, scale, out, whole * n, rows)
 
 
 @cached_njit(nogil=True)
-def _fold(runs, stored, table, normal_key, shift_key, v, scale, z):
+def _fold(runs, stored, table, normal_key, sign_key, shift_key, period, v, scale, z):
     n = z.shape[0]
-    scratch = np.empty(max(n, _DRAWN), np.int16)
+    scratch = np.empty(max(n, _PERIOD), np.int16)
     buffer = line_aligned(n, z)
     first = 0
     for begin, end in runs:
@@ -192,4 +201,4 @@ def _fold(runs, stored, table, normal_key, shift_key, v, scale, z):
             part = buffer[: height(rows, n)]
             if load(part, v, scale, first, rows):
                 shift = block_shift(shift_key, whole, n)
-                _short_block(part, z, False, shift, normal_key, table, whole * n, scratch)
+                _short_block(z, shift, part, 0, whole * n, period, table, normal_key, sign_key, scratch)

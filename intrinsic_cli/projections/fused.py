@@ -149,6 +149,27 @@ def _stream(builder, vectors, ends):
 
 
 @intrinsic
+def add_product(typingctx, total, t0, a, a0, g, g0, sign):
+    """total ← total + a · (sign · g) for LANES numbers, from t0, a0 and g0 on; g is int16."""
+
+    def codegen(context, builder, signature, args):
+        def place(array):
+            return at(context, builder, signature.args[array], args[array], args[array + 1])
+
+        (end, align), (factor, _), (gains, align_g) = place(0), place(2), place(4)
+        kind = end.type.pointee
+        product = builder.fmul(
+            builder.sitofp(builder.load(gains, align=align_g), kind), _spread(builder, args[6], kind)
+        )
+        product = builder.fmul(builder.load(factor, align=align), product)
+        builder.store(builder.fadd(builder.load(end, align=align), product), end, align=align)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(total, index, a, index, g, index, sign), codegen
+
+
+@intrinsic
 def _finish_stores(typingctx):
     """Have what was stored past the caches seen by all threads."""
 

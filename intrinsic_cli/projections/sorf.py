@@ -25,8 +25,10 @@ class Sorf(BlockProjection):
 
     kind: ClassVar[str] = "sorf"
 
-    def __init__(self, shape: tuple[int, int], seed: int, cache: str = "auto") -> None:
-        super().__init__(shape, seed, cache)
+    def __init__(
+        self, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
+    ) -> None:
+        super().__init__(shape, seed, cache, version)
         self._outer_key = np.uint64(draws.key(self.seed, draws.STREAM_SIGN))
         self._inner_key = np.uint64(draws.key(self.seed, draws.STREAM_SIGN2))
         self._scale = 1 / (self.n * self.shape[0] ** 0.5)

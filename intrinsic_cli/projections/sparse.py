@@ -28,8 +28,10 @@ class Sparse(Projection):
 
     kind: ClassVar[str] = "sparse"
 
-    def __init__(self, shape: tuple[int, int], seed: int, cache: str = "auto") -> None:
-        super().__init__(shape, seed, cache)
+    def __init__(
+        self, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
+    ) -> None:
+        super().__init__(shape, seed, cache, version)
         self._key = np.uint64(draws.key(self.seed, draws.STREAM_GAP))
         D = self.shape[0]
         self._gap_rate = 0.0 if D == 1 else 1 / _log(1 - 1 / math.sqrt(D))
