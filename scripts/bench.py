@@ -15,6 +15,7 @@ from pathlib import Path
 
 import bench_kernel
 import bench_training
+from figure import Figure
 from tabulate import tabulate
 
 SECTIONS = {
@@ -51,23 +52,30 @@ def main() -> int:
         parser.error(f"--only: no section {', '.join(unknown)}; there are {', '.join(sections)}")
     if arguments.quick and not arguments.only:
         names = [name for name in names if name not in LONG]
-    figures = []
+    figures: list[Figure] = []
     # A process for each: what one leaves of its heap decides how much of the next one's memory is new.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        for name in names:
-            print(f"measuring: {name}", file=sys.stderr, flush=True)
-            figures += pool.submit(sections[name], arguments.quick).result()
+        try:
+            for name in names:
+                print(f"measuring: {name}", file=sys.stderr, flush=True)
+                figures += pool.submit(sections[name], arguments.quick).result()
+        finally:  # a section that dies takes no other's figures along
+            show(figures)
+    if arguments.json:
+        records = [{"name": f.name, "value": f.value, "target": f.target, "ok": f.ok} for f in figures]
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(records, file, indent=1, allow_nan=False)
+    return 0
+
+
+def show(figures: list[Figure]) -> None:
+    """Print the table."""
     rows = [
         (f.name, f"{f.value:.3g} {f.unit}", "" if f.target is None else f"≤ {f.target:g}",
          {None: "", True: "yes", False: "NO"}[f.ok])
         for f in figures
     ]  # fmt: skip
     print(tabulate(rows, ["figure", "measured", "target", "met"], tablefmt="github", disable_numparse=True))
-    if arguments.json:
-        records = [{"name": f.name, "value": f.value, "target": f.target, "ok": f.ok} for f in figures]
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(records, file, indent=1, allow_nan=False)
-    return 0
 
 
 if __name__ == "__main__":
