@@ -244,7 +244,7 @@ def combine(parts: Sequence[tuple[float, FineTune]]) -> FineTune:
         if space_of(part) != space_of(first):
             raise StoreError(
                 f"the fine-tunes of {first.task} and {part.task} live in different spaces; they add with one "
-                "base model, subspace, projection.seed and d"
+                "base model, subspace, projection.seed, draw version and d"
             )
     theta = sum(weight * part.tensors["theta"].double() for weight, part in parts)
     return replace(first, score=None, n_eval=None, tensors={"theta": theta.float()})  # type: ignore[union-attr]

@@ -104,7 +104,7 @@ def group(results: Iterable[Result]) -> list[Curve]:
         if spec["subspace"]["kind"] == "full":
             baselines.setdefault(result["study"], []).append(result)
         else:
-            # Runs that share one P repeat the training and not the space: each such P has a curve of its own.
+            # Runs of one projection.seed repeat the training and not the space: each has a curve of its own.
             P = [spec["projection"]["kind"], spec["projection"].get("seed")]
             variant = json.dumps([spec["subspace"], *P], sort_keys=True)
             members.setdefault((result["study"], variant), []).append(result)

@@ -1,9 +1,9 @@
 """Tasks as points in one low-dimensional space: cosines and distances between the θ's of finished runs.
 
-θ's are comparable where P and θ_0 are the same: one base model, subspace, d and seed of the space, which is
-`projection.seed`, else the run's. E[PᵀP] = I, so ⟨θ_a, θ_b⟩ is also what the inner product of the moves of all
-weights is expected to be. Runs of several training seeds in one space say how near two runs of one task are:
-the noise floor. λ of SAID and a head trained directly are left out.
+θ's are comparable where P and θ_0 are the same: one base model, subspace, d, draw version and seed of the space,
+which is `projection.seed`, else the run's. E[PᵀP] = I, so ⟨θ_a, θ_b⟩ is also what the inner product of the moves
+of all weights is expected to be. Runs of several training seeds in one space say how near two runs of one task
+are: the noise floor. λ of SAID and a head trained directly are left out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement, product
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from intrinsic_cli.errors import ConfigError, DataError, StoreError
-from intrinsic_cli.portable import FineTune, space_of
+from intrinsic_cli.portable import SPACE, FineTune, space_of
+from intrinsic_cli.report import differences, flat
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir
 from intrinsic_cli.tables import STYLES
@@ -80,7 +81,7 @@ def spaces(results: Sequence[Mapping[str, Any]]) -> list[Space]:
         found = FineTune.of_run(RunDir(Path(result["path"])))
         tasks = groups.setdefault(space_of(found), {})
         tasks.setdefault((spec.task.name, result["study"]), []).append((spec, result["score"], found))
-    made = []
+    made, settings = [], []
     for tasks in groups.values():
         chosen = {key: _best_rate(runs) for key, runs in sorted(tasks.items())}
         if sum(map(len, chosen.values())) < 2:
@@ -94,12 +95,17 @@ def spaces(results: Sequence[Mapping[str, Any]]) -> list[Space]:
             f"seed {found.seed}"
         )
         made.append(Space(title, thetas[0].shape[1], tuple(labels), *matrices(thetas)))
+        moved = {key: getattr(found.subspace, key) for key in SPACE}
+        settings.append(flat({"weights": found.weights_hash[:12], "draw": found.version, **moved}))
     if not made:
         raise StoreError(
             "no two finished subspace runs here share a space; train several tasks, or several seeds with "
-            "projection.seed=0"
+            "projection.seed=0, under one draw version"
         )
-    return sorted(made, key=lambda space: (space.name, space.tasks))
+    titles = [space.name for space in made]
+    more = differences(settings, titles, titles)
+    named = [replace(space, name=f"{space.name} {m}".rstrip()) for space, m in zip(made, more, strict=True)]
+    return sorted(named, key=lambda space: (space.name, space.tasks))
 
 
 def _best_rate(runs: Sequence[tuple[RunSpec, float, FineTune]]) -> list[tuple[RunSpec, float, FineTune]]:

@@ -81,7 +81,7 @@ class Subspace(nn.Module):
             once per step and nothing is lost by accumulation. None leaves the model's own dtypes.
 
     Attributes:
-        version: of the draw of P; the oldest that gives the same matrix.
+        version: of the draw of P; 1 where d is so small that all versions are the same matrix.
         theta: (d − m − head,) float32, starts at 0.  lam: (m,) float32, starts at 1, or None for DID.
         d, m, D: trained numbers, scales, and weights that P moves.
 

@@ -65,7 +65,7 @@ def permutation(n: int) -> list[int]:
 def gains(D: int, n: int, k: int, seed: int, version: int) -> list[float]:
     """The n numbers g of block k of fastfood."""
     rows = min(n, D - k * n)
-    period = max(4096, block_size(rows)) if version == 2 and rows < n else n
+    period = max(4096, 4 * block_size(rows)) if version == 2 and rows < n else n
     if period >= n:
         return [normal(seed, k * n + i) for i in range(n)]
     return [normal(seed, k * n + i % period) * sign(seed, SIGN, k * n // 16 + i // 16) for i in range(n)]

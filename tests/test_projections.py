@@ -60,8 +60,8 @@ def test_is_the_matrix_of_its_definition(kind, D, d):
     [
         (384, 5_000, [0, 1, 200, 383]),  # one short block, whose g repeat after 4,096
         (8_192 + 16, 8_000, [0, 8_191, 8_192, 8_207]),  # a short block after a whole one
-        (5_000, 30_000, [0, 4_095, 4_096, 4_999]),  # after 8,192
-        (9_000, 16_000, [0, 8_999]),  # more than half a block: they do not repeat
+        (2_000, 30_000, [0, 1_023, 1_024, 1_999]),  # after 8,192
+        (5_000, 30_000, [0, 4_999]),  # more than an eighth of a block: they do not repeat
     ],
 )
 def test_large_blocks_are_those_of_their_definition(version, D, d, rows):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,16 @@ def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spe
     for r in worse:
         r["spec"]["lr"], r["score"] = 9.0, -1.0
     assert text(spaces(records + worse)) == text(spaces(records))
+
+
+def test_spaces_of_equal_titles_are_told_apart(results, tmp_path):
+    shutil.copytree(results.root, tmp_path / "other")
+    for path in (tmp_path / "other").rglob("result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"projection_version": 2}))
+    one, two = spaces(results.results() + Store(tmp_path / "other").results())
+    assert one.name.endswith("seed 5 draw=1")
+    assert two.name == one.name.replace("draw=1", "draw=2")
+    assert np.array_equal(one.pairs, two.pairs)
 
 
 def test_nothing_to_compare_is_said(results):

@@ -8,10 +8,12 @@ each block reads it in order from its own start, around the end: whole vectors, 
 Nothing is lost by sharing the permutation: for any fixed Π the rows of different blocks, and of different
 seeds, are independent because their g are; Π only decides which rows *within* a block are correlated.
 
-A last block that D cuts to r rows, as all of a bias is, needs no n draws. Its g repeat after p numbers, p =
-2^⌈log₂ r⌉ or 4,096 if that is more, and each repetition draws new signs, one for 16 numbers: row a is then a
-Gaussian given θ and the signs, of a variance that has the mean ‖θ‖²/D and varies by √(2/p) of it. So it is from
-draw version 2 on; version 1 draws all n. Both are the same matrix, named version 1, where n ≤ 4,096.
+A last block that D cuts to r rows, as all of a bias is, needs no n draws: its g repeat after p numbers, where p is
+4 · 2^⌈log₂ r⌉ or 4,096 if that is more, and each repetition draws new signs, one for 16 numbers. Row a is then a
+Gaussian given θ and the signs, of a variance whose mean is ‖θ‖²/D. It varies by about √(2/p) of that where H B θ is
+like noise, and by √(32/p) for θ along its first coordinate, where H B θ is constant. (With p = r the rows are so
+alike that small models train worse.) This is draw version 2; version 1 draws all n. Both are the same matrix, named
+version 1, where n ≤ 4,096.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ from intrinsic_cli.projections.draws import draw_normals, draw_signs, normal_tab
 from intrinsic_cli.projections.fused import add_blocks, add_product, block_shift, fold_blocks
 from intrinsic_cli.projections.hadamard import LANES, line_aligned, torch_fwht
 
-# The g of a short block repeat after no fewer numbers, and those that are not stored are drawn so many at a time.
-_PERIOD = 4096
+_PERIOD = 4096  # the g of a short block repeat after no fewer numbers: part of draw version 2
+_DRAWN = 4096  # numbers drawn at a time when they are not stored; divides every longer period
 
 
 class Fastfood(BlockProjection):
@@ -48,7 +50,7 @@ class Fastfood(BlockProjection):
         if self.n <= _PERIOD:
             self.version = 1
         elif self.version > 1 and (rows := self.shape[0] % self.n):
-            self._period = min(self.n, max(_PERIOD, 1 << (rows - 1).bit_length()))
+            self._period = min(self.n, max(_PERIOD, 4 << (rows - 1).bit_length()))
         self._normal_key = np.uint64(draws.key(self.seed, draws.STREAM_NORMAL))
         self._shift_key = np.uint64(draws.key(self.seed, draws.STREAM_SHIFT))
         self._sign_key = np.uint64(draws.key(self.seed, draws.STREAM_SIGN))
@@ -143,7 +145,7 @@ def _short_block(total, t0, factor, f0, first, period, table, normal_key, sign_k
     draws from `first` on, made a piece at a time in `scratch`.
     """
     n = max(total.shape[0], factor.shape[0])
-    g = scratch[: min(n, _PERIOD)]
+    g = scratch[: min(n, _DRAWN)]
     signs = np.ones(n // LANES, total.dtype)
     if period < n:
         draw_signs(sign_key, first // LANES, signs)
@@ -159,7 +161,7 @@ def _short_block(total, t0, factor, f0, first, period, table, normal_key, sign_k
 @cached_njit(nogil=True)
 def _add(begin, end, stored, table, normal_key, sign_key, shift_key, period, w0, x, scale, out):
     n = x.shape[0]
-    scratch = np.empty(max(n, _PERIOD), np.int16)
+    scratch = np.empty(max(n, _DRAWN), np.int16)
     buffer = line_aligned(n, x)
     whole = min(end, out.shape[0] // n)
     if whole * n <= stored.shape[0]:
@@ -182,7 +184,7 @@ def _add(begin, end, stored, table, normal_key, sign_key, shift_key, period, w0,
 @cached_njit(nogil=True)
 def _fold(runs, stored, table, normal_key, sign_key, shift_key, period, v, scale, z):
     n = z.shape[0]
-    scratch = np.empty(max(n, _PERIOD), np.int16)
+    scratch = np.empty(max(n, _DRAWN), np.int16)
     buffer = line_aligned(n, z)
     first = 0
     for begin, end in runs:
