@@ -76,9 +76,9 @@ class Subspace(nn.Module):
             the weights of the model's layers, which are made when a layer runs, forward and backward, with
             the same bits, and are NaN at other times until `close`. θ must not change between the two.
         head: names of the classification head's tensors.
-        version: of the draw of P; None is the newest.
         dtype: cast the model to it (bfloat16, say) while θ_0 stays exact, so that the weights are rounded
             once per step and nothing is lost by accumulation. None leaves the model's own dtypes.
+        version: of the draw of P; None is the newest.
 
     Attributes:
         version: of the draw of P; 1 where d is so small that all versions are the same matrix.
@@ -98,8 +98,8 @@ class Subspace(nn.Module):
         seed: int,
         projection: ProjectionSpec = ProjectionSpec(),  # noqa: B008 (frozen)
         head: Sequence[str] = (),
-        version: int | None = None,
         dtype: torch.dtype | None = None,
+        version: int | None = None,
     ) -> None:
         super().__init__()
         seed = seed if projection.seed is None else projection.seed

@@ -110,7 +110,7 @@ def kernel_row(shapes: Shapes, d: int, repeats: int, **options) -> dict[str, flo
     row = {name: 1e3 * statistics.median(times[name]) for name in names}
     del kernel
     gc.collect()
-    return {**row, "ratio": statistics.median(ratios), "parameters": float(sum(_size(s) for s in shapes))}
+    return {**row, "ratio": statistics.median(ratios)}
 
 
 class PlainTorch:
@@ -175,8 +175,11 @@ def growth(repeats: int, sizes: Sequence[int], d: int = 1_000) -> dict[int, floa
     """Nanoseconds per parameter of matvec + rmatvec over tensors of one shape, by number of parameters."""
     result = {}
     for parameters in sizes:
-        row = kernel_row(transformer_shapes(parameters), d, repeats)
-        result[parameters] = 1e6 * (row["matvec"] + row["rmatvec"]) / row["parameters"]
+        kernel = Kernel(transformer_shapes(parameters), d)
+        spent = statistics.median(paired(repeats, kernel=kernel.both)["kernel"])
+        result[parameters] = 1e9 * spent / sum(w.numel() for w in kernel.w0)
+        del kernel
+        gc.collect()
     return result
 
 
