@@ -60,11 +60,12 @@ class Kernel:
     """P for every shape, with the weights, results and gradients that a training step has."""
 
     def __init__(
-        self, shapes: Shapes, d: int, *, kind="fastfood", cache="store", dtype=torch.float32
+        self, shapes: Shapes, d: int, *, kind="fastfood", cache="store", version=None, dtype=torch.float32
     ) -> None:
         sizes = [_size(s) for s in shapes]
         self.P: list[Projection] = [
-            make_projection(kind, shape=(size, d), seed=i, cache=cache) for i, size in enumerate(sizes)
+            make_projection(kind, shape=(size, d), seed=i, cache=cache, version=version)
+            for i, size in enumerate(sizes)
         ]
         self.w0 = [torch.randn(size).to(dtype) for size in sizes]
         self.w = [torch.zeros_like(w) for w in self.w0]
@@ -176,7 +177,9 @@ def growth(repeats: int, sizes: Sequence[int], d: int = 1_000) -> dict[int, floa
     result = {}
     for parameters in sizes:
         kernel = Kernel(transformer_shapes(parameters), d)
-        spent = statistics.median(paired(repeats, kernel=kernel.both)["kernel"])
+        # A small model's calls take less than a millisecond, of which waking a thread is a part that varies.
+        times = paired(max(repeats, 200_000_000 // parameters), kernel=kernel.both)
+        spent = statistics.median(times["kernel"])
         result[parameters] = 1e9 * spent / sum(w.numel() for w in kernel.w0)
         del kernel
         gc.collect()
@@ -184,14 +187,15 @@ def growth(repeats: int, sizes: Sequence[int], d: int = 1_000) -> dict[int, floa
 
 
 def growth_with_d(shapes: Shapes, repeats: int, few: int = 100, many: int = 100_000) -> float:
-    """How many times longer matvec + rmatvec take at the larger d ÷ how many times more stages n = 2^⌈log₂ d⌉ has.
-
-    Median of pairs.
-    """
-    small, large = Kernel(shapes, few), Kernel(shapes, many)
-    times = paired(repeats, small=small.both, large=large.both)
-    growth = statistics.median(b / a for a, b in zip(times["small"], times["large"], strict=True))
+    """How many times longer matvec + rmatvec take at the larger d ÷ how many times more stages n has."""
+    growth = times_as_long(Kernel(shapes, many), Kernel(shapes, few), repeats)
     return growth * (few - 1).bit_length() / (many - 1).bit_length()
+
+
+def times_as_long(one: Kernel, other: Kernel, repeats: int) -> float:
+    """matvec + rmatvec of one ÷ of the other: median of pairs."""
+    times = paired(repeats, one=one.both, other=other.both)
+    return statistics.median(a / b for a, b in zip(times["one"], times["other"], strict=True))
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -231,6 +235,9 @@ def figures(quick: bool) -> list[Figure]:
     found.append(
         Figure("growth from d = 100 to 100,000 ÷ that of log d", growth_with_d(shapes, repeats), "×", 1.0)
     )
+    for d in () if quick else (100_000, 1_000_000):
+        share = times_as_long(Kernel(shapes, d), Kernel(shapes, d, version=1), repeats)
+        found.append(Figure(f"kernel, d = {d:,}, draw version 2 ÷ version 1", share, "×"))
     return found
 
 
