@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from intrinsic_cli import models
-from intrinsic_cli.errors import ModelError, StoreError
+from intrinsic_cli.errors import ModelError, StoreError, writing
 from intrinsic_cli.models import LoadedModel
 from intrinsic_cli.portable import SUFFIX, FineTune
 from intrinsic_cli.projections import versions
@@ -117,10 +117,8 @@ def export(run: RunDir, out: Path) -> Path:
     content = replace(found, head_hash=head_hash(base)).to_bytes()
     if out.is_dir() or out.suffix != SUFFIX:
         out = out / f"{run.path.resolve().name}{SUFFIX}"
-    try:
+    with writing("--out", out, "file"):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"--out {out} can't be written ({error.strerror or error})") from error
     write_whole(out, content)
     return out
 
@@ -135,8 +133,6 @@ def apply(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"--out {out} is there already; give a new folder")
     network, tokenizer = load(source, model, trust_remote_code=trust_remote_code)
-    try:
+    with writing("--out", out, "folder"):
         network.save_pretrained(out)
         tokenizer.save_pretrained(out)
-    except OSError as error:
-        raise StoreError(f"--out {out} can't be written ({error.strerror or error})") from error

@@ -56,18 +56,22 @@ def paired(repeats: int, **actions: Callable[[], Any]) -> dict[str, list[float]]
     return times
 
 
+def times_as_long(one: Callable[[], Any], other: Callable[[], Any], repeats: int) -> float:
+    """Time of one ÷ time of the other: median of pairs."""
+    times = paired(repeats, one=one, other=other)
+    return statistics.median(a / b for a, b in zip(times["one"], times["other"], strict=True))
+
+
 class Kernel:
     """P for every shape, with the weights, results and gradients that a training step has."""
 
-    def __init__(
-        self, shapes: Shapes, d: int, *, kind="fastfood", cache="store", version=None, dtype=torch.float32
-    ) -> None:
+    def __init__(self, shapes: Shapes, d: int, *, cache="store", version=None) -> None:
         sizes = [_size(s) for s in shapes]
         self.P: list[Projection] = [
-            make_projection(kind, shape=(size, d), seed=i, cache=cache, version=version)
+            make_projection("fastfood", shape=(size, d), seed=i, cache=cache, version=version)
             for i, size in enumerate(sizes)
         ]
-        self.w0 = [torch.randn(size).to(dtype) for size in sizes]
+        self.w0 = [torch.randn(size) for size in sizes]
         self.w = [torch.zeros_like(w) for w in self.w0]
         self.grad = [torch.randn_like(w) for w in self.w0]
         self.theta = torch.randn(d)
@@ -157,13 +161,6 @@ class Package(PlainTorch):
         return self.module.fastfood_torched(self.theta, size, drawn)
 
 
-def kernel_share(other: PlainTorch, shapes: Shapes, d: int, repeats: int) -> float:
-    """Time of the kernel's matvec + rmatvec ÷ that of the other's forward and backward: median of pairs."""
-    kernel = Kernel(shapes, d)
-    times = paired(repeats, kernel=kernel.both, other=other.step)
-    return statistics.median(a / slow for a, slow in zip(times["kernel"], times["other"], strict=True))
-
-
 def setup_seconds(parameters: int, d: int) -> float:
     """Seconds to draw the stored P for a model of so many parameters."""
     start = time.perf_counter()
@@ -188,14 +185,8 @@ def growth(repeats: int, sizes: Sequence[int], d: int = 1_000) -> dict[int, floa
 
 def growth_with_d(shapes: Shapes, repeats: int, few: int = 100, many: int = 100_000) -> float:
     """How many times longer matvec + rmatvec take at the larger d ÷ how many times more stages n has."""
-    growth = times_as_long(Kernel(shapes, many), Kernel(shapes, few), repeats)
+    growth = times_as_long(Kernel(shapes, many).both, Kernel(shapes, few).both, repeats)
     return growth * (few - 1).bit_length() / (many - 1).bit_length()
-
-
-def times_as_long(one: Kernel, other: Kernel, repeats: int) -> float:
-    """matvec + rmatvec of one ÷ of the other: median of pairs."""
-    times = paired(repeats, one=one.both, other=other.both)
-    return statistics.median(a / b for a, b in zip(times["one"], times["other"], strict=True))
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -216,7 +207,7 @@ def figures(quick: bool) -> list[Figure]:
             if cache == "store":
                 found += [Figure(f"passes beside it: {part}", row[part], "ms") for part in ("add", "sum")]
     if not quick:
-        share = kernel_share(PlainTorch(shapes, 1_000), shapes, 1_000, 3)
+        share = times_as_long(Kernel(shapes, 1_000).both, PlainTorch(shapes, 1_000).step, 3)
         found.append(Figure("kernel ÷ plain torch, d = 1,000", share, "×"))
     found.append(Figure("set-up, 125 M parameters", setup_seconds(125_000_000, 1_000), "s", 15.0))
     sizes = (1_000_000, 22_000_000) if quick else (1_000_000, 22_000_000, 125_000_000, 350_000_000)
@@ -236,7 +227,7 @@ def figures(quick: bool) -> list[Figure]:
         Figure("growth from d = 100 to 100,000 ÷ that of log d", growth_with_d(shapes, repeats), "×", 1.0)
     )
     for d in () if quick else (100_000, 1_000_000):
-        share = times_as_long(Kernel(shapes, d), Kernel(shapes, d, version=1), repeats)
+        share = times_as_long(Kernel(shapes, d).both, Kernel(shapes, d, version=1).both, repeats)
         found.append(Figure(f"kernel, d = {d:,}, draw version 2 ÷ version 1", share, "×"))
     return found
 
@@ -247,7 +238,7 @@ def package_figures(quick: bool, folder: Path) -> list[Figure]:
     return [
         Figure(
             f"kernel ÷ package, d = {d:,}",
-            kernel_share(Package(shapes, d, folder), shapes, d, 1 if quick else 3),
+            times_as_long(Kernel(shapes, d).both, Package(shapes, d, folder).step, 1 if quick else 3),
             "×",
             1 / 40,
         )

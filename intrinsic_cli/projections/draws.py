@@ -81,17 +81,18 @@ def draw_normals(key, table, first, out):
         out[4 * i + 3] = table[np.uint16(bits >> np.uint64(48))]
 
 
-@njit(nogil=True)
-def draw_signs(key, first, out):
-    """Fill `out` (any number type) with the ±1 draws `first`, …: bit i mod 64 of word i // 64, a set bit for −1.
+@njit(nogil=True, inline="always")
+def flip(buffer, key, first):
+    """Multiply `buffer` by the ±1 draws `first`, …: bit i mod 64 of word i // 64, a set bit for −1.
 
     `first` is a multiple of 64.
     """
-    for start in range(0, out.shape[0], 64):
+    for start in range(0, buffer.shape[0], 64):
         bits = word(key, np.uint64((first + start) >> 6))
-        part = out[start : start + 64]
+        part = buffer[start : start + 64]
         for i in range(part.shape[0]):
-            part[i] = -1 if (bits >> np.uint64(i)) & np.uint64(1) else 1
+            if (bits >> np.uint64(i)) & np.uint64(1):
+                part[i] = -part[i]
 
 
 def torch_normals(key: int, first: int, count: int, device: torch.device) -> torch.Tensor:
@@ -103,7 +104,7 @@ def torch_normals(key: int, first: int, count: int, device: torch.device) -> tor
 
 
 def torch_signs(key: int, first: int, count: int, device: torch.device) -> torch.Tensor:
-    """(count,) int8 of ±1 on `device`: the same signs as `draw_signs`."""
+    """(count,) int8 of ±1 on `device`: the signs that `flip` multiplies by."""
     words = torch_words(key, torch.arange(first >> 6, (first + count + 63) >> 6, device=device))
     bits = words[:, None] >> torch.arange(64, device=device) & 1
     return (1 - 2 * bits).to(torch.int8).flatten()[:count]

@@ -28,7 +28,7 @@ from numba import njit
 from intrinsic_cli.projections import draws
 from intrinsic_cli.projections.blocks import BlockProjection, height, load, store
 from intrinsic_cli.projections.compiled import cached_njit
-from intrinsic_cli.projections.draws import draw_normals, draw_signs, normal_table
+from intrinsic_cli.projections.draws import draw_normals, flip, normal_table
 from intrinsic_cli.projections.fused import add_blocks, add_product, block_shift, fold_blocks
 from intrinsic_cli.projections.hadamard import LANES, line_aligned, torch_fwht
 
@@ -148,7 +148,7 @@ def _short_block(total, t0, factor, f0, first, period, table, normal_key, sign_k
     g = scratch[: min(n, _DRAWN)]
     signs = np.ones(n // LANES, total.dtype)
     if period < n:
-        draw_signs(sign_key, first // LANES, signs)
+        flip(signs, sign_key, first // LANES)
     for base in range(0, period, g.shape[0]):
         draw_normals(normal_key, table, first + base, g)
         for start in range(base, n, period):

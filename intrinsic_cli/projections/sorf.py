@@ -11,12 +11,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numba import njit
 
 from intrinsic_cli.projections import draws
 from intrinsic_cli.projections.blocks import BlockProjection, height, load, store
 from intrinsic_cli.projections.compiled import cached_njit
-from intrinsic_cli.projections.draws import word
+from intrinsic_cli.projections.draws import flip
 from intrinsic_cli.projections.hadamard import fwht, line_aligned, torch_fwht
 
 
@@ -74,19 +73,6 @@ class Sorf(BlockProjection):
         return signs.view(end - begin, 64 * words)[:, : self.n]
 
 
-@njit(nogil=True, inline="always")
-def _flip(buffer, key, k):
-    """buffer ← diag(signs of block k) buffer; a set bit means −1."""
-    n = buffer.shape[0]
-    first = k * max(n // 64, 1)
-    for start in range(0, n, 64):
-        bits = word(key, np.uint64(first + start // 64))
-        part = buffer[start : min(start + 64, n)]
-        for i in range(part.shape[0]):
-            if (bits >> np.uint64(i)) & np.uint64(1):
-                part[i] = -part[i]
-
-
 @cached_njit(nogil=True)
 def _add(begin, end, outer_key, inner_key, w0, x, scale, out):
     n = x.shape[0]
@@ -95,9 +81,9 @@ def _add(begin, end, outer_key, inner_key, w0, x, scale, out):
         rows = min(n, out.shape[0] - k * n)
         m = height(rows, n)
         buffer[:] = x
-        _flip(buffer, inner_key, k)
+        flip(buffer, inner_key, k * max(n, 64))
         fwht(buffer)
-        _flip(buffer, outer_key, k)
+        flip(buffer, outer_key, k * max(n, 64))
         for start in range(m, n, m):
             for i in range(m):
                 buffer[i] += buffer[start + i]
@@ -118,8 +104,8 @@ def _fold(runs, outer_key, inner_key, v, scale, z):
                 continue
             for start in range(m, n, m):
                 buffer[start : start + m] = buffer[:m]
-            _flip(buffer, outer_key, k)
+            flip(buffer, outer_key, k * max(n, 64))
             fwht(buffer)
-            _flip(buffer, inner_key, k)
+            flip(buffer, inner_key, k * max(n, 64))
             for i in range(n):
                 z[i] += buffer[i]
