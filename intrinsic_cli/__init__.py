@@ -14,11 +14,11 @@ _HOMES = {
     "SubspaceSpec": "spec",
     "ProjectionSpec": "spec",
     "make_projection": "projections",
-    "Subspace": "subspace",
+    "Subspace": "subspace.attach",
     "Store": "store",
-    "FineTune": "portable",
-    "combine": "portable",
-    "load": "rebuild",
+    "FineTune": "finetunes.file",
+    "combine": "finetunes.file",
+    "load": "finetunes.rebuild",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from intrinsic_cli.cli import main
+from intrinsic_cli.cli.main import main
 
 sys.exit(main())

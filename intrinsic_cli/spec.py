@@ -50,6 +50,12 @@ def stream_seed(seed: int, name: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def step_of(label: str) -> int | None:
+    """The number at the end of a revision's or a folder's name: 20000 of `seed_0-step_20k`; None without."""
+    match = re.search(r"(\d+)([kKM]?)$", label)
+    return int(match[1]) * {"": 1, "k": 1000, "K": 1000, "M": 10**6}[match[2]] if match else None
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A pre-trained encoder: `name` is `minilm`, `tiny`, a hub id, or a local folder."""

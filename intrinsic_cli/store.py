@@ -7,20 +7,19 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from intrinsic_cli.errors import DamagedError, IdimError, StoreError
-from intrinsic_cli.snapshot import Snapshot, read
 from intrinsic_cli.spec import RunSpec
 
 RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT = (
@@ -122,31 +121,40 @@ class RunDir:
         if not (self.path / CONFIG).exists():
             publish(self.path / CONFIG, spec.to_dict())
 
-    def begin(self, spec: RunSpec, kin: Mapping[str, Any] | None = None) -> Snapshot | None:
-        """Record the resolved configuration and clear what an earlier attempt left, but for a snapshot of
-        the same `kin` to go on from and the history up to it. Returns the snapshot."""
-        snapshot = read(self.path / SNAPSHOT)
-        history = self.path / HISTORY
-        length = history.stat().st_size if history.exists() else 0
-        if snapshot and (snapshot.state["kin"] != kin or length < snapshot.state["history"]):
-            snapshot = None
-        kept = (RESULT, ERROR, THETA) if snapshot else (RESULT, ERROR, THETA, HISTORY, SNAPSHOT)
-        for name in kept:
+    def begin(self, spec: RunSpec, history: int | None = None) -> None:
+        """Record the resolved configuration and clear what an earlier attempt left. With `history`, its
+        snapshot and so many bytes of its history stay."""
+        fresh = history is None
+        for name in (RESULT, ERROR, THETA, HISTORY, SNAPSHOT) if fresh else (RESULT, ERROR, THETA):
             (self.path / name).unlink(missing_ok=True)
         for name in (RESULT, ERROR, THETA, SNAPSHOT):  # drafts of an owner that was killed while it wrote
             for draft in self.path.glob(f".{name}.*.tmp"):
                 draft.unlink(missing_ok=True)
         publish(self.path / CONFIG, spec.to_dict())
-        if snapshot and length:
-            os.truncate(history, snapshot.state["history"])
-        return snapshot
+        if history is not None and self.history_size():
+            os.truncate(self.path / HISTORY, history)
 
-    def save(self, snapshot: Snapshot) -> None:
-        """Publish a snapshot with the length of the history that belongs to it."""
-        history = self.path / HISTORY
-        length = history.stat().st_size if history.exists() else 0
-        state = snapshot.state | {"history": length}
-        write_whole(self.path / SNAPSHOT, *replace(snapshot, state=state).to_parts())
+    def history_size(self) -> int:
+        """Bytes of the history, 0 where there is none."""
+        path = self.path / HISTORY
+        return path.stat().st_size if path.exists() else 0
+
+    def save(self, snapshot: bytes) -> None:
+        """Publish where the run goes on, behind its SHA-256."""
+        write_whole(self.path / SNAPSHOT, hashlib.sha256(snapshot).digest(), snapshot)
+
+    def snapshot(self) -> bytes | None:
+        """What `save` was given, or None where there is none or any bit of it is damaged."""
+        try:
+            with open(self.path / SNAPSHOT, "rb") as file:
+                digest, content = file.read(32), file.read()
+        except FileNotFoundError:
+            return None
+        return content if hashlib.sha256(content).digest() == digest else None
+
+    def theta(self, content: bytes) -> None:
+        """Write what the run has learned."""
+        write_whole(self.path / THETA, content)
 
     def log(self, **record: Any) -> None:
         """Append one line to the history."""

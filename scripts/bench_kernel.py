@@ -16,7 +16,7 @@ import torch
 from figure import Figure
 
 from intrinsic_cli.projections import make_projection
-from intrinsic_cli.projections.base import Projection, add_to_all, fold_all
+from intrinsic_cli.projections.contract import Projection, add_to_all, fold_all
 from intrinsic_cli.projections.hadamard import torch_fwht
 
 Shapes = list[tuple[int, ...]]

@@ -40,13 +40,13 @@ class Stepper:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
-        from intrinsic_cli import config
-        from intrinsic_cli import inputs as loading
-        from intrinsic_cli.data import batches, collate
-        from intrinsic_cli.subspace import Full, Subspace
-        from intrinsic_cli.train import make_optimizer
+        from intrinsic_cli.planning import compose
+        from intrinsic_cli.subspace.attach import Full, Subspace
+        from intrinsic_cli.tasks.batches import batches, collate
+        from intrinsic_cli.training import inputs as loading
+        from intrinsic_cli.training.trainer import make_optimizer
 
-        self.spec = config.run_spec(config.compose_config("run", words))
+        self.spec = compose.run_spec(compose.compose_config("run", words))
         self.inputs = inputs or loading.load(self.spec)
         pure = self.spec.train.precision == "pure_bf16"
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -114,10 +114,10 @@ def memory_worker(kind: str, precision: str, cache: str, steps: str) -> None:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from intrinsic_cli import inputs, train  # noqa: F401 (part of the base)
     from intrinsic_cli.projections import make_projection
     from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec
-    from intrinsic_cli.subspace import Full, Subspace
+    from intrinsic_cli.subspace.attach import Full, Subspace
+    from intrinsic_cli.training import inputs, trainer  # noqa: F401 (part of the base)
 
     def status(field: str) -> float:
         text = Path("/proc/self/status").read_text()
@@ -193,7 +193,7 @@ def run_memory_figures(quick: bool) -> list[Figure]:
     """
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    from intrinsic_cli.checkpoints import minilm_folder
+    from intrinsic_cli.models.checkpoints import minilm_folder
 
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "bert-base-sized"
@@ -219,7 +219,7 @@ def run_memory_figures(quick: bool) -> list[Figure]:
 
 def idim(*words: str) -> None:
     """Run the command in a process of its own."""
-    code = "import sys; from intrinsic_cli.cli import main; sys.exit(main())"
+    code = "import sys; from intrinsic_cli.cli.main import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"idim {' '.join(words)} failed:\n{done.stderr}")
@@ -246,13 +246,13 @@ class Race:
     """Full fine-tuning for an epoch by this project's loop and by Hugging Face's Trainer."""
 
     def __init__(self, precision: str, rows: int) -> None:
-        from intrinsic_cli import config
-        from intrinsic_cli import inputs as loading
+        from intrinsic_cli.planning import compose
+        from intrinsic_cli.training import inputs as loading
 
         words = overrides(
             precision, "subspace=full", f"data.max_train={rows}", "data.max_eval=32", "train.epochs=1"
         )
-        self.spec = config.run_spec(config.compose_config("run", words))
+        self.spec = compose.run_spec(compose.compose_config("run", words))
         self.inputs = loading.load(self.spec)
         encoded = self.inputs.train
         self.rows = []
@@ -264,7 +264,8 @@ class Race:
 
     def ours(self) -> float:
         """Seconds of training, without the evaluation."""
-        from intrinsic_cli.train import train
+
+        from intrinsic_cli.training.trainer import train
 
         seconds = train(self.spec, self.inputs, lambda **_: None).seconds
         return seconds["total"] - seconds["evaluation"]

@@ -27,9 +27,9 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
-from intrinsic_cli.hub import quiet
-from intrinsic_cli.pydoc_topic import corpus as pydoc_corpus
+from intrinsic_cli.paths import quiet
 from intrinsic_cli.spec import stream_seed
+from intrinsic_cli.tasks.pydoc import corpus as pydoc_corpus
 
 FEWEST_WORDS = 4  # shorter phrases, of which SST-2 has thousands, leave nothing to guess from
 HELD_OUT_SHARE = 0.02

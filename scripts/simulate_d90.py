@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intrinsic_cli.adaptive import Search, propose
-from intrinsic_cli.curve import Point
-from intrinsic_cli.estimate import Estimate, estimate
+from intrinsic_cli.statistics.adaptive import Search, propose
+from intrinsic_cli.statistics.estimate import Estimate, estimate
+from intrinsic_cli.statistics.points import Point
 
 # Share of the way from chance to the top at u = ln(d / middle), for a steepness a.
 SHAPES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {

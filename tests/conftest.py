@@ -1,6 +1,5 @@
 """What several test files share: small data files, small specs, and one thread per test process."""
 
-import json
 import os
 
 # Before torch is imported, and for child processes too: parallel test processes would fight over the cores.
@@ -8,31 +7,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+from support.rows import sentences, write_jsonl
 
-from intrinsic_cli import cli
-from intrinsic_cli.hub import fingerprint
+from intrinsic_cli.cli import main as cli
+from intrinsic_cli.paths import fingerprint
 from intrinsic_cli.spec import DataSpec, ModelSpec, RunSpec, SubspaceSpec, TaskSpec, TrainSpec
 
 # A busy machine is slow, not wrong.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
-
-CLASSES = {"calm": "a", "loud": "z"}
-
-
-def sentences(n, offset=0):
-    """n different rows of two classes that a byte model tells apart by one letter, the classes in turn."""
-    rows = []
-    for i in range(offset, offset + n):
-        label = list(CLASSES)[i % 2]
-        words = [CLASSES[label] * (1 + i // k % 3) for k in (2, 6, 18)]
-        rows.append({"text": " ".join([*words, str(i)]), "label": label})
-    return rows
-
-
-def write_jsonl(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="session")

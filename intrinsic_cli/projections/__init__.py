@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from intrinsic_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from intrinsic_cli.projections.base import Projection
+    from intrinsic_cli.projections.contract import Projection
 
 # Imported when first built: torch and numba take seconds that `idim --help` does not have.
 _CLASSES = {"fastfood": "Fastfood", "sorf": "Sorf", "dense": "Dense", "sparse": "Sparse"}

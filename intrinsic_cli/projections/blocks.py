@@ -8,8 +8,8 @@ import torch
 from numba import njit
 
 from intrinsic_cli.projections import draws
-from intrinsic_cli.projections.base import Projection
 from intrinsic_cli.projections.cast import narrow, widen
+from intrinsic_cli.projections.contract import Projection
 from intrinsic_cli.projections.hadamard import LANES, fwht, fwht_inplace, torch_fwht
 
 _CHUNK = 1 << 22  # numbers of a block matrix held at a time by the torch operations

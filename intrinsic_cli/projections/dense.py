@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from intrinsic_cli.projections import draws
-from intrinsic_cli.projections.base import Projection
 from intrinsic_cli.projections.cast import narrow, widen
 from intrinsic_cli.projections.compiled import cached_njit
+from intrinsic_cli.projections.contract import Projection
 from intrinsic_cli.projections.draws import draw_normals, normal_table
 
 _ROWS = 64  # rows of a block

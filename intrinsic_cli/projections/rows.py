@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from intrinsic_cli.projections.base import Projection, as_array, as_scalar, fold_pieces
 from intrinsic_cli.projections.cast import widen
 from intrinsic_cli.projections.compiled import cached_njit
+from intrinsic_cli.projections.contract import Projection, as_array, as_scalar, fold_pieces
 from intrinsic_cli.projections.threads import run_all
 
 

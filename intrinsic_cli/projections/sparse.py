@@ -15,9 +15,9 @@ import torch
 from numba import njit
 
 from intrinsic_cli.projections import draws
-from intrinsic_cli.projections.base import Projection
 from intrinsic_cli.projections.cast import narrow, widen
 from intrinsic_cli.projections.compiled import cached_njit
+from intrinsic_cli.projections.contract import Projection
 from intrinsic_cli.projections.draws import word
 
 _ROWS = 1024  # rows of a block

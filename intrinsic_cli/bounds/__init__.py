@@ -1,0 +1,1 @@
+"""Generalization bounds of finished runs, from the bits that describe θ."""

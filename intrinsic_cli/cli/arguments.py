@@ -1,0 +1,73 @@
+"""Arguments and answers that several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+def overrides(parser: argparse.ArgumentParser) -> None:
+    """`key=value …` and `--cfg job`, of commands that train."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, in Hydra's syntax")
+    parser.add_argument("--cfg", choices=["job"], help="print the resolved configuration and stop")
+
+
+def folder(parser: argparse.ArgumentParser) -> None:
+    """The output folder, of commands that read one."""
+    parser.add_argument("dir", metavar="DIR", help="output folder of a sweep")
+
+
+def selection(parser: argparse.ArgumentParser) -> None:
+    """What learning rates are chosen by, of commands that estimate d90."""
+    parser.add_argument(
+        "--selection", default="validation", metavar="validation|holdout",
+        help="what learning rates are chosen by; default: validation",
+    )  # fmt: skip
+
+
+def trend(parser: argparse.ArgumentParser) -> None:
+    """How trends are estimated and shown."""
+    parser.add_argument("--format", default="table", metavar="table|md|csv|tex|json", help="default: table")
+    parser.add_argument(
+        "--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)"
+    )
+    parser.add_argument("--figures", metavar="FOLDER", help="also write the figures as SVG and PDF files")
+    selection(parser)
+
+
+def show_trends(
+    results: Iterable[dict[str, Any]], x: Callable[[Any], float], axis: str, arguments: argparse.Namespace
+) -> None:
+    """Print the trends of d_t over `x`, called `axis`, and write their figures where they are wanted."""
+    from pathlib import Path
+
+    from intrinsic_cli.reports import curves, figures, trend_plots, trend_text
+    from intrinsic_cli.reports.trends import trends
+
+    if arguments.figures:
+        figures.require_matplotlib()
+    found = curves.estimates(
+        curves.group(results), thresholds=[arguments.threshold], selection=arguments.selection
+    )
+    made = trends(found, x)
+    print(trend_text.text(made, axis, arguments.format))
+    if arguments.figures:
+        figures.write((trend_plots.plot(each, axis) for each in made), Path(arguments.figures))
+
+
+def print_config(cfg: object) -> int:
+    """Answer `--cfg job`."""
+    from omegaconf import OmegaConf
+
+    print(OmegaConf.to_yaml(cfg), end="")
+    return 0
+
+
+def fine_tune(parser: argparse.ArgumentParser) -> None:
+    """A portable fine-tune and where its base model is, of commands that rebuild one."""
+    parser.add_argument("file", metavar="FILE", help="what `idim export` wrote")
+    parser.add_argument("--model", metavar="FOLDER", help="another place of the base model")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the code that the base model brings"
+    )

@@ -1,0 +1,56 @@
+"""`idim eval`: score a fine-tune on a task."""
+
+from __future__ import annotations
+
+import argparse
+
+from intrinsic_cli.cli.arguments import fine_tune
+
+SUMMARY = "score a fine-tune on the validation rows of a task"
+EXAMPLES = """\
+  idim eval sentiment.safetensors
+  idim eval sentiment.safetensors task=sst2 task.path=../glue data.max_eval=100"""
+PARTS = ("task", "data", "train.eval_batch_size")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    fine_tune(parser)
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="task, data and train.eval_batch_size, as of idim run",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli.errors import ConfigError
+    from intrinsic_cli.finetunes.file import FineTune
+    from intrinsic_cli.planning import compose
+
+    found = FineTune.read(arguments.file)
+    given = [override.key_or_group for override in compose.parse(arguments.overrides)]
+    for key in given:
+        if not any(key == part or key.startswith(f"{part}.") for part in PARTS):
+            raise ConfigError(
+                f"{key} is fixed by the fine-tune; set keys of task, data or train.eval_batch_size"
+            )
+    words = [f"data.max_length={found.max_length}", *arguments.overrides]
+    if "task" not in given and found.task in compose.options("task"):
+        words = [f"task={found.task}", *words]
+    elif "task" not in given:
+        raise ConfigError(
+            f"the fine-tune's task, {found.task}, is none of idim's own; add task=custom task.path=…"
+        )
+    cfg = compose.compose_config("run", words)
+    spec = compose.run_spec(cfg)
+    from intrinsic_cli.finetunes.scoring import score
+
+    values, n = score(
+        found, spec.task, spec.data, model=arguments.model, trust_remote_code=arguments.trust_remote_code,
+        batch_size=spec.train.eval_batch_size,
+    )  # fmt: skip
+    for name, value in values.items():
+        print(f"{name} {value:.4f}")
+    print(f"{n} rows of {spec.task.name}, {found.precision}")
+    return 0

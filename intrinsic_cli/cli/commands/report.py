@@ -1,0 +1,44 @@
+"""`idim report`: write a page of tables, figures and runs to open in a browser."""
+
+from __future__ import annotations
+
+import argparse
+
+from intrinsic_cli.cli.arguments import folder, selection
+
+SUMMARY = "write a page of tables, figures and runs to open in a browser"
+EXAMPLES = """\
+  idim report outputs/                         # writes outputs/report.html
+  idim report outputs/ --out d90.html --figures figures/"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    folder(parser)
+    parser.add_argument("--out", metavar="FILE", help="default: DIR/report.html")
+    parser.add_argument("--figures", metavar="FOLDER", help="also write the figures as SVG and PDF files")
+    parser.add_argument(
+        "--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)"
+    )
+    selection(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from intrinsic_cli.reports import curves, figures, page, plots
+    from intrinsic_cli.store import Store
+
+    if arguments.figures:
+        figures.require_matplotlib()
+    store = Store(arguments.dir)
+    results = store.results()
+    found = curves.estimates(
+        curves.group(results), thresholds=[arguments.threshold], selection=arguments.selection
+    )  # fmt: skip
+    out = Path(arguments.out or store.root / "report.html")
+    page.write(store, results, found, out)
+    print(out)
+    if arguments.figures:
+        written = figures.write(plots.every(found), Path(arguments.figures))
+        print(f"{len(written)} figures in {arguments.figures}")
+    return 0

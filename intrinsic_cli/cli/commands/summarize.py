@@ -1,0 +1,51 @@
+"""`idim summarize`: print the d90 table of finished runs."""
+
+from __future__ import annotations
+
+import argparse
+
+from intrinsic_cli.cli.arguments import folder, selection
+
+SUMMARY = "print the d90 table of finished runs"
+EXAMPLES = """\
+  idim summarize outputs/
+  idim summarize outputs/ --format tex > table.tex
+  idim summarize outputs/ --threshold 0.95 --format json | jq '.[].d90'
+  idim summarize outputs/ --threshold 0.8,0.9,0.95 --reference paper"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    folder(parser)
+    parser.add_argument("--format", default="table", metavar="table|md|csv|tex|json", help="default: table")
+    parser.add_argument(
+        "--threshold",
+        type=_numbers,
+        default=[0.9],
+        metavar="T,...",
+        help="share of the full score; default 0.9 (d90)",
+    )
+    parser.add_argument("--normalised", action="store_true", help="also of the score above chance level")
+    parser.add_argument("--reference", metavar="paper", help="set the paper's numbers beside yours")
+    selection(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli.reports import curves, tables
+    from intrinsic_cli.store import Store
+
+    found = curves.estimates(
+        curves.group(Store(arguments.dir).results()),
+        thresholds=arguments.threshold,
+        selection=arguments.selection,
+        normalised=arguments.normalised,
+    )
+    print(tables.text(found, arguments.format, arguments.reference))
+    return 0
+
+
+def _numbers(text: str) -> list[float]:
+    """`0.8,0.9` as numbers, each once."""
+    try:
+        return list(dict.fromkeys(float(word) for word in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0.8,0.9") from error

@@ -1,0 +1,37 @@
+"""`idim tasks`: how near tasks are to each other in the space of θ."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from intrinsic_cli.cli.arguments import folder
+
+SUMMARY = "show how near the tasks of finished runs are in the space of θ"
+EXAMPLES = """\
+  idim sweep task=sst2,mrpc,rte d=1000 seed=0,1,2 projection.seed=0 baseline.run=false
+  idim tasks outputs/
+  idim tasks outputs/ --figures figures/ --format csv > tasks.csv"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    folder(parser)
+    parser.add_argument("--format", default="table", metavar="table|md|csv|json", help="default: table")
+    parser.add_argument("--figures", metavar="FOLDER", help="also draw each matrix of cosines as an SVG file")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from intrinsic_cli.finetunes import space
+    from intrinsic_cli.reports import heatmap
+    from intrinsic_cli.store import Store
+
+    found = space.spaces(Store(arguments.dir).results())
+    print(space.text(found, arguments.format))
+    if arguments.figures:
+        for each in found:
+            picture = heatmap.draw(f"cosine, {each.name}", each.tasks, each.cosines.tolist())
+            heatmap.write(Path(arguments.figures) / f"{space.slug(each)}.svg", picture)
+        print(f"{len(found)} figures in {arguments.figures}", file=sys.stderr)
+    return 0

@@ -1,0 +1,138 @@
+"""From a portable fine-tune and its base model back to the fine-tuned model, its scores, or a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from intrinsic_cli.errors import ModelError, StoreError, writing
+from intrinsic_cli.finetunes.file import SUFFIX, FineTune
+from intrinsic_cli.models import pretrained
+from intrinsic_cli.models.pretrained import LoadedModel
+from intrinsic_cli.projections import versions
+from intrinsic_cli.store import RunDir, write_whole
+from intrinsic_cli.subspace.attach import Subspace
+
+
+def load(
+    source: str | Path | FineTune, model: str | None = None, *, trust_remote_code: bool = False
+) -> tuple[Any, Any]:
+    """The fine-tuned model, in evaluation mode on the CPU, and its tokenizer, from a file or a FineTune.
+
+    `model` is another place of the base model (a folder, say); its weights must be the same. No code that a
+    file names is run unless `trust_remote_code`. The weights are, bit for bit, those at the end of training
+    on this kind of machine; so are the logits in the precision of training, which for `bf16` is under
+    `torch.autocast("cpu", torch.bfloat16)`. Raises StoreError or ModelError.
+    """
+    found = source if isinstance(source, FineTune) else FineTune.read(source)
+    base = base_of(found, model, trust_remote_code=trust_remote_code)
+    return build(found, base), base.tokenizer
+
+
+def base_of(found: FineTune, model: str | None = None, *, trust_remote_code: bool = False) -> LoadedModel:
+    """The base model of a fine-tune. Raises ModelError where its weights are not those of training."""
+    spec = replace(
+        found.model, name=model or found.model.name, revision=None if model else found.model.revision,
+        allow_pickle=False, trust_remote_code=trust_remote_code, fingerprint=None,
+    )  # fmt: skip
+    base = pretrained.load(spec, max(1, len(found.labels)), found.regression, found.labels)
+    if base.weights_hash != found.weights_hash:
+        raise ModelError(
+            f"the weights of {spec.name} (SHA-256 {base.weights_hash[:12]}…) are not those this fine-tune "
+            f"belongs to ({found.weights_hash[:12]}…); give their folder as the model"
+        )
+    return base
+
+
+def build(found: FineTune, base: LoadedModel) -> Any:
+    """`base.model` itself, turned into the fine-tuned model and set to evaluation mode."""
+    pretrained.draw_head(base.model, base.head, found.seed)
+    if found.head_hash is not None and head_hash(base) != found.head_hash:
+        raise ModelError(
+            f"this version of transformers or torch draws another head for {found.model.name} than the one "
+            "trained from; use the versions of the training"
+        )
+    space = attach(found, base.model, base.head)
+    with closing(space):
+        place(space, found.tensors)
+    # A sum is not finite where a term is not, and costs a tenth of looking at each.
+    if not all(math.isfinite(weight.detach().sum()) for _, weight in space.moved()):
+        raise StoreError(f"θ moves weights of {found.model.name} beyond float32; the file is damaged")
+    return base.model.eval()
+
+
+def head_hash(base: LoadedModel) -> str:
+    """SHA-256 of the drawn head."""
+    parameters = dict(base.model.named_parameters())
+    digest = hashlib.sha256()
+    for name in base.head:
+        digest.update(f"{name}\0".encode() + parameters[name].detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def attach(found: FineTune, model: nn.Module, head: Sequence[str]) -> Subspace:
+    """The subspace of `found` on a model whose head is drawn. Raises StoreError where P can't be drawn here."""
+    known = versions(found.projection.kind)
+    if found.version not in known:
+        raise StoreError(
+            f"the fine-tune has draw version {found.version} of {found.projection.kind}, "
+            f"and this idim draws up to version {known[-1]}; use the idim that wrote it"
+        )
+    return Subspace(
+        model, found.subspace, found.d, found.seed, replace(found.projection, cache="regenerate"),
+        head=head, version=found.version, dtype=torch.bfloat16 if found.precision == "pure_bf16" else None,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def place(space: Subspace, tensors: Mapping[str, Tensor]) -> None:
+    """Set θ, λ and a trained head, and write the weights. Raises StoreError where shapes do not fit."""
+    targets = {"theta": space.theta} | ({} if space.lam is None else {"lam": space.lam})
+    targets |= {f"head.{i}": p for i, p in enumerate(space.direct)}
+    wanted = {name: tuple(p.shape) for name, p in targets.items()}
+    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+    if shapes != wanted:
+        raise StoreError(f"the fine-tune has {shapes} where its base model takes {wanted}")
+    for name, target in targets.items():
+        target.copy_(tensors[name])
+    space.write()
+
+
+def export(run: RunDir, out: Path) -> Path:
+    """Write the fine-tune of a finished run to `out`, a file, or a folder that gets `RUN.safetensors`.
+
+    The base model is loaded to record the head that its library draws. Raises StoreError or ModelError.
+    """
+    found = FineTune.of_run(run)
+    base = base_of(found, trust_remote_code=found.model.trust_remote_code)
+    pretrained.draw_head(base.model, base.head, found.seed)
+    content = replace(found, head_hash=head_hash(base)).to_bytes()
+    if out.is_dir() or out.suffix != SUFFIX:
+        out = out / f"{run.path.resolve().name}{SUFFIX}"
+    with writing("--out", out, "file"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, content)
+    return out
+
+
+def apply(
+    source: str | Path, out: Path, model: str | None = None, *, trust_remote_code: bool = False
+) -> None:
+    """Write the fine-tuned model and its tokenizer as an ordinary Hugging Face folder.
+
+    Raises StoreError where `out` is a file or a folder that is not empty, and as `load`.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StoreError(f"--out {out} is there already; give a new folder")
+    network, tokenizer = load(source, model, trust_remote_code=trust_remote_code)
+    with writing("--out", out, "folder"):
+        network.save_pretrained(out)
+        tokenizer.save_pretrained(out)

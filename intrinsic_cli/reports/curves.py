@@ -1,0 +1,158 @@
+"""From finished runs to curves: which runs belong together, what tells curves apart, and the d_t of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from intrinsic_cli.errors import StoreError
+from intrinsic_cli.render import differences, flat, natural
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.statistics.bootstrap import replays
+from intrinsic_cli.statistics.estimate import Estimate, Level, estimate
+from intrinsic_cli.statistics.points import PROPORTIONS, Floats, Point
+
+KINDS = ("full", "said", "did")  # in the order of the paper's columns
+FEW_SEEDS = 3  # an interval from fewer says little
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The runs behind one d_t: one study, subspace and projection, with full fine-tuning (`baseline`).
+
+    `spec` is the first run's; only its d, lr and seed vary (and so P, unless `projection.seed` is set). `row`
+    and `variant` name the curve among the others: the model with what differs between its studies, and what
+    differs between its subspaces.
+    """
+
+    study: str
+    spec: RunSpec
+    runs: tuple[Result, ...]
+    baseline: tuple[Result, ...]
+    row: str = ""
+    variant: str = ""
+
+    @property
+    def task(self) -> str:
+        return self.spec.task.name
+
+    @property
+    def kind(self) -> str:
+        return self.spec.subspace.kind
+
+    @property
+    def metric(self) -> str:
+        return self.runs[0]["metric"]
+
+    @property
+    def name(self) -> str:
+        """`minilm sst2 SAID`, unique among the curves it was grouped with."""
+        return " ".join(filter(None, [self.row, self.task, self.kind.upper(), self.variant]))
+
+    def estimate(
+        self, threshold: float = 0.9, selection: str = "validation", normalised: bool = False
+    ) -> Estimate:
+        """d_t of this curve; options as in `estimate.estimate`."""
+        return estimate(
+            *self._points(), threshold=threshold, selection=selection, normalised=normalised, **self._scale()
+        )
+
+    def replays(self, value: Estimate, seed: int, resamples: int = 1000) -> Floats | None:
+        """log2 d_t of bootstrap replays of this curve's runs, (resamples,), with the options of `value`, an
+        estimate of it; as in `replay.replays`."""
+        return replays(
+            *self._points(), threshold=value.threshold, selection=value.selection,
+            normalised=value.normalised, seed=seed, resamples=resamples, **self._scale(),
+        )  # fmt: skip
+
+    def _points(self) -> tuple[list[Point], list[Point]]:
+        return [Point.of(r) for r in self.runs], [Point.of(r) for r in self.baseline]
+
+    def _scale(self) -> dict[str, Any]:
+        first = self.runs[0]
+        return {
+            "chance": first["chance"],
+            "n_eval": first["n_eval"] if self.metric in PROPORTIONS else None,
+        }
+
+
+Found = Sequence[tuple[Curve, Estimate]]
+
+
+def group(results: Iterable[Result]) -> list[Curve]:
+    """The curves among the records of `Store.results`, in the order of a table.
+
+    Raises StoreError where no subspace run has finished.
+    """
+    baselines: dict[str, list[Result]] = {}
+    members: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        spec = result["spec"]
+        if spec["subspace"]["kind"] == "full":
+            baselines.setdefault(result["study"], []).append(result)
+        else:
+            # Runs of one projection.seed repeat the training and not the space: each has a curve of its own.
+            P = [spec["projection"]["kind"], spec["projection"].get("seed")]
+            variant = json.dumps([spec["subspace"], *P], sort_keys=True)
+            members.setdefault((result["study"], variant), []).append(result)
+    if not members:
+        raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")
+    curves = [
+        Curve(study, RunSpec.from_dict(runs[0]["spec"]), tuple(runs), tuple(baselines.get(study, ())))
+        for (study, _), runs in members.items()
+    ]
+    return sorted(
+        _name(curves),
+        key=lambda c: (natural(c.row), natural(c.task), KINDS.index(c.kind), natural(c.variant)),
+    )
+
+
+def estimates(
+    curves: Iterable[Curve],
+    *,
+    thresholds: Sequence[float] = (0.9,),
+    selection: str = "validation",
+    normalised: bool = False,
+) -> list[tuple[Curve, Estimate]]:
+    """d_t of every curve at every threshold; with `normalised`, each is followed by its
+    normalised variant."""
+    variants = (False, True) if normalised else (False,)
+    return [(c, c.estimate(t, selection, n)) for t in thresholds for c in curves for n in variants]
+
+
+def d90s(results: Iterable[Result]) -> dict[str, int]:
+    """The d90 of the curve each subspace run belongs to, by run_id, where there is a number."""
+    found = estimates(group(results))
+    return {run["run_id"]: value.d_t for curve, value in found if value.d_t for run in curve.runs}
+
+
+def _name(curves: Sequence[Curve]) -> list[Curve]:
+    """Fill in `row` and `variant` with the settings that differ between curves of otherwise equal names."""
+    plain = [
+        c.spec.model.label + (f"@{c.spec.model.revision}" if c.spec.model.revision else "") for c in curves
+    ]
+    trees = [c.spec.identity() for c in curves]
+    study = [flat({k: tree[k] for k in ("model", "task", "data", "train")}) for tree in trees]
+    suffixes = differences(study, plain, [c.task for c in curves])
+    rows = [" ".join(filter(None, pair)) for pair in zip(plain, suffixes, strict=True)]
+    space = [flat({k: tree[k] for k in ("subspace", "projection")}) for tree in trees]
+    variants = differences(
+        space, [c.kind for c in curves], [f"{r}\n{c.task}" for r, c in zip(rows, curves, strict=True)]
+    )
+    return [replace(c, row=r, variant=v) for c, r, v in zip(curves, rows, variants, strict=True)]
+
+
+def levels_at(value: Estimate) -> list[Level]:
+    """The one or two d's of the curve that decide where it crosses the target."""
+    above = [level for level in value.curve if value.target is not None and level.fit >= value.target - 1e-12]
+    first = len(value.curve) - len(above)
+    return list(value.curve[max(first - 1, 0) : first + 1])
+
+
+def few_seeds(value: Estimate) -> bool:
+    """Whether the crossing, or full fine-tuning's score, rests on fewer than FEW_SEEDS runs."""
+    return min([value.full_runs, *(level.runs for level in levels_at(value))]) < FEW_SEEDS

@@ -1,0 +1,105 @@
+"""The page's plots as SVG and PDF files for a paper, drawn by matplotlib (the extra `[report]`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from intrinsic_cli.errors import ConfigError, writing
+from intrinsic_cli.reports.plots import Plot, number, ticks
+
+FORMATS = ("svg", "pdf")
+# Text stays text, in type that can be edited; ids and dates do not change from one writing to the next.
+STYLE: dict[Any, Any] = {
+    "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+    "legend.fontsize": 6.5, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
+    "svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "idim",
+}  # fmt: skip
+TONES = {"data": "#3b6fd4", "fit": "#1c3f94", "accent": "#d1480f", "full": "#14795a", "chance": "#8d897f"}
+LOOKS: dict[str, dict[str, Any]] = {
+    "points": {"marker": "o", "linestyle": "", "markersize": 3, "alpha": 0.7},
+    "line": {},
+    "dash": {"linestyle": ":"},
+    "mark": {"marker": "D", "linestyle": "", "markersize": 5},
+}
+
+
+def require_matplotlib() -> None:
+    """Raise ConfigError where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        raise ConfigError(
+            '--figures needs matplotlib, which is not installed; run: pip install "idim[report]"'
+        )
+
+
+def write(plots: Iterable[Plot], folder: Path) -> list[Path]:
+    """Write each plot as `NAME.svg` and `NAME.pdf` and return the files.
+
+    Raises ConfigError without matplotlib and StoreError where the folder can't be written.
+    """
+    require_matplotlib()
+    import matplotlib
+
+    files = []
+    with matplotlib.rc_context(STYLE):
+        for plot in plots:
+            figure = draw(plot)
+            for form in FORMATS:
+                path = folder / f"{plot.name}.{form}"
+                with writing("--figures", folder, "folder"):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    figure.savefig(path, metadata={"Date" if form == "svg" else "CreationDate": None})
+                files.append(path)
+    return files
+
+
+def draw(plot: Plot) -> Any:
+    """A matplotlib Figure, one column of a paper wide."""
+    from matplotlib.figure import Figure
+
+    height = 0.7 + 0.22 * len(plot.rows) if plot.rows else 2.9
+    figure = Figure(figsize=(3.4, height), layout="constrained")
+    ax = figure.add_subplot()
+    if plot.log_x:
+        ax.set_xscale("log")
+    if plot.log_y:
+        ax.set_yscale("log")
+    if plot.band is not None:
+        low, high = (
+            end if end is not None else edge for end, edge in zip(plot.band, plot.x_limits(), strict=True)
+        )
+        ax.axvspan(low, high, color=TONES["accent"], alpha=0.13, linewidth=0, label=plot.band_label)
+    for level in plot.levels:
+        ax.axhline(level.y, color=TONES[level.tone], linestyle="--", linewidth=0.9, label=level.label)
+    seen: set[str] = set()
+    for series in plot.series:
+        label = series.label if series.label not in seen else None
+        seen.add(series.label)
+        color = TONES[series.tone] if isinstance(series.tone, str) else _ramp(series.tone)
+        ax.plot(series.x, series.y, color=color, label=label or None, **LOOKS[series.look])
+    ax.set_xlim(*plot.x_limits())
+    ax.set_ylim(*plot.y_limits())
+    ax.set_xlabel(plot.x_label)
+    if plot.zero is not None:
+        _label(ax.set_xticks, plot.x_ticks(7))
+    if plot.rows:
+        ax.set_yticks([-i for i in range(len(plot.rows))], plot.rows)
+    else:
+        if plot.log_y:  # matplotlib labels whole decades alone
+            _label(ax.set_yticks, [(y, number(y)) for y in ticks(*plot.y_limits(), True, 5)])
+        ax.set_ylabel(plot.y_label)
+        figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _label(set_ticks: Any, named: list[tuple[float, str]]) -> None:
+    set_ticks([place for place, _ in named], [name for _, name in named])
+    set_ticks([], minor=True)
+
+
+def _ramp(share: float) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["viridis_r"](0.1 + 0.85 * share)

@@ -1,0 +1,227 @@
+"""The report: one HTML file with all tables, figures and runs of a folder, and nothing from the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from intrinsic_cli import __version__
+from intrinsic_cli.errors import writing
+from intrinsic_cli.render import natural
+from intrinsic_cli.reports import plots, svg
+from intrinsic_cli.reports.curves import Curve, Found, Result, few_seeds
+from intrinsic_cli.reports.tables import (  # fmt: skip
+    cell,
+    column,
+    explain,
+    footnotes,
+    full,
+    full_column,
+    head,
+    order,
+    percent,
+    symbol,
+)
+from intrinsic_cli.statistics.estimate import Estimate
+from intrinsic_cli.store import Store
+
+OTHER_THRESHOLDS = (0.8, 0.9, 0.95, 0.99)
+TO = " – "  # between numbers that have commas of their own
+
+
+def write(store: Store, results: Sequence[Result], found: Found, out: Path) -> None:
+    """Write the report of `store` to the file `out`; its links to run directories are relative.
+
+    `results` are the store's, `found` the estimates of its curves at one threshold. Raises StoreError where
+    the file can't be written.
+    """
+    text = render(store, results, found, out.parent)
+    with writing("--out", out, "file"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+
+
+def render(store: Store, results: Sequence[Result], found: Found, base: Path) -> str:
+    """The report as HTML, its links relative to the folder `base`."""
+    threshold = found[0][1].threshold
+    told = plots.histories(found)
+    sections = [_section(i, curve, value, told) for i, (curve, value) in enumerate(found)]
+    runs = _runs(store, results, base)
+    jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    template = jinja.from_string((files("intrinsic_cli.reports") / "page.html").read_text(encoding="utf-8"))
+    overview = plots.overview(found)
+    return template.render(
+        title=store.root.resolve().name,
+        symbol=symbol(threshold),
+        explain=explain(threshold).capitalize(),
+        summary=_summary(found, results, runs),
+        table=_table(found),
+        notes=footnotes(found),
+        overview=_figure(overview) if overview.series else None,
+        sections=sections,
+        runs=runs,
+        environments=_environments(results),
+        version=__version__,
+    )
+
+
+def _figure(plot: plots.Plot) -> dict[str, Any]:
+    return {
+        "title": plot.title,
+        "svg": Markup(svg.draw(plot)),
+        "legend": [(label, look, tone, Markup(style)) for label, look, tone, style in svg.legend(plot)],
+    }
+
+
+def _summary(found: Found, results: Sequence[Result], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The line of small facts under the title."""
+    counts = {
+        state: sum(run["state"] == state for run in runs)
+        for state in ("done", "running", "failed", "pending")
+    }
+    told = [f"{n} {state}" for state, n in counts.items() if n]
+    models, tasks = {curve.row for curve, _ in found}, {curve.task for curve, _ in found}
+    began = sorted(r["started"][:10] for r in results)
+    return [
+        _count(len(models), "model"), _count(len(tasks), "task"), _count(len(found), "curve"),
+        f"{len(runs):,} runs: {', '.join(told)}",
+        f"{_duration(sum(r['seconds']['total'] for r in results))} of training",
+        began[0] if began[0] == began[-1] else f"{began[0]} to {began[-1]}",
+    ]  # fmt: skip
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _table(found: Found) -> dict[str, Any]:
+    """Tasks over columns over rows: the cells of `tables.grid`, each linked to its curve."""
+    rows: dict[str, dict[Any, dict[str, Any]]] = {}
+    for i, (curve, value) in enumerate(found):
+        row = rows.setdefault(curve.row, {})
+        row[full_column(curve)] = {"text": full(value), "interval": None, "href": None, "kind": "full"}
+        bare, _, interval = cell(value, ",d", TO).partition(" [")
+        row[column(curve, value)] = {
+            "text": bare,
+            "interval": interval.rstrip("]"),
+            "href": f"#c{i}",
+            "kind": curve.kind,
+        }
+    columns = sorted({c for row in rows.values() for c in row}, key=order)
+    tasks = [(task, len(list(part))) for task, part in groupby(columns, key=lambda c: c[0])]
+    return {
+        "tasks": tasks,
+        "heads": [head(c) for c in columns],
+        "rows": [(name, [row.get(c) for c in columns]) for name, row in rows.items()],
+    }
+
+
+def _section(i: int, curve: Curve, value: Estimate, told: plots.Histories) -> dict[str, Any]:
+    figures = [_figure(plot) for plot in plots.of_curve(curve, value, told)]
+    return {
+        "id": f"c{i}",
+        "model": curve.row,
+        "task": curve.task,
+        "kind": " ".join(filter(None, [curve.kind.upper(), curve.variant])),
+        "verdict": verdict(curve, value),
+        "main": figures[0],
+        "others": figures[1:],
+        "facts": _facts(curve, value),
+    }
+
+
+def verdict(curve: Curve, value: Estimate) -> str:
+    """The finding in a sentence."""
+    share = f"{percent(value.threshold)} of full fine-tuning's {curve.metric}"
+    if value.status == "undefined":
+        return f"No number: {value.reason}."
+    if value.status == "below_grid":
+        return f"The smallest d tried, {value.curve[0].d:,}, already reaches {share}: try smaller ones."
+    if value.status == "above_grid":
+        return f"The largest d tried, {value.curve[-1].d:,}, does not reach {share}: try larger ones."
+    D = curve.runs[0]["D"]
+    rough = " Fewer than three seeds: take it as a rough one." if few_seeds(value) else ""
+    return f"About {value.d_t:,} of {D:,} parameters ({100 * value.d_t / D:.2g} %) reach {share}.{rough}"  # type: ignore[operator]
+
+
+def _facts(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
+    """The numbers beside a curve: name, value."""
+    first, train = curve.runs[0], curve.spec.train
+    facts = [(symbol(value.threshold), cell(value, ",d", TO))]
+    facts += [
+        (symbol(t), cell(curve.estimate(t, value.selection), ",d", TO))
+        for t in OTHER_THRESHOLDS
+        if t != value.threshold
+    ]
+    above_chance = curve.estimate(value.threshold, value.selection, normalised=True)
+    facts.append((f"{symbol(value.threshold)} above chance", cell(above_chance, ",d", TO)))
+    if value.logistic is not None:
+        facts.append(("by a logistic fit", f"{value.logistic:,}"))
+    if value.full_score is not None:
+        facts.append(
+            (
+                "full fine-tuning",
+                f"{value.full_score:.4f} (lr {value.full_lr:g}, {_count(value.full_runs, 'run')})",
+            )
+        )
+    facts.append(("chance", f"{value.chance:.4f}"))
+    if value.noise is not None:
+        facts.append(("noise of one run", f"±{value.noise:.4f}"))
+    if value.flattery is not None:
+        facts.append(("flattery of lr choice", f"{value.flattery:.4f}"))
+    length = f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epochs"
+    facts += [
+        ("data", f"{first['n_train']:,} to train on, {first['n_eval']:,} to score"),
+        ("training", f"{length}, batch {train.batch_size}"),
+        ("projection", f"{curve.spec.projection.kind}, {curve.spec.subspace.normalize}"),
+        ("scales λ", f"{first['m']} in d") if first["m"] else ("scales λ", "none"),
+        ("runs", f"{value.runs:,} at {_count(len({r['spec']['d'] for r in curve.runs}), 'd')}"),
+    ]
+    return facts
+
+
+def _runs(store: Store, results: Sequence[Result], base: Path) -> list[dict[str, Any]]:
+    """Every run directory, finished or not, with what there is to say about it."""
+    finished = {r["path"]: r for r in results}
+    rows = []
+    for run in store.runs():
+        row = {
+            "name": run.path.name,
+            "href": quote(Path(os.path.relpath(run.path, base)).as_posix()) + "/",
+            "state": "done",
+            "words": "",
+        }
+        if (result := finished.get(str(run.path))) is not None:
+            row["words"] = f"{result['metric']} {result['score']:.4f}"
+            row["time"] = _duration(result["seconds"]["total"])
+        else:
+            row["state"] = run.state
+            row["time"] = ""
+            if row["state"] == "failed":
+                row["words"] = run.error()["message"]
+        rows.append(row)
+    return sorted(rows, key=lambda row: natural(row["name"]))
+
+
+def _environments(results: Sequence[Result]) -> list[tuple[int, list[tuple[str, str]]]]:
+    """The distinct environments, the commonest first: number of runs, and names with values."""
+    counts: dict[tuple[tuple[str, str], ...], int] = {}
+    for result in results:
+        told = {**result["environment"], "device": result["device"], "precision": result["precision"]}
+        key = tuple((name, str(v)) for name, v in sorted(told.items()) if v is not None)
+        counts[key] = counts.get(key, 0) + 1
+    return [(n, list(key)) for key, n in sorted(counts.items(), key=lambda pair: -pair[1])]

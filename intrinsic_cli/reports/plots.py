@@ -1,0 +1,286 @@
+"""What each plot shows, as plain data in data coordinates.
+
+`svg.py` draws it on the page and `figures.py` for a paper.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from intrinsic_cli.reports.curves import Curve, Found, Result
+from intrinsic_cli.reports.tables import cell, percent, symbol
+from intrinsic_cli.statistics.estimate import Estimate
+from intrinsic_cli.store import RunDir
+
+MAX_POINTS = 60  # of one loss curve; more are averaged in equal stretches
+
+Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # by run_id
+
+
+@dataclass(frozen=True)
+class Series:
+    """x and y of equal length. `look`: points, line, dash or mark. `tone`: a name (`data`, `fit`, `accent`,
+    `full`) or, for one of an ordered family, a number from 0 to 1. Series of one label share a legend entry.
+    """
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    look: str
+    tone: str | float
+    label: str = ""
+    notes: tuple[str, ...] = ()  # what each point says when pointed at
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line across the plot."""
+
+    y: float
+    tone: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One pair of axes. `band` spans x from one end to the other, None being the plot's edge. `rows` names
+    the y positions 0, -1, -2, ... where y is no number. `zero` is where x = 0 stands on a logarithmic axis.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    log_x: bool = False
+    log_y: bool = False
+    zero: float | None = None
+    levels: tuple[Level, ...] = ()
+    band: tuple[float | None, float | None] | None = None
+    band_label: str = ""
+    rows: tuple[str, ...] = ()
+
+    def x_limits(self) -> tuple[float, float]:
+        return _limits([x for s in self.series for x in s.x], self.log_x, 0.04)
+
+    def y_limits(self) -> tuple[float, float]:
+        if self.rows:
+            return -len(self.rows) + 0.5, 0.75
+        return _limits(
+            [y for s in self.series for y in s.y] + [level.y for level in self.levels], self.log_y, 0.07
+        )
+
+    def x_ticks(self, most: int) -> list[tuple[float, str]]:
+        """Places and names of at most about `most` round numbers on the x axis."""
+        low, high = self.x_limits()
+        if self.zero is None:
+            return [(x, number(x)) for x in ticks(low, high, self.log_x, most)]
+        return [(self.zero, "0"), *((x, number(x)) for x in ticks(2 * self.zero, high, True, most))]
+
+
+def _limits(values: Sequence[float], log: bool, margin: float) -> tuple[float, float]:
+    """The range of the values with a margin, a share of it, on both sides."""
+    low, high = min(values, default=1.0), max(values, default=1.0)
+    if low == high:
+        return (low / 2, high * 2) if log else (low - 0.05, high + 0.05)
+    if log:
+        factor = (high / low) ** margin
+        return low / factor, high * factor
+    pad = margin * (high - low)
+    return low - pad, high + pad
+
+
+def ticks(low: float, high: float, log: bool, most: int) -> list[float]:
+    """At most about `most` round numbers within [low, high]: multiples of 1, 2, 5 × 10^k; on a log axis, 1, 2
+    and 5 of each decade, or only 1 and 3, or only 1."""
+    if not log:
+        rough = (high - low) / most
+        unit = 10 ** math.floor(math.log10(rough))
+        step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough * (1 - 1e-9))
+        return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        found = [m * 10.0**k for k in decades for m in digits if low <= m * 10.0**k <= high]
+        if len(found) <= most:
+            break
+    return found
+
+
+def number(value: float) -> str:
+    """10k for 10,000; 1e-5 for small ones; else as short as can be."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k"
+    if abs(value) < 1e-3:
+        mantissa, exponent = f"{value:e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:.6g}"
+
+
+def overview(found: Found) -> Plot:
+    """Every d_t with its interval, one row each; what has none is left out."""
+    series: list[Series] = []
+    rows: list[str] = []
+    for curve, value in found:
+        low, high = ends(value)
+        if value.status == "undefined" or low is None or high is None:
+            continue
+        y = float(-len(rows))
+        rows.append(f"{curve.name}  {cell(value, ',d').partition(' [')[0]}")
+        series.append(Series((low, high), (y, y), "line", "fit"))
+        if value.d_t is None:  # a grey dot at the end of the grid that d_t lies beyond
+            end = low if value.status == "below_grid" else high
+            series.append(Series((end,), (y,), "points", "chance", notes=(rows[-1],)))
+        else:
+            series.append(Series((float(value.d_t),), (y,), "mark", "accent", notes=(rows[-1],)))
+    name = symbol(found[0][1].threshold)
+    return Plot(
+        "overview", f"{name} at a glance", f"{name}, trained parameters", "", tuple(series), log_x=True,
+        rows=tuple(rows),
+    )  # fmt: skip
+
+
+def ends(value: Estimate) -> tuple[float | None, float | None]:
+    """The interval, an open end at the end of the grid; the estimate alone where there is none."""
+    if not value.curve:
+        return None, None
+    smallest, largest = float(value.curve[0].d), float(value.curve[-1].d)
+    censored = {"below_grid": smallest, "above_grid": largest}.get(value.status)
+    alone = float(value.d_t) if value.d_t else censored
+    low = smallest if value.low_open else value.low if value.low is not None else alone
+    high = largest if value.high_open else value.high if value.high is not None else alone
+    return low, high
+
+
+def score(curve: Curve, value: Estimate) -> Plot:
+    """Score against d at the chosen learning rates: runs, means, monotone fit, target, chance, d_t."""
+    chosen = _chosen(curve, value)
+    ds = tuple(float(level.d) for level in value.curve)
+    means = tuple(level.score for level in value.curve)
+    series = [
+        Series(
+            tuple(float(r["spec"]["d"]) for r in chosen), tuple(r["score"] for r in chosen), "points", "data",
+            "one seed", tuple(_note(r) for r in chosen),
+        )
+    ]  # fmt: skip
+    if ds:
+        series.append(Series(ds, means, "dash", "data", "mean"))
+        series.append(Series(ds, tuple(level.fit for level in value.curve), "line", "fit", "monotone fit"))
+    levels = [Level(value.chance, "chance", "chance")]
+    if value.full_score is not None:
+        levels.append(Level(value.full_score, "full", "full fine-tuning"))
+    if value.target is not None:
+        levels.append(Level(value.target, "accent", f"target, {percent(value.threshold)}"))
+    if value.d_t is not None and value.target is not None:
+        label = f"{symbol(value.threshold)} = {value.d_t:,}"
+        series.append(Series((float(value.d_t),), (value.target,), "mark", "accent", label, (label,)))
+    known = value.status != "undefined" and (value.low, value.high, value.low_open, value.high_open) != (
+        None, None, False, False,
+    )  # fmt: skip
+    return Plot(
+        slug(f"{curve.name}-score"), "Score against d", "d, trained parameters", curve.metric, tuple(series),
+        log_x=True, levels=tuple(levels), band=(value.low, value.high) if known else None,
+        band_label=f"{percent(value.confidence)} interval",
+    )  # fmt: skip
+
+
+def rates(curve: Curve, value: Estimate) -> Plot:
+    """Mean score against learning rate, a line per d; the chosen rate is marked."""
+    scores: dict[int, dict[float, list[float]]] = {}
+    for run in curve.runs:
+        scores.setdefault(run["spec"]["d"], {}).setdefault(run["spec"]["lr"], []).append(run["score"])
+    series = []
+    picked = {level.d: level.lr for level in value.curve}
+    for (d, by_rate), tone in zip(sorted(scores.items()), _tones(len(scores)), strict=True):
+        means = {lr: sum(s) / len(s) for lr, s in sorted(by_rate.items())}
+        series.append(Series(tuple(means), tuple(means.values()), "line", tone, f"d = {d:,}"))
+        if d in picked:
+            note = f"d={d}: lr={picked[d]:g} chosen, {means[picked[d]]:.4f}"
+            series.append(Series((picked[d],), (means[picked[d]],), "points", tone, f"d = {d:,}", (note,)))
+    return Plot(
+        slug(f"{curve.name}-rates"), "Learning rate", "learning rate of θ", f"mean {curve.metric}", tuple(series),
+        log_x=True,
+    )  # fmt: skip
+
+
+def training(curve: Curve, value: Estimate, histories: Histories) -> list[Plot]:
+    """Training loss and ‖θ‖ against the step at the chosen learning rates, a line per run, coloured by d."""
+    runs = _chosen(curve, value)
+    ds = sorted({r["spec"]["d"] for r in runs})
+    tones = dict(zip(ds, _tones(len(ds)), strict=True))
+    full = [r for r in curve.baseline if r["spec"]["lr"] == value.full_lr]
+    plots = []
+    for key, title, label in (("loss", "Training loss", "loss"), ("theta_norm", "Norm of θ", "‖θ‖")):
+        series = [
+            _trace(r, histories, key, "line", tones[r["spec"]["d"]], f"d = {r['spec']['d']:,}")
+            for r in sorted(runs, key=lambda r: (r["spec"]["d"], r["spec"]["seed"]))
+        ]
+        series += [_trace(r, histories, key, "dash", "full", "full fine-tuning") for r in full]
+        plots.append(Plot(slug(f"{curve.name}-{key}"), title, "step", label, tuple(s for s in series if s.x)))
+    return plots
+
+
+def _trace(run: Result, histories: Histories, key: str, look: str, tone: str | float, label: str) -> Series:
+    lines = [line for line in histories[run["run_id"]] if key in line]
+    x, y = decimate([line["step"] for line in lines], [line[key] for line in lines])
+    return Series(x, y, look, tone, label)
+
+
+def decimate(x: Sequence[float], y: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The means of at most MAX_POINTS equal stretches, in order."""
+    n = len(x)
+    count = min(n, MAX_POINTS)
+    edges = [i * n // count for i in range(count + 1)] if count else [0]
+    stretches = list(pairwise(edges))
+    return tuple(sum(x[a:b]) / (b - a) for a, b in stretches), tuple(
+        sum(y[a:b]) / (b - a) for a, b in stretches
+    )
+
+
+def histories(curves: Iterable[tuple[Curve, Estimate]]) -> dict[str, list[dict[str, Any]]]:
+    """The histories of the runs that `training` draws, by run_id."""
+    runs = [
+        r for c, v in curves for r in _chosen(c, v) + [b for b in c.baseline if b["spec"]["lr"] == v.full_lr]
+    ]
+    return {run["run_id"]: RunDir(Path(run["path"])).history() for run in runs}
+
+
+def of_curve(curve: Curve, value: Estimate, told: Histories) -> list[Plot]:
+    """All plots of one curve; those that would be empty are left out."""
+    plots = [score(curve, value), rates(curve, value), *training(curve, value, told)]
+    return [plot for plot in plots if plot.series]
+
+
+def every(found: Found) -> list[Plot]:
+    """All plots of all curves, the overview first."""
+    told = histories(found)
+    all_plots = [overview(found)] + [plot for curve, value in found for plot in of_curve(curve, value, told)]
+    return [plot for plot in all_plots if plot.series]
+
+
+def _chosen(curve: Curve, value: Estimate) -> list[Result]:
+    """The runs at each d's chosen learning rate; all where nothing was estimated."""
+    picked = {level.d: level.lr for level in value.curve}
+    return [r for r in curve.runs if picked.get(r["spec"]["d"], r["spec"]["lr"]) == r["spec"]["lr"]]
+
+
+def _tones(n: int) -> list[float]:
+    return [i / max(n - 1, 1) for i in range(n)]
+
+
+def _note(run: Result) -> str:
+    spec = run["spec"]
+    return f"d={spec['d']} seed={spec['seed']} lr={spec['lr']:g}: {run['metric']} {run['score']:.4f}"
+
+
+def slug(text: str) -> str:
+    """A file's name."""
+    return re.sub(r"[^A-Za-z0-9._=]+", "-", text)

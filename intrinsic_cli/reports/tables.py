@@ -1,0 +1,244 @@
+"""d_t tables: flat records for scripts, and the form of the paper's Table 1 for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from tabulate import tabulate
+
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.render import STYLES, csv_text, natural
+from intrinsic_cli.reports.curves import FEW_SEEDS, KINDS, Curve, Found, few_seeds
+from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
+from intrinsic_cli.statistics.estimate import Estimate
+
+FORMATS = ("table", "md", "csv", "tex", "json")
+KEYS = (
+    "model", "revision", "task", "subspace", "projection", "normalize", "metric", "full_score", "target",
+    "threshold", "d90", "d90_low", "d90_high", "status", "runs",
+)  # fmt: skip
+
+
+def text(found: Found, form: str = "table", reference: str | None = None) -> str:
+    """The whole answer of `idim summarize` in one of FORMATS; `reference="paper"` adds the paper's d90s.
+
+    `found` comes from `report.estimates`; each threshold is a table of its own.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"--format {form} is not known; use one of {', '.join(FORMATS)}")
+    if reference is not None and reference not in REFERENCES:
+        raise ConfigError(f"--reference {reference} is not known; use one of {', '.join(REFERENCES)}")
+    if form in ("csv", "json"):
+        flat = records(found) + (paper_records() if reference else [])
+        return json.dumps(flat, indent=1, allow_nan=False) if form == "json" else csv_text(flat)
+    blocks = []
+    for threshold, part in groupby(found, key=lambda pair: pair[1].threshold):
+        block = list(part)
+        header, rows = grid(block, paper=reference is not None and threshold == 0.9)
+        if form == "table":
+            header = [name.replace(" ", "\n") for name in header]  # narrow columns
+        lines = [
+            f"{symbol(threshold)}: {explain(threshold)}",
+            "",
+            tabulate(rows, header, tablefmt=STYLES[form], disable_numparse=True),
+        ]
+        if form == "tex":
+            lines = [comment(lines[0]), lines[2]]
+        blocks.append("\n".join(lines))
+    notes = footnotes(found)
+    if reference:
+        notes.append(f"Rows marked (paper): {PAPER}.")
+    blocks.append(
+        "\n".join(map(comment, notes)) if form == "tex" else ("\n\n" if form == "md" else "\n").join(notes)
+    )
+    return "\n\n".join(blocks)
+
+
+def comment(line: str) -> str:
+    """A line of LaTeX that is not set."""
+    return f"% {line}"
+
+
+def records(found: Found) -> list[dict[str, Any]]:
+    """Flat records with exactly KEYS; None where there is no number.
+
+    Where `found` holds normalised estimates, every record also has `normalised`, true or false.
+    """
+    both = any(value.normalised for _, value in found)
+    return [
+        {
+            "model": curve.spec.model.label,
+            "revision": curve.spec.model.revision,
+            "task": curve.task,
+            "subspace": curve.kind,
+            "projection": curve.spec.projection.kind,
+            "normalize": curve.spec.subspace.normalize,
+            "metric": curve.metric,
+            "full_score": value.full_score,
+            "target": value.target,
+            "threshold": value.threshold,
+            "d90": value.d_t,
+            "d90_low": value.low,
+            "d90_high": value.high,
+            "status": value.status,
+            "runs": value.runs,
+            **({"normalised": value.normalised} if both else {}),
+        }
+        for curve, value in found
+    ]
+
+
+def paper_records() -> list[dict[str, Any]]:
+    """The paper's d90s as records; all that the paper does not tell is None."""
+    return [
+        dict.fromkeys(KEYS)
+        | {
+            "model": model,
+            "task": task,
+            "subspace": kind,
+            "threshold": 0.9,
+            "d90": d90,
+            "status": "estimated",
+        }
+        for model, task, kind, d90 in d90s()
+    ]
+
+
+def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]:
+    """The paper's Table 1: header and rows of text. Rows are models, columns task × (full, SAID, DID).
+
+    `found` has one threshold. Settings that differ between a model's studies are part of its row's name,
+    those between subspaces part of the column's. With `paper`, each model's row in the paper stands below it.
+    """
+    cells: dict[str, dict[Column, str]] = {}
+    for curve, value in found:
+        row = cells.setdefault(curve.row, {})
+        row[full_column(curve)] = full(value)
+        row[column(curve, value)] = cell(value)
+    if paper:
+        cells = beside_paper(cells, {curve.row: curve.spec.model.label for curve, _ in found})
+    columns = sorted({c for row in cells.values() for c in row}, key=order)
+    header = ["model", *(f"{c[0]} {head(c)}" for c in columns)]
+    return header, [[name, *(row.get(c, "") for c in columns)] for name, row in cells.items()]
+
+
+def column(curve: Curve, value: Estimate) -> Column:
+    """Where an estimate stands."""
+    variant = f"{curve.variant} normalised".lstrip() if value.normalised else curve.variant
+    return curve.task, curve.kind, variant
+
+
+def full_column(curve: Curve) -> Column:
+    """Where full fine-tuning's score stands."""
+    return curve.task, "full", curve.metric
+
+
+def order(column: Column) -> tuple[object, ...]:
+    """A sort key: by task, then full fine-tuning, SAID and DID as the paper has them."""
+    task, kind, variant = column
+    return natural(task), KINDS.index(kind), natural(variant)
+
+
+def head(column: Column) -> str:
+    """`SAID` or `full accuracy`: the column's name under its task."""
+    _, kind, variant = column
+    return " ".join(filter(None, [kind if kind == "full" else kind.upper(), variant]))
+
+
+def full(value: Estimate) -> str:
+    """Full fine-tuning's mean score, or a dash."""
+    return "—" if value.full_score is None else f"{value.full_score:.3f}"
+
+
+def cell(value: Estimate, form: str = "d", to: str = ", ") -> str:
+    """`1861 [1500, 2300]`, `≤ 100`, `> 30000` or `—`, with a * where seeds are too few.
+
+    `form` formats a d and `to` stands between the ends of the interval.
+    """
+    if value.status == "undefined":
+        return "—"
+    few = "*" if few_seeds(value) else ""
+    smallest, largest = value.curve[0].d, value.curve[-1].d
+    below, above = f"≤ {smallest:{form}}", f"> {largest:{form}}"
+    if value.d_t is None:
+        middle = below if value.status == "below_grid" else above
+    else:
+        middle = f"{value.d_t:{form}}"
+    interval = spell_interval(value, form, to)
+    # Of a censored d_t, the interval says more only where it reaches into the grid.
+    if (
+        smallest == largest
+        or (value.status == "below_grid" and value.high == smallest)
+        or (value.status == "above_grid" and value.low == largest)
+    ):
+        interval = None
+    return f"{middle}{few} [{interval}]" if interval else f"{middle}{few}"
+
+
+def spell_interval(value: Estimate, form: str = "d", to: str = ", ") -> str | None:
+    """`1500, 2300`, with `≤ 100` or `> 30000` for an open end; None where there is no interval."""
+    if value.low is None and value.high is None and not (value.low_open or value.high_open):
+        return None
+    low = f"≤ {value.curve[0].d:{form}}" if value.low_open else f"{value.low:{form}}"
+    high = f"> {value.curve[-1].d:{form}}" if value.high_open else f"{value.high:{form}}"
+    return f"{low}{to}{high}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.6g} %"
+
+
+def symbol(threshold: float) -> str:
+    """`d90`."""
+    return f"d{100 * threshold:.6g}"
+
+
+def explain(threshold: float) -> str:
+    """What d_t is, under a table's name."""
+    share = percent(threshold)
+    return f"trained parameters at which the score reaches {share} of full fine-tuning's [95 % interval]"
+
+
+def footnotes(found: Found) -> list[str]:
+    """What a reader of the table has to know, a line each."""
+    lines = []
+    if any(value.status != "undefined" and few_seeds(value) for _, value in found):
+        lines.append(f"* fewer than {FEW_SEEDS} seeds where it matters: take the interval as a rough one.")
+    if any(value.normalised for _, value in found):
+        lines.append("normalised: the share is of the way from chance to full fine-tuning's score.")
+    lines += dict.fromkeys(
+        f"— {curve.name}: {value.reason}." for curve, value in found if value.status == "undefined"
+    )
+    return lines + list(_choice_of_rate(found))
+
+
+def _choice_of_rate(found: Found) -> Iterator[str]:
+    """How learning rates were chosen, and what choosing on validation adds to a score."""
+    if not any(_tuned(curve) for curve, _ in found):
+        return
+    known = {c.name: value.flattery for c, value in found if value.flattery is not None and _tuned(c)}
+    size = ""
+    if known:
+        worst = max(known, key=lambda name: known[name])
+        size = f"{sum(known.values()) / len(known):.4f} on average, {known[worst]:.4f} at most ({worst})"
+    if found[0][1].selection == "holdout":
+        yield "Learning rates were chosen on rows held out of the training set."
+        if known:
+            yield f"Choosing them on validation would have flattered the scores by {size}."
+    else:
+        unknown = "; runs with data.holdout above 0 can tell by how much"
+        yield (
+            "Learning rates were chosen on the validation rows that give the score, which flatters it"
+            f"{f' by {size}' if known else unknown}."
+        )
+
+
+def _tuned(curve: Curve) -> bool:
+    """Whether any d of the curve was run at more than one learning rate."""
+    rates: dict[int, set[float]] = {}
+    for run in curve.runs:
+        rates.setdefault(run["spec"]["d"], set()).add(run["spec"]["lr"])
+    return any(len(r) > 1 for r in rates.values())

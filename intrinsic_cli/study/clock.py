@@ -1,0 +1,30 @@
+"""How long it will take, in words."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from intrinsic_cli.render import minutes
+
+
+class Clock:
+    """The time left for `runs` runs, from how long those took that have ended."""
+
+    def __init__(self, runs: int, slots: int) -> None:
+        self._runs, self._slots = runs, slots
+        self._over = 0
+        self._began = time.perf_counter()
+
+    def tick(self) -> None:
+        """A run has ended."""
+        self._over += 1
+
+    def left(self) -> str:
+        """`5 to go, about 4 min`, or `all done`."""
+        to_go = self._runs - self._over
+        if not to_go:
+            return "all done"
+        rounds = math.ceil(self._over / self._slots)  # those that ended first waited for nobody
+        per_round = (time.perf_counter() - self._began) / rounds
+        return f"{to_go} to go, about {minutes(per_round * math.ceil(to_go / self._slots))}"

@@ -1,0 +1,26 @@
+"""One run after the other in this process: for debuggers, notebooks and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import Store
+from intrinsic_cli.training.inputs import Load, Loader
+from intrinsic_cli.training.run import train_one
+from intrinsic_cli.training.stop import Stop
+
+
+class Inline:
+    """A launcher without processes: a run that takes the interpreter down takes the sweep down."""
+
+    def __init__(self, load: Load | None = None, *, progress: bool = False) -> None:
+        self.slots = 1
+        self._load = load or Loader()
+        self._progress = progress
+
+    def launch(self, specs: Sequence[RunSpec], store: Store, stop: Stop) -> Iterator[tuple[RunSpec, str]]:
+        for spec in specs:
+            if stop.requested:
+                return
+            yield spec, train_one(spec, store, self._load, stop, progress=self._progress)

@@ -1,0 +1,147 @@
+"""Subprocesses of this machine: one per slot, each on a GPU of its own or a share of the processors.
+
+A process that is killed fails its run alone. Each keeps its base model and data from run to run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import RunDir, Store
+from intrinsic_cli.study.launchers.base import at_least, death, out_of_memory, record_death
+from intrinsic_cli.training.stop import Stop
+
+LOOK = 0.2  # seconds between two looks at whether to stop
+
+
+class Local:
+    """`slots` processes, by default one per GPU, or one; a run whose process dies is tried `retries` more times."""
+
+    def __init__(self, slots: int | None = None, retries: int = 1, *, progress: bool = False) -> None:
+        gpus = _gpus()
+        self.slots = max(1, len(gpus)) if slots is None else at_least("slots", slots, 1)
+        self._retries = at_least("retries", retries, 0)
+        self._environments = [_environment(slot, self.slots, gpus) for slot in range(self.slots)]
+        self._options = ["--progress"] if progress and self.slots == 1 else []
+
+    def launch(self, specs: Sequence[RunSpec], store: Store, stop: Stop) -> Iterator[tuple[RunSpec, str]]:
+        todo = deque(specs)
+        attempts: Counter[RunSpec] = Counter()
+        free = deque(self._environments)
+        resting: list[_Worker] = []
+        busy: dict[_Worker, RunSpec] = {}
+        with selectors.DefaultSelector() as answers:
+            try:
+                while True:
+                    while todo and (resting or free) and not stop.requested:
+                        worker = resting.pop() if resting else _Worker(store, free.popleft(), self._options)
+                        busy[worker] = spec = todo.popleft()
+                        attempts[spec] += 1
+                        worker.ask(spec)
+                        answers.register(worker.answers, selectors.EVENT_READ, worker)
+                    if not busy:
+                        return
+                    for worker in busy if stop.requested else ():
+                        worker.leave()
+                    for key, _ in answers.select(timeout=LOOK):
+                        worker = key.data
+                        answers.unregister(worker.answers)
+                        answer, spec = worker.answer(), busy.pop(worker)
+                        state = self._judge(answer, worker, store.run(spec), attempts[spec], stop)
+                        if answer == state and not out_of_memory(store.run(spec)):
+                            resting.append(worker)
+                        else:
+                            worker.leave()
+                            worker.status()
+                            free.append(worker.environment)
+                        if state == "again":
+                            todo.appendleft(spec)
+                        else:
+                            yield spec, state
+            finally:
+                for worker in busy:
+                    worker.kill()
+                for worker in (*busy, *resting):
+                    worker.leave()
+                    worker.status()
+
+    def _judge(self, answer: str | None, worker: _Worker, run: RunDir, attempts: int, stop: Stop) -> str:
+        """What became of a run after its worker's `answer` (None: it died). `again`: try it once more in a
+        fresh process, since this one was killed, told to leave by somebody else, or short of memory."""
+        gone = answer in (None, "stopped")
+        if answer is not None and not gone and not out_of_memory(run):
+            return answer
+        if run.state == "done":
+            return "done"
+        if stop.requested:
+            return "stopped"
+        if attempts <= self._retries:
+            return "again"
+        return record_death(run, death(worker.status()), attempts) if gone else "failed"
+
+
+class _Worker:
+    """One subprocess and its two pipes."""
+
+    def __init__(self, store: Store, environment: dict[str, str], options: list[str]) -> None:
+        self.environment = environment
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "intrinsic_cli.study.worker", str(store.root), *options],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, process_group=0,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        self.answers = self._process.stdout
+
+    def ask(self, spec: RunSpec) -> None:
+        """Give it a run. A process that is dead already says so when it is listened to."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(spec.to_dict()) + "\n")
+            self._process.stdin.flush()
+
+    def answer(self) -> str | None:
+        """What became of its run; None where it died instead."""
+        line = self.answers.readline()
+        return json.loads(line)["state"] if line.endswith("\n") else None
+
+    def leave(self) -> None:
+        """Let it end its step and go."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def status(self) -> int:
+        """Its exit status, once it has ended."""
+        return self._process.wait()
+
+
+def _gpus() -> list[str]:
+    """The ids of the GPUs that this process may use."""
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())] if visible is None else []
+
+
+def _environment(slot: int, slots: int, gpus: list[str]) -> dict[str, str]:
+    """A slot's environment: its GPU, or its share of the threads."""
+    own = dict(os.environ)
+    if gpus:
+        own["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    else:
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = int(own.get("OMP_NUM_THREADS") or processors)
+        own["OMP_NUM_THREADS"] = str(max(1, threads // slots))
+    return own

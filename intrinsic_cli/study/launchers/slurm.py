@@ -1,0 +1,289 @@
+"""Job arrays of Slurm, through submitit: an array task trains some runs of one cell, one after the other.
+
+Slurm starts a task again that was preempted or reached its time limit, and its run goes on from the snapshot.
+The driver only watches. It may leave while the jobs go on; the same command then watches them again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import time as clock
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from submitit import AutoExecutor, Job, JobEnvironment
+from submitit.core.utils import DelayedSubmission, FailedJobError
+
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import Store, publish
+from intrinsic_cli.study.launchers.base import at_least, out_of_memory, record_death
+from intrinsic_cli.study.launchers.queue import Queue
+from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.run import train_one
+from intrinsic_cli.training.stop import Stop
+
+log = logging.getLogger(__name__)
+CLUSTERS = ("slurm", "local", "debug")
+LOOK = 0.5  # seconds between two looks at the runs' files
+LARGEST_ARRAY = 1000  # tasks: Slurm's own default of MaxArraySize allows no more
+SLURM_KILLS = 900  # seconds after SIGTERM, at the latest, by a generous administrator
+TIME_LIMITS = 1000  # that a task may reach; each time its run has got further
+
+
+class Slurm:
+    """`array_parallelism` tasks of `runs_per_task` runs at once; a run whose task dies is tried `retries` more
+    times, unless somebody cancelled it.
+
+    `time` is minutes or Slurm's text, `gpus` and `cpus` are counts per task, `memory` is Slurm's text, `grace`
+    the seconds before the time limit at which a task saves its run and is queued again, `setup` shell lines
+    that come first in the job, `additional` any other option of sbatch. `cluster` is `slurm`, or `local` (all
+    tasks at once on this machine) or `debug` (in this process) to try a sweep out.
+    """
+
+    def __init__(
+        self,
+        cluster: str = "slurm",
+        partition: str | None = None,
+        time: int | str = 60,
+        gpus: int | None = None,
+        cpus: int | None = None,
+        memory: str | None = None,
+        account: str | None = None,
+        qos: str | None = None,
+        constraint: str | None = None,
+        array_parallelism: int = 16,
+        runs_per_task: int = 1,
+        retries: int = 1,
+        grace: int = 90,
+        setup: Sequence[str] = (),
+        additional: Mapping[str, Any] | None = None,
+    ) -> None:
+        if cluster not in CLUSTERS:
+            raise ConfigError(f"launcher.cluster={cluster} is not known; use one of {', '.join(CLUSTERS)}")
+        self.slots = at_least("array_parallelism", array_parallelism, 1)
+        self._cluster = cluster
+        self._runs_per_task = at_least("runs_per_task", runs_per_task, 1)
+        self._retries = at_least("retries", retries, 0)
+        limit = minutes(time)
+        if at_least("grace", grace, 1) >= 60 * limit:
+            raise ConfigError(
+                f"launcher.grace={grace} seconds leave nothing of launcher.time={time}; use less, or more time"
+            )
+        self._parameters = {
+            "name": "idim",
+            "timeout_min": limit,
+            "gpus_per_node": gpus if gpus is None else at_least("gpus", gpus, 0),
+            "cpus_per_task": cpus if cpus is None else at_least("cpus", cpus, 1),
+            "slurm_mem": memory,
+            "slurm_partition": partition,
+            "slurm_account": account,
+            "slurm_qos": qos,
+            "slurm_constraint": constraint,
+            "slurm_array_parallelism": self.slots,
+            "slurm_signal_delay_s": grace,
+            "slurm_setup": list(setup) or None,
+            "local_setup": list(setup) or None,
+            "slurm_additional_parameters": {"requeue": True, **(additional or {})},
+        }
+
+    def executor(self, folder: Path) -> AutoExecutor:
+        """submitit's executor with these parameters, which keeps its files in `folder`.
+
+        Raises ConfigError where there is no Slurm on this machine.
+        """
+        try:
+            executor = AutoExecutor(folder, cluster=self._cluster, slurm_max_num_timeout=TIME_LIMITS)
+        except RuntimeError as error:
+            raise ConfigError(
+                "launcher=slurm finds no srun here; start it on a login node of the cluster, or use launcher=local"
+            ) from error
+        executor.update_parameters(**self._parameters)
+        return executor
+
+    def launch(self, specs: Sequence[RunSpec], store: Store, stop: Stop) -> Iterator[tuple[RunSpec, str]]:
+        """As `Launcher.launch`, but for a requested stop: the jobs go on, and no run is yielded as `stopped`."""
+        folder = store.root.absolute() / ".slurm"
+        executor, queue = self.executor(folder), Queue()
+        deaths: Counter[RunSpec] = Counter()
+        living = self._attach(executor, queue, folder, specs)
+        there = {spec for group in living.values() for spec in group}
+        todo = []
+        for spec in specs:
+            if spec not in there and store.run(spec).state == "done":
+                yield spec, "done"  # by a job of an earlier command, since this one looked
+            elif spec not in there:
+                todo.append(spec)
+        while todo or living:
+            if stop.requested:
+                if living:
+                    log.warning(
+                        "%d Slurm jobs go on without this command, which finds them when it is started again; "
+                        "scancel %s ends them", len(living), " ".join(sorted({_array(job) for job in living})),
+                    )  # fmt: skip
+                return
+            if todo:
+                living |= self._submit(executor, todo, store, folder)
+                queue.forget()
+                todo = []
+            for job, group in list(living.items()):
+                if stop.requested:
+                    break
+                ending = self._ending(job, queue)
+                del living[job]
+                for spec, state in self._look(job, group, ending, store, deaths):
+                    if state == "again":
+                        todo.append(spec)
+                    elif state == "under way":
+                        living.setdefault(job, []).append(spec)
+                    else:
+                        yield spec, state
+            clock.sleep(LOOK)
+
+    def _ending(self, job: Job[None], queue: Queue) -> str | None:
+        """The cluster's word for how a job ended; None while it waits or runs."""
+        if self._cluster == "slurm":
+            return queue.ending(job.job_id)
+        return job.state if job.done() else None
+
+    def _look(
+        self, job: Job[None], group: list[RunSpec], ending: str | None, store: Store, deaths: Counter[RunSpec]
+    ) -> Iterator[tuple[RunSpec, str]]:
+        """What has become of a job's runs. Of a job that died, the first run without a word was under way;
+        those behind it wait for another job, as it does while it has attempts left."""
+        died = False
+        for spec in group:
+            run = store.run(spec)
+            state = run.state
+            if state == "done":
+                yield spec, state
+            elif ending is None:
+                yield spec, "under way"
+            elif state == "running":
+                yield spec, "elsewhere"
+            elif state == "failed" and not out_of_memory(run):
+                yield spec, state
+            elif died and ending != "CANCELLED":
+                yield spec, "again"
+            else:
+                died = died or state != "failed"
+                deaths[spec] += 1
+                again = deaths[spec] <= self._retries and ending != "CANCELLED"
+                reason = f"its Slurm job {job.job_id} ended as {ending} (log: {job.paths.stderr})"
+                yield spec, "again" if again else record_death(run, reason, deaths[spec])
+
+    def _submit(
+        self, executor: AutoExecutor, specs: Sequence[RunSpec], store: Store, folder: Path
+    ) -> dict[Job[None], list[RunSpec]]:
+        """Queue the runs, cell by cell, and note beside the logs which job has which."""
+        cells = [
+            list(cell) for _, cell in groupby(specs, key=lambda spec: (spec.model, spec.task, spec.data))
+        ]
+        groups = [group for cell in cells for group in pieces(cell, self._runs_per_task)]
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs: dict[Job[None], list[RunSpec]] = {}
+        for spec in specs:
+            store.run(spec).plan(spec)
+        for part in pieces(groups, LARGEST_ARRAY):
+            calls = [Runs([spec.to_dict() for spec in group], store.root.absolute()) for group in part]
+            try:
+                array = dict(zip(executor.submit_array(calls), part, strict=True))
+            except FailedJobError as error:
+                raise ConfigError(f"sbatch refused the job: {' '.join(str(error).split())}") from error
+            names = {job.job_id: [spec.run_id for spec in group] for job, group in array.items()}
+            publish(folder / f"{_array(next(iter(array)))}.json", names)
+            jobs |= array
+        return jobs
+
+    def _attach(
+        self, executor: AutoExecutor, queue: Queue, folder: Path, specs: Sequence[RunSpec]
+    ) -> dict[Job[None], list[RunSpec]]:
+        """The jobs of earlier commands on this folder that Slurm still has, with their runs among `specs`."""
+        if self._cluster != "slurm":
+            return {}
+        wanted = {spec.run_id: spec for spec in specs}
+        living = {}
+        for path in sorted(folder.glob("*.json")):
+            for job_id, names in json.loads(path.read_text(encoding="utf-8")).items():
+                group = [wanted.pop(name) for name in names if name in wanted and not queue.ending(job_id)]
+                if group:
+                    living[executor.job_class(folder, job_id)] = group
+        if living:
+            log.warning("watching %d Slurm jobs that an earlier command has left", len(living))
+        return living
+
+
+class Runs:
+    """What a task does, and does again after a preemption or at its time limit: its runs, one after the other."""
+
+    def __init__(self, trees: list[dict[str, Any]], root: Path) -> None:
+        self.trees, self.root = trees, root
+
+    def __call__(self) -> None:
+        stop, load, store = Stop(), Loader(), Store(self.root)
+        warning = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
+        asked: set[int] = set()
+
+        def ask(number: int, _: object) -> None:
+            asked.add(number)
+            stop.request(number)
+
+        before = {number: signal.signal(number, ask) for number in (warning, signal.SIGTERM)}
+        try:
+            for tree in self.trees:
+                spec = RunSpec.from_dict(tree)
+                if (
+                    not stop.requested and store.run(spec).state != "failed"
+                ):  # before this task was queued again
+                    train_one(spec, store, load, stop)
+            # Preempted, or cancelled: to leave now would end the job for good, where Slurm may queue it again.
+            deadline = clock.monotonic() + (SLURM_KILLS if _under_slurm() and stop.requested else 0)
+            while warning not in asked and clock.monotonic() < deadline:
+                clock.sleep(LOOK)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if warning in asked:
+            signal.raise_signal(warning)  # submitit then has Slurm queue the task again, and does not return
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What submitit starts when the task runs again. Its state is in the runs' directories."""
+        return DelayedSubmission(self)
+
+
+def pieces(items: Sequence[Any], size: int) -> Iterable[Any]:
+    """`items` in lists of at most `size`."""
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def minutes(time: int | str) -> int:
+    """Slurm's time text (`90`, `90:00`, `1:30:00`, `1-12`, `1-12:30`, `1-12:30:00`) in minutes, rounded up."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(time))
+    if not match:
+        raise ConfigError(f"launcher.time={time} is no time; write minutes, as 90, or 1:30:00 or 1-12:00:00")
+    days, *rest = match.groups()
+    first, second, third = (int(part) if part else 0 for part in rest)
+    if days is not None or rest[2] is not None:
+        seconds = int(days or 0) * 86400 + first * 3600 + second * 60 + third
+    else:
+        seconds = first * 60 + second
+    if seconds == 0:
+        raise ConfigError(f"launcher.time={time} leaves no time; write minutes, as 90")
+    return ceil(seconds / 60)
+
+
+def _under_slurm() -> bool:
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+def _array(job: Job[None]) -> str:
+    """The id of the array that a job is a task of."""
+    return job.job_id.split("_")[0]

@@ -1,0 +1,86 @@
+"""An adaptive study for real: propose, train, look again, until the interval is narrow enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from intrinsic_cli.planning.plan import Study
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import Store
+from intrinsic_cli.study.launchers.base import Launcher
+from intrinsic_cli.study.sweep import WAIT, outcome
+from intrinsic_cli.training.stop import Stop
+
+
+def run_study(
+    study: Study,
+    store: Store,
+    launcher: Launcher,
+    say: Callable[[str], None],
+    stop: Stop | None = None,
+    *,
+    retry_failed: bool = False,
+) -> list[str]:
+    """Do the runs of `study` until it is finished; returns the ids of those that failed.
+
+    Whatever runs of the study the store holds count, so a search goes on from any point, and several
+    processes that search on one folder share the runs. A run that failed in an earlier search is tried again
+    only with `retry_failed`. Raises Stopped.
+    """
+    from intrinsic_cli.statistics.adaptive import Proposal, Search, propose
+    from intrinsic_cli.statistics.points import PROPORTIONS, Point
+
+    stop = stop or Stop()
+    first = study.first()
+    failed: dict[Proposal, str] = {}
+    elsewhere: set[Proposal] = set()
+    while True:
+        elsewhere = {p for p in elsewhere if store.run(study.make(*p)).state == "running"}
+        results = [r for r in store.results() if r["study"] == first.study]
+        full = [r for r in results if r["spec"]["subspace"]["kind"] == "full"]
+        if not full:
+            say("no full fine-tuning has finished, so there is no target to search for")
+            return list(failed.values())
+        search = Search(
+            d_min=study.d_min,
+            d_max=study.d_max,
+            seeds=study.seeds,
+            lrs=study.lrs,
+            rel_width=study.rel_width,
+            budget=study.budget,
+            chance=full[0]["chance"],
+            n_eval=full[0]["n_eval"] if full[0]["metric"] in PROPORTIONS else None,
+        )
+        curve = [Point.of(r) for r in results if _same_curve(r["spec"], first)]
+        plan = propose(
+            curve, [Point.of(r) for r in full], search, slots=launcher.slots, running=elsewhere,
+            failed=list(failed),
+        )  # fmt: skip
+        if plan.finished:
+            say(f"search finished after {len(curve) + len(full)} runs: {plan.reason}")
+            return list(failed.values())
+        say(f"search: {plan.reason}")
+        if not plan.runs:
+            time.sleep(WAIT)
+        proposals = {study.make(*proposal): proposal for proposal in plan.runs}
+        for spec, proposal in list(proposals.items()):
+            if store.run(spec).state == "failed" and not retry_failed:
+                failed[proposal] = spec.run_id
+                del proposals[spec]
+            else:
+                store.run(spec).plan(spec)
+        for spec, state in launcher.launch(list(proposals), store, stop):
+            if state == "failed":
+                failed[proposals[spec]] = spec.run_id
+            elif state == "elsewhere":
+                elsewhere.add(proposals[spec])
+            if state in ("done", "failed"):
+                say(f"{spec.run_id}  {outcome(spec, store)}")
+        stop.raise_if_requested(f"the search after {len(curve) + len(full)} runs")
+
+
+def _same_curve(spec: dict[str, Any], first: RunSpec) -> bool:
+    run = RunSpec.from_dict(spec)
+    return (run.subspace, run.projection.kind) == (first.subspace, first.projection.kind)

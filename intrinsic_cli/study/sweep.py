@@ -1,0 +1,151 @@
+"""Run a study: what is planned, what is pending, and what a launcher made of it until none is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import Store
+from intrinsic_cli.study.clock import Clock
+from intrinsic_cli.study.launchers.base import Launcher
+from intrinsic_cli.subspace.selection import check_size
+from intrinsic_cli.training.inputs import Inputs, Load
+from intrinsic_cli.training.stop import Stop
+from intrinsic_cli.training.trainer import total_steps, train
+
+WAIT = 1.0  # seconds between two looks at runs that another process has
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a sweep ended: run ids by what became of them."""
+
+    done: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
+    """The runs that share a base model and data, together, in the order in which they first occur."""
+    groups: dict[tuple[object, ...], list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault((spec.model, spec.task, spec.data), []).append(spec)
+    yield from groups.values()
+
+
+def check(specs: Sequence[RunSpec], load: Load, stop: Stop | None = None) -> None:
+    """Load every cell and size every subspace, so that bad input ends the sweep before any training."""
+    for cell in cells(specs):
+        if stop is not None:
+            stop.raise_if_requested("before any training")
+        inputs = load(cell[0])
+        for spec in cell:
+            if spec.d is not None:
+                check_size(inputs.base.model, spec.subspace, spec.d, inputs.head)
+
+
+def pending(specs: Sequence[RunSpec], store: Store, *, retry_failed: bool = False) -> list[RunSpec]:
+    """The runs still to be done, cell by cell. A run that failed is one only with `retry_failed`."""
+    over = ("done",) if retry_failed else ("done", "failed")
+    return [spec for cell in cells(specs) for spec in cell if store.run(spec).state not in over]
+
+
+def sweep(
+    specs: Sequence[RunSpec],
+    store: Store,
+    launcher: Launcher,
+    load: Load,
+    say: Callable[[str], None],
+    *,
+    stop: Stop | None = None,
+    retry_failed: bool = False,
+) -> Report:
+    """Finish every pending run of the study; a run that fails is recorded and the rest go on.
+
+    The same call again continues. A run that another process has is waited for, and taken over if that
+    process dies. Raises IdimError, before any training, at input that can't be used, and Stopped.
+    """
+    stop = stop or Stop()
+    todo = pending(specs, store, retry_failed=retry_failed)
+    waiting = {spec.run_id for spec in todo}
+    over = [spec for spec in specs if spec.run_id not in waiting]
+    failed = [spec.run_id for spec in over if store.run(spec).state == "failed"]
+    if over:
+        lost = f", {len(failed)} of them failed and are left so (--retry-failed)" if failed else ""
+        say(f"{len(over)} of {len(specs)} runs are over already{lost}")
+    check(todo, load, stop)
+    store.check_writable()
+    for spec in todo:
+        store.run(spec).plan(spec, forget=retry_failed)
+    done = [spec.run_id for spec in over if spec.run_id not in failed]
+    clock = Clock(len(todo), launcher.slots)
+
+    def ended(spec: RunSpec, state: str) -> None:
+        (done if state == "done" else failed).append(spec.run_id)
+        clock.tick()
+        say(f"[{len(done) + len(failed)}/{len(specs)}] {spec.run_id}  {outcome(spec, store)}; {clock.left()}")
+
+    waited = False
+    while todo:
+        elsewhere: list[RunSpec] = []
+        for spec, state in launcher.launch(todo, store, stop):
+            if state == "elsewhere":
+                elsewhere.append(spec)
+            elif state != "stopped":
+                ended(spec, state)
+        if to_go := len(specs) - len(done) - len(failed):
+            stop.raise_if_requested(f"with {to_go} of {len(specs)} runs to go")
+        if elsewhere and not waited:
+            say(f"waiting for {len(elsewhere)} runs that other processes have")
+            waited = True
+        while elsewhere and all(store.run(spec).state == "running" for spec in elsewhere):
+            stop.raise_if_requested(f"while {len(elsewhere)} runs were with other processes")
+            time.sleep(WAIT)
+        todo = []
+        for spec in elsewhere:
+            state = store.run(spec).state
+            if state in ("done", "failed"):
+                ended(spec, state)
+            else:
+                todo.append(spec)
+    return Report(tuple(done), tuple(failed))
+
+
+def outcome(spec: RunSpec, store: Store) -> str:
+    """The score of a finished run, or why it has none, in a few words."""
+    run = store.run(spec)
+    if run.state == "failed":
+        error = run.error()
+        if error.get("expected"):
+            return f"failed: {error['message']}"
+        return f"failed: {error.get('error')}: {error['message']} (traceback in {run.path})"
+    result = run.result()
+    if result is None:
+        return f"failed, and its folder {run.path} could not take the reason"
+    return f"{result['metric']} {result['score']:.4f}  {result['seconds']['total']:.0f} s"
+
+
+def forecast(specs: Sequence[RunSpec], load: Load) -> float:
+    """Seconds that `specs` will take here: three steps and one evaluation of each kind of run, timed."""
+    total = 0.0
+    for cell in cells(specs):
+        inputs = load(cell[0])
+        for kind in {spec.subspace.kind for spec in cell}:
+            runs = [spec for spec in cell if spec.subspace.kind == kind]
+            sample = replace(runs[0], train=replace(runs[0].train, max_steps=3, evals=1, patience=None))
+            per_step, per_eval = _time(sample, inputs)
+            for spec in runs:
+                total += per_step * total_steps(spec, len(inputs.train)) + per_eval * spec.train.evals
+    return total
+
+
+def _time(sample: RunSpec, inputs: Inputs) -> tuple[float, float]:
+    train(sample, inputs, lambda **_: None)  # the first one compiles and warms up
+    seconds = train(sample, inputs, lambda **_: None).seconds
+    return (seconds["total"] - seconds["evaluation"]) / 3, seconds["evaluation"]
+
+
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

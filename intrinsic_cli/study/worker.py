@@ -1,0 +1,58 @@
+"""A process that trains the runs it is given, one after the other, and keeps its base model and data.
+
+`python -m intrinsic_cli.study.worker FOLDER` reads a spec per line of its standard input (JSON) and answers each
+with a line `{"run_id", "state"}`. It leaves when its input ends: after the run, or, where the input ends
+during a run (its driver asked it to stop, or died), after the step, with a snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import Any
+
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import Store
+from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.run import train_one
+from intrinsic_cli.training.stop import Stop
+
+
+def main(words: list[str]) -> int:
+    """Serve the runs of one driver."""
+    [folder, *options] = words
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone decides when to leave
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not look like an answer
+    stop, store, load = Stop(), Store(folder), Loader()
+    signal.signal(signal.SIGTERM, lambda number, _: stop.request(number))
+    for tree in _specs(stop):
+        spec = RunSpec.from_dict(tree)
+        state = train_one(spec, store, load, stop, progress="--progress" in options)
+        print(json.dumps({"run_id": spec.run_id, "state": state}), file=answers, flush=True)
+        if stop.requested:
+            break
+    return 0
+
+
+def _specs(stop: Stop) -> Any:
+    """The specs that come in. A thread reads them, so that the input's end is seen during a run."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        stop.request()
+        lines.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    while line := lines.get():
+        yield json.loads(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,279 @@
+"""Train an `nn.Module` in a random subspace: θ_D = θ_0 + P θ_d (DID) or θ_i = θ_{0,i} + λ_i (P θ)_i (SAID).
+
+Weights are written in place once per step and gradients leave by hook, tensor by tensor, so no full gradient
+and no optimizer state of size D ever exists, and the model keeps its class and the keys of its state_dict.
+
+Source: Li et al. 2018 (arXiv 1804.08838) for DID; Aghajanyan et al. 2021 (arXiv 2012.13255), §3 for SAID.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from intrinsic_cli.projections import make_projection
+from intrinsic_cli.projections.contract import Projection, add_to_all, fold_all
+from intrinsic_cli.projections.rows import fold_rows
+from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
+from intrinsic_cli.subspace.selection import check_size, group_of, scale_names, select
+from intrinsic_cli.subspace.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
+
+# Gradients are folded when so many numbers have come: few starts of the threads, and little memory held.
+ENOUGH = 1 << 22
+
+
+@dataclass
+class _Slice:
+    """One selected tensor: its rows of P, its share of the scale, and its group."""
+
+    name: str
+    weight: nn.Parameter
+    start: Tensor  # θ_0, flat, exact
+    projection: Projection
+    scale: float
+    group: int
+
+
+class Full(nn.Module):
+    """Every trainable weight of `model`, under the interface of `Subspace`: full fine-tuning.
+
+    As with `Subspace`, the tensors that the model came with are left as they are: it gets copies to train.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.m = 0
+        self.D = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        self.d = self.D
+        self.direct = nn.ParameterList(p for p in model.parameters() if p.requires_grad)
+        for p in self.direct:
+            p.data = p.data.clone()
+
+    def write(self) -> None:
+        """Nothing to do: the optimizer moves the weights themselves."""
+
+    def collect(self) -> None:
+        """Nothing to do: gradients are where the optimizer looks for them."""
+
+    def close(self) -> None:
+        """Nothing to do: the model is not held by hooks."""
+
+
+class Subspace(nn.Module):
+    """θ_d, and λ for SAID, of a model whose selected weights it owns until `close`.
+
+    Args:
+        model: any module; its selected weights are overwritten by `write`, in their own dtype and device.
+        spec: `did` or `said`, with normalisation, groups, patterns and the treatment of the head.
+        d: how many numbers are trained in all: θ, the m scales of SAID, and a head trained directly.
+        seed: of P, unless `projection.seed` is set; each tensor draws from `stream_seed(seed, "P/" + name)`.
+        projection: kind of P and how its random numbers are kept. `cache="stream"` keeps neither them nor
+            the weights of the model's layers, which are made when a layer runs, forward and backward, with
+            the same bits, and are NaN at other times until `close`. θ must not change between the two.
+        head: names of the classification head's tensors.
+        dtype: cast the model to it (bfloat16, say) while θ_0 stays exact, so that the weights are rounded
+            once per step and nothing is lost by accumulation. None leaves the model's own dtypes.
+        version: of the draw of P; None is the newest.
+
+    Attributes:
+        version: of the draw of P; 1 where d is so small that all versions are the same matrix.
+        theta: (d − m − head,) float32, starts at 0.  lam: (m,) float32, starts at 1, or None for DID.
+        d, m, D: trained numbers, scales, and weights that P moves.
+
+    `parameters()` yields θ, λ and a directly trained head: all that an optimizer needs. Per step:
+    `write()`, forward, backward (any number of times), `collect()`, optimizer step.
+    Raises ConfigError where d leaves nothing for θ.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: SubspaceSpec,
+        d: int,
+        seed: int,
+        projection: ProjectionSpec = ProjectionSpec(),  # noqa: B008 (frozen)
+        head: Sequence[str] = (),
+        dtype: torch.dtype | None = None,
+        version: int | None = None,
+    ) -> None:
+        super().__init__()
+        seed = seed if projection.seed is None else projection.seed
+        free = check_size(model, spec, d, head)
+        moved, direct = select(model, spec, head)
+        group_names = scale_names(moved, spec, head)
+        self.m = len(group_names)
+        self.d = d
+        self.D = sum(p.numel() for p in moved.values())
+        device = next(iter(moved.values())).device
+        self.theta = nn.Parameter(torch.zeros(free, device=device))
+        self.lam = nn.Parameter(torch.ones(self.m, device=device)) if self.m else None
+        self.direct = nn.ParameterList(direct.values())
+
+        keep = {id(p) for p in (*moved.values(), *direct.values())}
+        self._frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in keep]
+        for p in self._frozen:
+            p.requires_grad_(False)
+
+        # The tensors that the model came with are θ_0, and it gets others to hold W: they may be shared.
+        starts = {name: p.data.contiguous() for name, p in moved.items()}
+        self._direct_starts = [p.data for p in direct.values()]
+        if dtype is not None:
+            model.to(dtype)
+        for p in (*moved.values(), *direct.values()):
+            p.data = p.data.clone(memory_format=torch.contiguous_format)
+        self._slices: list[_Slice] = []
+        self._hooks = []
+        for name, p in moved.items():
+            p.grad = None  # of a backward pass before this subspace
+            P = make_projection(
+                projection.kind,
+                shape=(p.numel(), free),
+                seed=stream_seed(seed, f"P/{name}"),
+                cache="regenerate" if projection.cache == "stream" else projection.cache,
+                version=version,
+            )
+            part = _Slice(
+                name=name,
+                weight=p,
+                start=starts[name].view(-1),
+                projection=P,
+                scale=math.sqrt(p.numel() / self.D) if spec.normalize == "global" else 1.0,
+                group=group_names.index(group_of(name, spec.groups, head)) if group_names else 0,
+            )
+            self._slices.append(part)
+            self._hooks.append(p.register_post_accumulate_grad_hook(lambda w, part=part: self._take(part)))
+        # A batch uses few rows of a word embedding: its gradient comes as those rows, not as a full tensor.
+        self._embeddings = [
+            module
+            for module in model.modules()
+            if isinstance(module, nn.Embedding)
+            and not module.sparse
+            and any(module.weight is p for p in moved.values())
+        ]
+        for module in self._embeddings:
+            module.sparse = True
+        self._kept = self._slices  # what `write` writes; the layers of the others make them when they run
+        self._streams: list[Streamed] = []
+        self._lead = self._slices[0].projection
+        self.version = self._lead.version
+        self._x = self._lead.encode(self.theta.detach())
+        self._lam = [1.0] * max(1, self.m)
+        self._z = self._lead.accumulator(torch.float32, device)
+        # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
+        self._group = 0
+        self._taken: list[tuple[_Slice, Tensor]] = []
+        self._taken_size = 0
+        self._group_z = torch.zeros_like(self._z) if self.m else self._z
+        self._dlam = torch.zeros(self.m, device=device)
+        if projection.cache == "stream":
+            self._stream(model)
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Set every selected weight to θ_0 + λ P θ, from exact values, rounded once to its dtype.
+
+        Those that are streamed get the new values when their layer runs.
+        """
+        self._x = self._lead.encode(self.theta.detach())
+        self._lam = self.lam.tolist() if self.lam is not None else [1.0]
+        self._add(self._kept, [part.weight.data for part in self._kept])
+
+    def _add(self, parts: Sequence[_Slice], out: Sequence[Tensor]) -> None:
+        """out ← θ_0 + λ P θ of `parts`, for θ and λ as the last `write` found them."""
+        add_to_all(
+            [part.projection for part in parts],
+            [part.start for part in parts],
+            self._x,
+            [part.scale * self._lam[part.group] for part in parts],
+            [weights.view(-1) for weights in out],
+        )
+
+    def _stream(self, model: nn.Module) -> None:
+        """Leave the weights of each layer of `model` to the layer's own hooks."""
+        keep_no_freed_memory()
+        for layer in layers_of(model):
+            own = own_weights(model, layer)
+            parts = [part for part in self._kept if id(part.weight) in own]
+            if parts:
+                self._kept = [part for part in self._kept if id(part.weight) not in own]
+                weights = [part.weight for part in parts]
+                self._streams.append(Streamed(layer, weights, partial(self._make, parts)))
+
+    def _make(self, parts: Sequence[_Slice], indices: Iterable[int]) -> list[Tensor]:
+        chosen = [parts[i] for i in indices]
+        out = [torch.empty(p.weight.shape, dtype=p.weight.dtype, device=p.weight.device) for p in chosen]
+        self._add(chosen, out)
+        return out
+
+    @torch.no_grad()
+    def _take(self, part: _Slice) -> None:
+        """Take a tensor's gradient off it, and fold what was taken once it is worth a start of the threads."""
+        grad = part.weight.grad
+        assert grad is not None
+        part.weight.grad = None
+        if part.group != self._group:
+            self._close_group()
+            self._group = part.group
+        if grad.is_sparse:
+            rows, values = grad._indices()[0], grad._values()
+            fold_rows(part.projection, rows, values, part.scale, self._group_z)
+            return
+        self._taken.append((part, grad.contiguous().view(-1)))
+        self._taken_size += grad.numel()
+        if self._taken_size >= ENOUGH:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Add the gradients taken so far to the open group's sum, and let them go."""
+        parts, grads = [part for part, _ in self._taken], [grad for _, grad in self._taken]
+        fold_all([p.projection for p in parts], grads, [p.scale for p in parts], self._group_z)
+        self._taken.clear()
+        self._taken_size = 0
+
+    def _close_group(self) -> None:
+        """Add the open group's sum to the gradients of its λ and of θ. For DID the sum is θ's own."""
+        self._fold()
+        if self.lam is None:
+            return
+        self._dlam[self._group] += (self._group_z @ self._x).sum()
+        self._z.add_(self._group_z, alpha=float(self.lam[self._group]))
+        self._group_z.zero_()
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Move what the backward passes folded since the last call into `theta.grad` and `lam.grad`."""
+        self._close_group()
+        self.theta.grad = self._lead.decode(self._z)
+        self._z.zero_()
+        if self.lam is not None:
+            self.lam.grad = self._dlam.clone()
+            self._dlam.zero_()
+
+    def moved(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name and weight of every tensor that P moves, each once."""
+        return ((part.name, part.weight) for part in self._slices)
+
+    @torch.no_grad()
+    def close(self, *, restore: bool = False) -> None:
+        """Let go of the model: remove the hooks, thaw what was frozen, and with `restore` put θ_0 back."""
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
+        self._kept = self._slices
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        for p in self._frozen:
+            p.requires_grad_(True)
+        for module in self._embeddings:
+            module.sparse = False
+        if restore:
+            for part in self._slices:
+                part.weight.data.view(-1).copy_(part.start)
+            for p, start in zip(self.direct, self._direct_starts, strict=True):
+                p.copy_(start)

@@ -1,0 +1,149 @@
+"""A task's rows: found, read by `datasets`, checked, and cut to the size asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from intrinsic_cli.errors import DataError
+from intrinsic_cli.spec import DataSpec, TaskSpec, stream_seed
+from intrinsic_cli.tasks import columns, metrics, pydoc, sources
+
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Part:
+    """n rows: `texts` and, for sentence pairs, `pairs`; `labels` are class ids, or floats for regression."""
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[int] | list[float]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: Sequence[int]) -> Part:
+        """The rows at `indices`, in that order."""
+        pairs = None if self.pairs is None else [self.pairs[i] for i in indices]
+        return Part([self.texts[i] for i in indices], pairs, [self.labels[i] for i in indices])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a study. `label_names` is () for regression; `fingerprint` is SHA-256 (hex) of all below.
+
+    `holdout` is taken out of the training split and has no row of `train`; it is empty unless asked for.
+    """
+
+    train: Part
+    validation: Part
+    holdout: Part
+    label_names: tuple[str, ...]
+    fingerprint: str
+
+
+def load(task: TaskSpec, data: DataSpec) -> Rows:
+    """Read, check and cut the rows of `task`.
+
+    `data.holdout` rows are set apart first, then the first `data.max_train` of what is left in one fixed
+    random order: 100 rows are the first 100 of 200, and the holdout is the same for both. The order depends
+    on `data.seed` alone, never on a run's seed. Validation rows keep the order of the file.
+
+    Where `task.validation` is None, or the data have one split only, a fifth of the training rows becomes
+    the validation split, chosen by a hash of the row's text: rows with equal text stay together, and the
+    choice is the same everywhere. Raises DataError when the rows can't be found, read, or used.
+    """
+    metrics.check(task.metrics, regression=task.regression)
+    splits, names = _pydoc_topic() if task.path is None else _read(task)
+    train, validation = splits
+    order = np.argsort(_raw_stream(data.seed, "rows", len(train)), kind="stable")
+    if data.holdout >= len(train):
+        raise DataError(
+            f"data.holdout={data.holdout} leaves none of the {len(train)} training rows of task {task.name}"
+        )
+    kept = order[data.holdout :][: data.max_train]
+    holdout = train.take(order[: data.holdout].tolist())
+    if data.max_eval is not None and data.max_eval < len(validation):
+        chosen = np.argsort(_raw_stream(data.seed, "rows/validation", len(validation)), kind="stable")
+        validation = validation.take(sorted(chosen[: data.max_eval].tolist()))
+    train = train.take(kept.tolist())
+    return Rows(train, validation, holdout, names, _fingerprint((train, validation, holdout), names))
+
+
+def _raw_stream(seed: int, name: str, n: int) -> np.ndarray:
+    """n 64-bit numbers of a bit generator's raw stream, which NumPy keeps the same over its versions."""
+    return np.random.PCG64(stream_seed(seed, name)).random_raw(n)
+
+
+def _fingerprint(parts: Sequence[Part], names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(repr(names).encode())
+    for part in parts:
+        for row in zip(part.texts, part.pairs or part.texts, part.labels, strict=True):
+            digest.update(repr(row).encode("utf-8", "surrogatepass"))
+        digest.update(repr(part.pairs is None).encode())
+    return digest.hexdigest()
+
+
+def _pydoc_topic() -> tuple[tuple[Part, Part], tuple[str, ...]]:
+    names = tuple(pydoc.AREAS)
+    split: dict[bool, tuple[list[str], list[int]]] = {False: ([], []), True: ([], [])}
+    for sentence, area, is_validation in pydoc.corpus():
+        split[is_validation][0].append(sentence)
+        split[is_validation][1].append(names.index(area))
+    train, validation = (Part(texts, None, labels) for texts, labels in (split[False], split[True]))
+    return (train, validation), names
+
+
+def _read(task: TaskSpec) -> tuple[tuple[Part, Part], tuple[str, ...]]:
+    splits = sources.read_splits(task)
+    tables = {task.train: columns.split(task, splits, task.train)}
+    if task.validation is not None and (task.validation in splits or len(splits) > 1):
+        tables[task.validation] = columns.split(task, splits, task.validation)
+    labels = {split: columns.labels(task, split, table) for split, table in tables.items()}
+    names: tuple[str, ...] = ()
+    if task.regression:
+        labels = {split: [float(value) for value in values] for split, values in labels.items()}
+    else:
+        declared = columns.declared(task, tables[task.train])
+        names = declared or columns.found(task, labels[task.train])
+        labels = {
+            split: columns.ids(task, split, values, names, by_name=declared is None)
+            for split, values in labels.items()
+        }
+    parts = []
+    for split, table in tables.items():
+        texts = [columns.texts(task, split, table, name) for name in task.text]
+        parts.append(Part(texts[0], texts[1] if len(texts) > 1 else None, labels[split]))
+    train, validation = parts if len(parts) == 2 else _split_off(parts[0])
+    for split, part in (("training", train), ("validation", validation)):
+        if not len(part):
+            raise DataError(f"task {task.name}: the {split} split of {task.path} is empty; give more rows")
+    if len(set(train.labels)) < 2:
+        only = names[int(train.labels[0])] if names else train.labels[0]
+        raise DataError(
+            f"task {task.name}: all {len(train)} training rows of {task.path} have the label {only!r}; "
+            "give rows with other labels too"
+        )
+    return (train, validation), names
+
+
+def _split_off(part: Part) -> tuple[Part, Part]:
+    """A fifth of the rows, chosen by the hash of their text, as validation rows."""
+    keys = (
+        part.texts
+        if part.pairs is None
+        else [f"{a}\0{b}" for a, b in zip(part.texts, part.pairs, strict=True)]
+    )
+    out = [_fraction(key) < VALIDATION_SHARE for key in keys]
+    stay, go = ([i for i, leaves in enumerate(out) if leaves == side] for side in (False, True))
+    return part.take(stay), part.take(go)
+
+
+def _fraction(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64

@@ -1,0 +1,1 @@
+"""One run: its inputs, its loop, and what it leaves in its directory."""

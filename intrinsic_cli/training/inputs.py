@@ -1,0 +1,84 @@
+"""What a run trains on, loaded once for all the runs that share it: base model, tokenizer, encoded rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from intrinsic_cli.models import pretrained, soundness
+from intrinsic_cli.models.pretrained import LoadedModel
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.tasks import splits
+from intrinsic_cli.tasks.batches import Encoded, tokenize
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A pristine base model and the encoded splits of one (model, task, data) cell of a study."""
+
+    base: LoadedModel
+    train: Encoded
+    validation: Encoded
+    holdout: Encoded | None
+    label_names: tuple[str, ...]
+    data_hash: str
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """Names of the tensors that were not pre-trained."""
+        return self.base.head
+
+    def fresh_model(self, seed: int) -> nn.Module:
+        """A model of its own around the base model's tensors, with the head of `seed`.
+
+        `Subspace` takes these tensors for θ_0 and both it and `Full` give the model others to train, so a run
+        holds the pre-trained weights once. Train it by nothing else.
+        """
+        named = self.base.model.named_parameters()
+        lent = {
+            id(p): nn.Parameter(p.data, p.requires_grad) for name, p in named if name not in self.base.head
+        }
+        model = copy.deepcopy(self.base.model, lent)
+        pretrained.draw_head(model, self.base.head, seed)
+        return model
+
+
+Load = Callable[[RunSpec], Inputs]
+
+
+class Loader:
+    """Keeps the inputs of the last cell, so that runs planned cell by cell load each cell once."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._inputs: Inputs | None = None
+
+    def __call__(self, spec: RunSpec) -> Inputs:
+        key = (spec.model, spec.task, spec.data)
+        if self._inputs is None or key != self._key:
+            self._inputs = None  # let the old cell's memory go before the next is loaded
+            self._inputs, self._key = load(spec), key
+        return self._inputs
+
+
+def load(spec: RunSpec) -> Inputs:
+    """Load model and data of `spec`. Raises ModelError or DataError."""
+    rows = splits.load(spec.task, spec.data)
+    base = pretrained.load(spec.model, max(1, len(rows.label_names)), spec.task.regression, rows.label_names)
+
+    def encode(part: splits.Part) -> Encoded:
+        encoded = tokenize(part, base.tokenizer, spec.data.max_length)
+        soundness.check_ids(spec.model.name, base.model, encoded)
+        return encoded
+
+    return Inputs(
+        base=base,
+        train=encode(rows.train),
+        validation=encode(rows.validation),
+        holdout=encode(rows.holdout) if spec.data.holdout else None,
+        label_names=rows.label_names,
+        data_hash=rows.fingerprint,
+    )

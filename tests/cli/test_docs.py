@@ -1,0 +1,80 @@
+"""README and `--help` show commands that exist, with keys and choices that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from intrinsic_cli.cli import commands
+from intrinsic_cli.cli import main as cli
+from intrinsic_cli.planning import compose
+from intrinsic_cli.planning.words import expand
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def typed(text):
+    """The words of every `idim` command in a text, without comments, pipes and redirections."""
+    for line in text.replace("\\\n", " ").splitlines():
+        for match in re.finditer(
+            r"(?:^|[\s$(])idim ((?:" + "|".join(commands.NAMES) + r")\b[^`#|>&\n\"]*)", line
+        ):
+            words = [w for w in shlex.split(match[1]) if w not in ("...", "…")]
+            if all(w.isascii() for w in words):
+                yield words
+
+
+def shown():
+    for page in PAGES:
+        for block in re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+            for words in typed(block):
+                yield pytest.param(words, id=f"{page.name}: {' '.join(words)}")
+    for name, command in commands.load().items():
+        for words in typed(command.EXAMPLES):
+            yield pytest.param(words, id=f"--help of {name}: {' '.join(words)}")
+
+
+@pytest.mark.parametrize("words", list(shown()))
+def test_every_command_that_is_shown_can_be_typed(words):
+    words = [w.rstrip(";") for w in words if not w.startswith("$(")]
+    arguments = cli.build_parser().parse_args([w.rstrip(")") for w in words])
+    if arguments.command in ("run", "sweep"):
+        for overrides in expand(arguments.overrides):
+            compose.compose_config(arguments.command, overrides)
+
+
+def test_commands_are_found_in_readme_and_help():
+    ids = [param.id for param in shown()]
+    assert sum(i.startswith("README") for i in ids) >= 10
+    assert {i.split(":")[0].split()[-1] for i in ids if i.startswith("--help")} >= set(commands.NAMES)
+
+
+def test_readme_names_every_key_of_the_json_records():
+    from intrinsic_cli.reports.tables import KEYS
+
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert ", ".join(KEYS) in readme
+
+
+def test_readme_names_every_file_of_a_run():
+    from intrinsic_cli import store
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (store.CONFIG, store.RESULT, store.HISTORY, store.THETA, store.ERROR):
+        assert f"`{name}`" in readme
+
+
+def test_every_subcommand_has_an_example_in_its_help(capsys):
+    for name in commands.NAMES:
+        with pytest.raises(SystemExit) as stop:
+            cli.build_parser().parse_args([name, "--help"])
+        assert stop.value.code == 0
+        assert f"idim {name}" in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,0 +1,369 @@
+"""Portable fine-tunes: the same model in another process, files of old, and files that are not to be trusted."""
+
+import json
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from support.make_golden import FOLDER, SENTENCES
+from transformers import AutoModelForSequenceClassification
+
+import intrinsic_cli
+from intrinsic_cli.errors import IdimError, ModelError, StoreError
+from intrinsic_cli.finetunes.file import SUFFIX, FineTune, checksum, combine
+from intrinsic_cli.finetunes.rebuild import apply, export, load
+from intrinsic_cli.models import pretrained
+from intrinsic_cli.store import Store
+from intrinsic_cli.training.inputs import Inputs, Loader
+from intrinsic_cli.training.run import execute
+
+KINDS = {
+    "did": {},
+    "did bf16": {"precision": "bf16"},
+    "did pure_bf16": {"precision": "pure_bf16"},
+    "said sorf by tensor": {"kind": "said", "groups": "tensor", "normalize": "tensor", "lr": 0.01},
+    "trained head": {"kind": "said", "head": "trained", "d": 300},
+    "frozen head, part": {"head": "frozen", "include": ("*layer.1*",), "exclude": ("*bias",)},
+}
+
+
+class Watched(Inputs):
+    """Inputs whose models note what went in and came out while they were evaluated."""
+
+    seen: list
+
+    def fresh_model(self, seed):
+        model = super().fresh_model(seed)
+
+        def note(module, args, kwargs, output):
+            if not module.training:
+                batch = {k: v.clone() for k, v in kwargs.items() if k != "labels"}
+                self.seen.append((batch, output.logits.detach().clone()))
+
+        model.register_forward_hook(note, with_kwargs=True)
+        return model
+
+
+@pytest.fixture(scope="module")
+def runs(make_spec, tmp_path_factory):
+    """A finished run of each kind, and its last evaluation: {kind: (run directory, batch, logits)}."""
+    store, load_inputs, made = Store(tmp_path_factory.mktemp("runs")), Loader(), {}
+    for name, options in KINDS.items():
+        spec = make_spec(**options)
+        plain = load_inputs(spec)
+        watched = Watched(**plain.__dict__)
+        object.__setattr__(watched, "seen", [])
+        execute(spec, store, lambda _, watched=watched: watched)
+        made[name] = (store.run(spec), *watched.seen[-1])
+    return made
+
+
+@pytest.fixture(scope="module")
+def files(runs, tmp_path_factory):
+    """The file of each run."""
+    folder = tmp_path_factory.mktemp("files")
+    return {name: export(run, folder) for name, (run, _, _) in runs.items()}
+
+
+def test_logits_in_a_new_process_are_those_of_the_training_bit_for_bit(runs, files, tmp_path):
+    work = []
+    for i, (name, (_, batch, logits)) in enumerate(runs.items()):
+        assert len(logits.float().unique(dim=0)) > 1  # a model that answers all rows alike would prove little
+        torch.save((batch, logits), tmp_path / f"{i}.pt")
+        work.append((str(files[name]), str(tmp_path / f"{i}.pt"), name == "did bf16"))
+    code = """
+import json, sys, torch, intrinsic_cli
+for path, seen, half in json.loads(sys.argv[1]):
+    model, _ = intrinsic_cli.load(path)
+    batch, wanted = torch.load(seen)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        logits = model(**batch).logits
+    assert not model.training and logits.dtype == wanted.dtype, path
+    print(torch.equal(logits, wanted))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(work)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True"] * len(KINDS)
+
+
+def test_a_file_says_what_its_run_was(runs, files):
+    for name, (run, _, _) in runs.items():
+        found, result = FineTune.read(files[name]), run.result()
+        assert (found.d, found.score, found.n_eval) == (result["d"], result["score"], 40)
+        assert (found.labels, found.precision) == (("calm", "loud"), result["precision"])
+        assert replace(found, head_hash=None) == replace(
+            FineTune.of_run(run), subspace=found.subspace, model=found.model, projection=found.projection
+        )
+        for tensor, value in load_file(run.path / "theta.safetensors").items():
+            assert torch.equal(found.tensors[tensor], value)
+        assert files[name].name == run.path.name + SUFFIX
+
+
+def test_two_hundred_numbers_fit_four_kilobytes(files):
+    assert FineTune.read(files["did"]).d == 200
+    assert files["did"].stat().st_size <= 4096
+
+
+def test_the_model_knows_its_labels(files):
+    model, tokenizer = intrinsic_cli.load(files["did"])
+    assert model.config.id2label == {0: "calm", 1: "loud"}
+    assert not model.training
+    assert model(**tokenizer("aa", return_tensors="pt")).logits.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["did-fastfood-v1", "said-sorf-v1", "did-fastfood-5000-v1", "did-fastfood-5000-v2"]
+)
+def test_files_of_every_draw_version_keep_loading(name):
+    model, tokenizer = load(FOLDER / f"{name}{SUFFIX}")
+    told = json.loads((FOLDER / f"{name}.json").read_text())
+    parameters = dict(model.named_parameters())
+    for tensor, wanted in told["weights"].items():
+        flat = parameters[tensor].detach().flatten()
+        torch.testing.assert_close(
+            flat[:: max(1, len(flat) // 7)][:7], torch.tensor(wanted), atol=1e-6, rtol=1e-5
+        )
+    with torch.no_grad():
+        logits = model(**tokenizer(list(SENTENCES), padding=True, return_tensors="pt")).logits
+    torch.testing.assert_close(logits, torch.tensor(told["logits"]), atol=1e-4, rtol=0)
+
+
+def test_an_applied_folder_is_an_ordinary_model(files, tmp_path):
+    apply(files["said sorf by tensor"], tmp_path / "model")
+    ours, tokenizer = load(files["said sorf by tensor"])
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    batch = tokenizer(["a", "zz z"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(ours(**batch).logits, theirs(**batch).logits)
+    assert theirs.config.id2label == {0: "calm", 1: "loud"}
+    with pytest.raises(StoreError, match="there already"):
+        apply(files["did"], tmp_path / "model")
+
+
+def test_another_base_model_is_refused_by_its_weights(files, tmp_path):
+    apply(files["did"], tmp_path / "other")
+    with pytest.raises(ModelError, match=r"SHA-256 .* are not those this fine-tune belongs to"):
+        load(files["did"], model=str(tmp_path / "other"))
+
+
+def test_another_draw_of_the_head_is_refused(files):
+    found = replace(FineTune.read(files["did"]), head_hash="0" * 64)
+    with pytest.raises(ModelError, match="draws another head"):
+        load(found)
+
+
+def test_full_fine_tuning_is_no_theta(make_spec, tmp_path):
+    store, spec = Store(tmp_path), make_spec("full", max_steps=1)
+    execute(spec, store, Loader())
+    with pytest.raises(StoreError, match=r"full fine-tuning.*train.keep_weights=true.*subspace=did"):
+        export(store.run(spec), tmp_path / "x.safetensors")
+
+
+# --- files that are not to be trusted ----------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_no_damage_of_one_byte_goes_unnoticed(tmp_path_factory, data):
+    content = bytearray((FOLDER / "did-fastfood-v1.safetensors").read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.mktemp("damaged") / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(StoreError):
+        FineTune.read(path)
+
+
+def test_no_cut_goes_unnoticed(tmp_path):
+    content = (FOLDER / "did-fastfood-v1.safetensors").read_bytes()
+    for length in range(0, len(content), 23):
+        (tmp_path / "x").write_bytes(content[:length])
+        with pytest.raises(StoreError):
+            FineTune.read(tmp_path / "x")
+
+
+def golden():
+    return FineTune.read(FOLDER / "did-fastfood-v1.safetensors")
+
+
+def forge(path, change):
+    """The golden file after `change(tree, tensors)`, its checksum made to fit."""
+    content = golden().to_bytes()
+    header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
+    tree, tensors = json.loads(header["__metadata__"]["idim"]), dict(golden().tensors)
+    del tree["check"]
+    change(tree, tensors)
+    tree["check"] = checksum(tree, tensors)
+    save_file(tensors, path, metadata={"idim": json.dumps(tree, ensure_ascii=False)})
+    return path
+
+
+def put(*path):
+    *parents, key, value = path
+
+    def change(tree, tensors):
+        for parent in parents:
+            tree = tree[parent]
+        tree[key] = value
+
+    return change
+
+
+def theta(values):
+    def change(tree, tensors):
+        tensors["theta"] = values
+
+    return change
+
+
+HOSTILE = {
+    "format": put("format", 2),
+    "version": put("version", 3),
+    "projection": put("projection", "kind", "../fastfood"),
+    "seed": put("projection", "seed", -1),
+    "seed of text": put("projection", "seed", "0"),
+    "seed beyond": put("projection", "seed", 1 << 64),
+    "key": put("extra", 1),
+    "model's key": put("model", "extra", 1),
+    "model's place": put("model", "name", "../../nowhere"),
+    "model's line": put("model", "name", "tiny\nidim: all is well"),
+    "model of numbers": put("model", "name", 7),
+    "layers": put("model", "num_hidden_layers", 10**9),
+    "layers of text": put("model", "num_hidden_layers", "two"),
+    "labels": put("labels", ["a", "a"]),
+    "many labels": put("labels", [str(i) for i in range(5000)]),
+    "no labels": put("labels", []),
+    "labels of numbers": put("labels", [1, 2]),
+    "a label's escape": put("labels", ["\x1b[2J", "b"]),
+    "precision": put("precision", "fp8"),
+    "subspace": put("subspace", "kind", "full"),
+    "pattern": put("subspace", "include", ["nothing"]),
+    "score": put("score", float("nan")),
+    "score of text": put("score", "1"),
+    "length": put("max_length", -1),
+    "no θ": lambda tree, tensors: tensors.clear() or tensors.update(lam=torch.ones(3)),
+    "more": lambda tree, tensors: tensors.update(more=torch.ones(3)),
+    "θ of NaN": theta(torch.tensor([0.0, float("nan")])),
+    "θ of infinity": theta(torch.tensor([float("inf")])),
+    "θ beyond": theta(torch.full((24,), 1e38)),
+    "θ of doubles": theta(torch.ones(24, dtype=torch.float64)),
+    "θ of rows": theta(torch.ones(6, 4)),
+    "no number": theta(torch.zeros(0)),
+    "θ larger than the model": theta(torch.zeros(100_000)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_forged_file_is_refused_in_one_line(change, tmp_path):
+    with pytest.raises(IdimError) as refusal:
+        load(forge(tmp_path / "x.safetensors", change))
+    assert "\n" not in str(refusal.value)
+    assert "\x1b" not in str(refusal.value)
+
+
+def test_a_forged_file_without_a_forgery_loads(tmp_path):
+    load(forge(tmp_path / "x.safetensors", lambda tree, tensors: None))
+
+
+def test_a_file_can_not_ask_for_code_to_be_run_or_pickles_to_be_read(tmp_path, monkeypatch):
+    asked = []
+    real = pretrained.load
+    monkeypatch.setattr(pretrained, "load", lambda spec, *a: asked.append(spec) or real(spec, *a))
+
+    def change(tree, tensors):
+        tree["model"] |= {"trust_remote_code": True, "allow_pickle": True}
+
+    load(forge(tmp_path / "x.safetensors", change))
+    assert [(spec.trust_remote_code, spec.allow_pickle) for spec in asked] == [(False, False)]
+
+
+@pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1, 1 << 21], ids=["huge", "overflow", "2 MiB"])
+def test_a_header_that_is_too_long_is_not_read(length, tmp_path):
+    (tmp_path / "x").write_bytes(struct.pack("<Q", length) + b"{}" * 100)
+    with pytest.raises(StoreError, match="damaged"):
+        FineTune.read(tmp_path / "x")
+
+
+def test_shapes_that_the_file_does_not_hold_cost_nothing(tmp_path):
+    header = json.dumps(
+        {"theta": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}
+    ).encode()
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(StoreError, match="damaged"):
+        FineTune.read(tmp_path / "x")
+
+
+# --- task arithmetic ---------------------------------------------------------------------------------------
+
+
+def weights(found):
+    return {name: p.detach().double() for name, p in load(found)[0].named_parameters()}
+
+
+def test_combining_adds_and_scales_the_moves_of_all_weights():
+    one, other = (
+        golden(),
+        replace(golden(), task="other", tensors={"theta": golden().tensors["theta"].flip(0)}),
+    )
+    start = weights(replace(one, tensors={"theta": torch.zeros(24)}))
+    a, b, both = (weights(found) for found in (one, other, combine([(0.5, one), (-2.0, other)])))
+    for name, w in both.items():
+        torch.testing.assert_close(
+            w - start[name], 0.5 * (a[name] - start[name]) - 2 * (b[name] - start[name]), atol=1e-5, rtol=0
+        )
+    assert combine([(1.0, one)]).score is None
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (replace(golden(), weights_hash="1" * 64), "different spaces"),
+        (replace(golden(), projection=replace(golden().projection, seed=9)), "different spaces"),
+        (replace(golden(), tensors={"theta": torch.ones(23)}), "different spaces"),
+        (FineTune.read(FOLDER / "said-sorf-v1.safetensors"), "subspace=said"),
+    ],
+)
+def test_what_does_not_share_a_space_is_not_added(other, message):
+    with pytest.raises(StoreError, match=message):
+        combine([(1.0, golden()), (1.0, other)])
+
+
+# --- the commands ------------------------------------------------------------------------------------------
+
+
+def test_export_and_eval_repeat_the_score_of_the_run(idim, runs, task_folder, tmp_path):
+    run = runs["did bf16"][0]
+    status, out, _ = idim("export", run.path, "--out", tmp_path / "x.safetensors")
+    assert status == 0
+    assert out.split()[0] == str(tmp_path / "x.safetensors")
+    status, out, _ = idim("eval", tmp_path / "x.safetensors", "task=custom", f"task.path={task_folder}")
+    assert status == 0
+    assert out.splitlines()[0] == f"accuracy {run.result()['score']:.4f}"
+    assert out.splitlines()[-1] == "40 rows of custom, bf16"
+
+
+def test_eval_refuses_what_the_file_decides_and_tasks_of_other_labels(idim, files):
+    status, _, err = idim("eval", files["did"], "task=pydoc-topic", "d=100")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "d is fixed by the fine-tune" in err
+    status, _, err = idim("eval", files["did"], "task=pydoc-topic", "data.max_eval=5")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "answers calm, loud" in err
+
+
+def test_apply_and_a_missing_file(idim, files, tmp_path):
+    assert idim("apply", files["did"], "--out", tmp_path / "m")[0] == 0
+    assert (tmp_path / "m" / "model.safetensors").is_file()
+    status, _, err = idim("apply", tmp_path / "none.safetensors", "--out", tmp_path / "n")
+    assert (status, err.count("\n")) == (2, 1)
+    assert not Path(tmp_path / "n").exists()
+    status, _, err = idim("export", tmp_path / "none", "--out", tmp_path / "n")
+    assert (status, err.count("\n")) == (2, 1)

@@ -1,0 +1,137 @@
+"""Tasks in one space of θ, against NumPy, and the story of runs that share a P."""
+
+import csv
+import io
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from support.rows import sentences, write_jsonl
+
+from intrinsic_cli.cli import main as cli
+from intrinsic_cli.errors import DataError, StoreError
+from intrinsic_cli.finetunes.space import matrices, spaces, text
+from intrinsic_cli.reports import heatmap
+from intrinsic_cli.spec import ProjectionSpec
+from intrinsic_cli.store import Store
+from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.run import execute
+
+
+def test_matrices_are_those_of_numpy():
+    draw = np.random.default_rng(0)
+    a, b = draw.normal(size=(3, 7)), draw.normal(size=(2, 7))
+    cosines, distances, pairs = matrices([a, b])
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b)]
+    within, across = unit[0] @ unit[0].T, unit[0] @ unit[1].T
+    assert cosines[0, 1] == cosines[1, 0] == pytest.approx(across.mean())
+    assert cosines[0, 0] == pytest.approx((within.sum() - 3) / 6)
+    gap = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    assert distances[0, 1] == pytest.approx(gap.mean())
+    assert distances[1, 1] == pytest.approx(np.linalg.norm(b[0] - b[1]))
+    assert pairs.tolist() == [[3, 6], [6, 1]]
+
+
+def test_one_run_has_no_noise_and_a_zero_no_direction():
+    cosines, _, pairs = matrices([np.ones((1, 3)), np.ones((1, 3)) * 2])
+    assert np.isnan(cosines[0, 0])
+    assert pairs[0, 0] == 0
+    assert cosines[0, 1] == pytest.approx(1)
+    with pytest.raises(DataError, match="zero"):
+        matrices([np.zeros((1, 3))])
+
+
+@pytest.fixture(scope="module")
+def results(make_spec, tmp_path_factory):
+    """Two tasks with opposite labels, two training seeds each, under one P; and a run under another P."""
+    folder = tmp_path_factory.mktemp("swapped")
+    swap = {"calm": "loud", "loud": "calm"}
+    for split, n in (("train", 96), ("validation", 40)):
+        rows = [row | {"label": swap[row["label"]]} for row in sentences(n)]
+        write_jsonl(folder / f"{split}.jsonl", rows)
+    store, loader = Store(tmp_path_factory.mktemp("tasks")), Loader()
+    for seed in (0, 1):
+        for name, options in (("easy", {}), ("swapped", {"path": folder})):
+            spec = make_spec(d=30, max_steps=8, lr=0.05, seed=seed, exclude=("classifier*",), **options)
+            spec = replace(spec, projection=ProjectionSpec(seed=5), task=replace(spec.task, name=name))
+            execute(spec, store, loader)
+    execute(make_spec(d=30, seed=3), store, loader)
+    return store
+
+
+def test_runs_of_several_seeds_share_a_space_only_where_p_has_a_seed_of_its_own(results):
+    (space,) = spaces(results.results())
+    assert space.tasks == ("easy", "swapped")
+    assert space.pairs.tolist() == [[1, 4], [4, 1]]
+    assert "seed 5" in space.name
+    thetas = [
+        load_file(Path(r["path"]) / "theta.safetensors")["theta"].astype(float)
+        for name in space.tasks
+        for r in results.results()
+        if r["spec"]["task"]["name"] == name and r["spec"]["projection"]["seed"] == 5
+    ]
+    cosine = np.corrcoef(np.hstack([thetas, -np.array(thetas)]))  # of rows of mean 0: the plain cosine
+    assert space.cosines[0, 0] == pytest.approx(cosine[0, 1])
+    assert space.cosines[0, 1] == pytest.approx(cosine[:2, 2:].mean())
+    assert cosine[0, 2] < -0.9  # opposite labels, one training seed, a few small steps: opposite directions
+
+
+def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spec):
+    records = results.results()
+    worse = [json.loads(json.dumps(r)) for r in records if r["spec"]["task"]["name"] == "easy"]
+    for r in worse:
+        r["spec"]["lr"], r["score"] = 9.0, -1.0
+    assert text(spaces(records + worse)) == text(spaces(records))
+
+
+def test_spaces_of_equal_titles_are_told_apart(results, tmp_path):
+    shutil.copytree(results.root, tmp_path / "other")
+    for path in (tmp_path / "other").rglob("result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"projection_version": 2}))
+    one, two = spaces(results.results() + Store(tmp_path / "other").results())
+    assert one.name.endswith("seed 5 draw=1")
+    assert two.name == one.name.replace("draw=1", "draw=2")
+    assert np.array_equal(one.pairs, two.pairs)
+
+
+def test_nothing_to_compare_is_said(results):
+    with pytest.raises(StoreError, match=r"share a space.*projection.seed"):
+        spaces(results.results()[:1])
+
+
+def test_the_command_its_formats_and_its_figure(results, tmp_path, capsys):
+    (space,) = spaces(results.results())
+    assert cli.main(["tasks", str(results.root), "--figures", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    for value in [*space.cosines.ravel(), *space.distances.ravel()]:
+        assert f"{value:.3f}" in out
+    assert cli.main(["tasks", str(results.root), "--format", "csv"]) == 0
+    flat = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(r["task_a"], r["task_b"], r["pairs"]) for r in flat] == [
+        ("easy", "easy", "1"), ("easy", "swapped", "4"), ("swapped", "swapped", "1"),
+    ]  # fmt: skip
+    assert float(flat[1]["cosine"]) == space.cosines[0, 1]
+    assert json.loads(text([space], "json"))[1]["distance"] == space.distances[0, 1]
+    (picture,) = tmp_path.glob("*.svg")
+    root = ET.parse(picture).getroot()
+    assert f"{space.cosines[0, 1]:.2f}" in [element.text for element in root.iter() if element.text]
+
+
+def test_colours_say_sign_and_size():
+    assert heatmap.colour(0.0) == "#ffffff"
+    assert heatmap.colour(1.0) == "#3b6fd4"
+    assert heatmap.colour(-2.0) == "#d1480f"
+    assert heatmap.colour(float("nan")) == "#e8e6e1"
+    half = [int(heatmap.colour(0.5)[i : i + 2], 16) for i in (1, 3, 5)]
+    assert half == [round((255 + c) / 2) for c in (0x3B, 0x6F, 0xD4)]
+
+
+def test_names_are_text_in_the_picture():
+    picture = heatmap.draw("a < b & c", ["<x>", "y" * 30], [[1.0, float("nan")], [float("nan"), 1.0]])
+    root = ET.fromstring(picture)
+    assert "<x>" in [element.text for element in root.iter()]

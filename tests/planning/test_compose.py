@@ -1,0 +1,175 @@
+"""From words on a command line to specs."""
+
+import itertools
+
+import pytest
+
+from intrinsic_cli.errors import ConfigError, IdimError
+from intrinsic_cli.planning import compose
+from intrinsic_cli.planning.plan import sweep_plan
+from intrinsic_cli.spec import BUILTIN_MODELS, RunSpec
+
+
+def run_spec(*words):
+    return compose.run_spec(compose.compose_config("run", words))
+
+
+def grid(*words):
+    """(kind, model, task, d, seed, lr) of every run of a sweep."""
+    specs = sweep_plan(words).specs
+    assert len({spec.run_id for spec in specs}) == len(specs)
+    return [(s.subspace.kind, s.model.label, s.task.name, s.d, s.seed, s.lr) for s in specs]
+
+
+def test_every_override_reaches_its_field(task_folder):
+    spec = run_spec(
+        "task=mrpc", "model=roberta-base", "model.revision=abc", "model.num_hidden_layers=3", "subspace=said",
+        "subspace.normalize=tensor", "subspace.groups=module", "projection=sorf", "d=77", "seed=4", "lr=0.25",
+        "train.epochs=1.5", "train.max_steps=9", "train.batch_size=3", "train.precision=bf16",
+        "data.max_train=11", "data.max_eval=12", f"task.path={task_folder}",
+    )  # fmt: skip
+    assert (spec.task.name, spec.task.text, spec.task.path) == (
+        "mrpc",
+        ("sentence1", "sentence2"),
+        str(task_folder),
+    )
+    assert (spec.model.name.rpartition("/")[2], spec.model.revision, spec.model.num_hidden_layers) == (
+        "roberta-base", "abc", 3
+    )  # fmt: skip
+    assert (spec.subspace.kind, spec.subspace.normalize, spec.subspace.groups) == ("said", "tensor", "module")
+    assert (spec.projection.kind, spec.d, spec.seed, spec.lr) == ("sorf", 77, 4, 0.25)
+    train = spec.train
+    assert (train.epochs, train.max_steps, train.batch_size, train.precision) == (1.5, 9, 3, "bf16")
+    assert (spec.data.max_train, spec.data.max_eval) == (11, 12)
+
+
+def test_every_model_and_task_and_projection_composes():
+    models, tasks = compose.options("model"), sorted(set(compose.options("task")) - {"custom"})
+    kinds = compose.options("projection")
+    assert len(models) >= len(tasks) >= len(kinds)
+    for model, task, kind in zip(models, itertools.cycle(tasks), itertools.cycle(kinds), strict=False):
+        spec = run_spec(f"model={model}", f"task={task}", f"projection={kind}")
+        assert spec.model.name in BUILTIN_MODELS or "/" in spec.model.name, model
+        assert (spec.task.name, spec.projection.kind) == (task, kind)
+
+
+def test_a_run_can_be_written_down_and_read_again():
+    spec = run_spec("model=tiny", "subspace=said", "subspace.include=[a,b*]")
+    assert RunSpec.from_dict(spec.to_dict()) == spec
+    assert spec.subspace.include == ("a", "b*")
+
+
+def test_the_default_learning_rate_depends_on_the_subspace():
+    rates = {words: run_spec("model=tiny", *words).lr for words in [
+        ("d=100",), ("d=400",), ("d=100", "subspace.normalize=tensor"), ("subspace=full",)
+    ]}  # fmt: skip
+    assert len(set(rates.values())) == 4
+    assert rates["d=100",] == pytest.approx(2 * rates["d=400",], rel=0.01)  # a step moves θ by lr·√d
+
+
+@pytest.mark.parametrize(
+    "both", [("d=[50,500,700]", "d=50,500,700"), ("seed=[3,4]", "seed=3,4"), ("lr=[0.1,1e-2]", "lr=0.1,1e-2")]
+)
+def test_lists_in_brackets_and_without_are_the_same(both):
+    one, other = (grid("model=tiny", words) for words in both)
+    assert one == other
+    assert len({run[3:] for run in one}) == len(one) >= 3
+
+
+def test_a_single_value_is_a_list_of_one():
+    assert grid("model=tiny", "d=50") == grid("model=tiny", "d=[50]")
+
+
+def test_hydra_lists_make_the_product_with_one_baseline_per_cell():
+    runs = grid("task=mrpc,rte", "model=tiny", "subspace=did,said", "d=50,500", "seed=0,1")
+    assert len(runs) == 2 * (2 + 2 * 2 * 2)
+    full = [run for run in runs if run[0] == "full"]
+    assert {(task, seed) for _, _, task, _, seed, _ in full} == {
+        (t, s) for t in ("mrpc", "rte") for s in (0, 1)
+    }
+    assert {d for _, _, _, d, _, _ in full} == {None}
+    for kind in ("did", "said"):
+        assert {run[2:5] for run in runs if run[0] == kind} == {
+            (t, d, s) for t in ("mrpc", "rte") for d in (50, 500) for s in (0, 1)
+        }  # fmt: skip
+
+
+def test_the_baseline_has_seeds_and_rates_of_its_own():
+    runs = grid(
+        "model=tiny", "d=50", "seed=0,1", "lr=0.3,0.4", "baseline.seed=7,8,9", "baseline.lr=[1e-4,1e-5]"
+    )
+    full = [run for run in runs if run[0] == "full"]
+    assert {(seed, lr) for *_, seed, lr in full} == {(s, lr) for s in (7, 8, 9) for lr in (1e-4, 1e-5)}
+    assert {(seed, lr) for kind, *_, seed, lr in runs if kind == "did"} == {
+        (s, lr) for s in (0, 1) for lr in (0.3, 0.4)
+    }
+    assert not [run for run in grid("model=tiny", "d=50", "baseline.run=false") if run[0] == "full"]
+
+
+def test_curve_and_baseline_share_a_study():
+    plan = sweep_plan(["model=tiny", "d=50,60", "output_dir=there"])
+    assert len(plan.specs) == 3
+    assert len({spec.study for spec in plan.specs}) == 1
+    assert plan.output_dir == "there"
+
+
+def test_any_other_key_can_be_a_list():
+    plan = sweep_plan(["model=tiny", "d=50", "train.batch_size=8,16", "baseline.run=false"])
+    assert [spec.train.batch_size for spec in plan.specs] == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["task=mprc"], ["task=mprc", "mrpc", "idim list tasks"]),
+        (["model=robertabase"], ["model=robertabase", "roberta-base", "idim list models"]),
+        (["projection=fasfood"], ["projection=fasfood", "fastfood"]),
+        (["subspace=dod"], ["subspace=dod", "did", "said", "full"]),
+        (["trian.epochs=2"], ["trian.epochs", "train.epochs"]),
+        (["train.epoch=2"], ["train.epoch", "train.epochs"]),
+        (["tsk=mrpc"], ["tsk", "task"]),
+        (["+new=1"], ["+new=1", "key=value"]),
+        (["mrpc"], ["mrpc", "key=value", "task=mrpc"]),
+        (["d=0"], ["d=0", "at least 1"]),
+        (["d=1.5"], ["d=1.5", "integer"]),
+        (["d=abc"], ["d=", "abc"]),
+        (["d=inf"], ["d=inf", "integer"]),
+        (["d=nan"], ["d=nan", "integer"]),
+        (["d=null"], ["needs d", "d=500"]),
+        (["d=50,500"], ["d=50,500", "idim sweep"]),
+        (["d=[50,500]"], ["d=[50, 500]", "idim sweep"]),
+        (["lr=0"], ["lr=0", "above 0"]),
+        (["lr=-0.1"], ["lr=-0.1", "above 0"]),
+        (["lr=nan"], ["lr=nan"]),
+        (["seed=-1"], ["seed=-1", "at least 0"]),
+        (["train.epochs=x"], ["train.epochs", "'x'"]),
+        (["train.precision=fp8"], ["fp8", "bf16"]),
+        (["subspace.normalize=row"], ["row", "global", "tensor"]),
+        (["task=custom"], ["task.path"]),
+        (["task=custom", "task.path=./nowhere.csv"], ["nowhere.csv", "does not exist"]),
+        (["model.name="], ["model.name"]),
+        (["train=5"], ["train"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value[0], str) else "",
+)
+def test_bad_words_are_answered_in_one_line(words, parts):
+    with pytest.raises(IdimError) as caught:
+        run_spec("model=tiny", *words)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("words", ["d=[]", "seed=[]", "lr=[]"])
+def test_an_empty_list_is_no_study(words):
+    with pytest.raises(ConfigError, match=words.partition("=")[0]):
+        sweep_plan(["model=tiny", words])
+
+
+@pytest.mark.parametrize(
+    "words", [["d=[50,0]"], ["d=50,x"], ["lr=[0.1,-1]"], ["baseline.lr=[0]"], ["task=mrpc,rtee"]]
+)
+def test_one_bad_value_in_a_list_refuses_the_study(words):
+    with pytest.raises(ConfigError):
+        sweep_plan(["model=tiny", *words])

@@ -1,0 +1,172 @@
+"""What the plots show, and the two ways of drawing them."""
+
+from __future__ import annotations
+
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.made_runs import result, save, study
+
+from intrinsic_cli.cli.main import main
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.reports import figures, plots, svg
+from intrinsic_cli.reports.curves import estimates, group
+
+RUNS = study({100: 0.60, 400: 0.84}, 0.80) + [result(100, 0.55, lr=0.3, seed=s) for s in range(3)]
+
+
+def curve_and_value():
+    return estimates(group(RUNS))[0]
+
+
+def by_look(plot, look):
+    return [s for s in plot.series if s.look == look]
+
+
+def test_the_score_plot_holds_the_study():
+    plot = plots.score(*curve_and_value())
+    (runs,), (fit,), (mark,) = (by_look(plot, look) for look in ("points", "line", "mark"))
+    assert (
+        sorted(zip(runs.x, runs.y, strict=True)) == [(100, 0.60)] * 3 + [(400, 0.84)] * 3
+    )  # not those at 0.3
+    assert (fit.x, fit.y) == ((100, 400), pytest.approx((0.60, 0.84)))
+    assert (mark.x, mark.y) == ((200,), pytest.approx((0.72,)))
+    assert {level.label: level.y for level in plot.levels} == pytest.approx(
+        {"chance": 0.5, "full fine-tuning": 0.80, "target, 90 %": 0.72}
+    )
+    assert plot.band is not None
+    assert plot.band[0] < 200 < plot.band[1]
+
+
+def test_a_study_without_a_baseline_still_shows_its_runs():
+    ((curve, value),) = estimates(group(r for r in RUNS if r["spec"]["d"]))
+    plot = plots.score(curve, value)
+    assert len(plot.series[0].x) == 9
+    assert plot.band is None
+    assert [level.label for level in plot.levels] == ["chance"]
+    assert plots.overview([(curve, value)]).series == ()
+
+
+def test_learning_rates_are_a_line_per_d():
+    plot = plots.rates(*curve_and_value())
+    lines = {s.label: dict(zip(s.x, s.y, strict=True)) for s in by_look(plot, "line")}
+    assert lines == {"d = 100": pytest.approx({0.1: 0.60, 0.3: 0.55}), "d = 400": pytest.approx({0.1: 0.84})}
+    assert [s.x for s in by_look(plot, "points")] == [(0.1,), (0.1,)]
+
+
+def test_training_curves_come_from_the_histories(tmp_path):
+    found = estimates(group(save(RUNS, tmp_path).results()))
+    loss, norm = plots.training(*found[0], plots.histories(found))
+    assert [s.label for s in loss.series] == ["d = 100"] * 3 + ["d = 400"] * 3 + ["full fine-tuning"] * 3
+    assert [s.label for s in norm.series] == ["d = 100"] * 3 + ["d = 400"] * 3
+    # The first and last of 60 stretches of 100 steps are step 1 and steps 99 and 100.
+    assert loss.series[0].y[0] == pytest.approx(1 - 0.60 / 100)
+    assert loss.series[0].y[-1] == pytest.approx(1 - 0.60 * 99.5 / 100)
+    assert norm.series[0].y[-1] == pytest.approx((99**0.5 + 10) / 2)
+
+
+def test_the_overview_has_a_row_per_number():
+    censored = study({100: 0.4}, 0.8, task="rte", chance=0.3)
+    undefined = study({100: 0.4}, 0.3, task="qnli")
+    plot = plots.overview(estimates(group(RUNS + censored + undefined)))
+    assert plot.rows == ("minilm rte DID  > 100", "minilm sst2 DID  200")
+    (mark,), (dot,) = by_look(plot, "mark"), by_look(plot, "points")
+    assert (mark.x, mark.y) == ((200,), (-1,))
+    assert (dot.x, dot.y) == ((100,), (0,))
+
+
+@given(st.lists(st.floats(-100, 100), max_size=300))
+def test_decimate_keeps_ends_and_range(y):
+    xs, ys = plots.decimate(range(len(y)), y)
+    assert len(xs) == len(ys) == min(len(y), plots.MAX_POINTS)
+    assert list(xs) == sorted(set(xs))
+    if len(y) <= plots.MAX_POINTS:
+        assert ys == pytest.approx(y)
+    else:
+        assert min(y) - 1e-9 <= min(ys)
+        assert max(ys) <= max(y) + 1e-9
+
+
+@given(st.floats(1e-6, 1e6), st.floats(1.01, 1e8), st.integers(5, 8), st.booleans())
+def test_ticks_are_few_round_and_inside(low, ratio, most, log):
+    found = plots.ticks(low, low * ratio, log, most)
+    assert found == sorted(set(found))
+    assert all(low * (1 - 1e-6) <= x <= low * ratio * (1 + 1e-6) for x in found)
+    assert len(found) <= (9 if log else most + 1)  # eight decades are nine powers of ten
+    if not log:
+        assert len(found) >= 2
+
+
+def test_the_drawing_puts_data_where_the_axes_say():
+    plot = plots.score(*curve_and_value())
+    root = ElementTree.fromstring(svg.draw(plot))
+    ticks = {e.text: float(e.get("x")) for e in root.iter("text") if e.get("y") == "270"}
+    circles = sorted({(float(e.get("cx")), float(e.get("cy"))) for e in root.iter("circle")})
+    assert circles[0][0] == pytest.approx(ticks["100"], abs=0.11)
+    low, high = circles  # d = 100 and 400; on a log axis 200 lies halfway
+    assert ticks["200"] == pytest.approx((low[0] + high[0]) / 2, abs=0.2)
+    assert low[1] > high[1]  # the higher score is higher up
+    assert len(list(root.iter("rect"))) == 1
+
+
+def test_what_is_drawn_is_escaped():
+    plot = plots.Plot(
+        "a", "<b>", "x & y", '"', (plots.Series((1.0,), (1.0,), "points", "data", "", ("<script>",)),)
+    )
+    root = ElementTree.fromstring(svg.draw(plot))
+    assert [e.text for e in root.iter("title")] == ["<script>"]
+    assert root.get("aria-label") == '<b>: " against x & y'
+
+
+def test_an_open_interval_reaches_the_edge():
+    runs = study({100: 0.60, 400: 0.719}, 0.80, n_eval=872)
+    plot = plots.score(*estimates(group(runs))[0])
+    assert plot.band is not None
+    assert plot.band[1] is None
+    (band,) = ElementTree.fromstring(svg.draw(plot)).iter("rect")
+    assert float(band.get("x")) + float(band.get("width")) == svg.WIDTH - svg.RIGHT
+
+
+def test_figures_for_a_paper(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    save(RUNS, tmp_path / "runs")
+    folder = tmp_path / "figures"
+    words = ["report", str(tmp_path / "runs"), "--out", str(tmp_path / "page.html"), "--figures", str(folder)]
+    assert main(words) == 0
+    assert f"10 figures in {folder}" in capsys.readouterr().out
+    says = {"overview": "minilm sst2 DID"} | {
+        f"minilm-sst2-DID-{what}": word
+        for what, word in (
+            ("score", "d90 = 200"),
+            ("rates", "d = 400"),
+            ("loss", "loss"),
+            ("theta_norm", "‖θ‖"),
+        )
+    }
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.{form}" for name in says for form in ("svg", "pdf")
+    }
+    for name, word in says.items():
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert word in "".join(ElementTree.parse(folder / f"{name}.svg").getroot().itertext())
+
+
+def test_the_same_runs_give_the_same_files(tmp_path):
+    pytest.importorskip("matplotlib")
+    plot = plots.score(*curve_and_value())
+    once, twice = (figures.write([plot], tmp_path / name) for name in ("once", "twice"))
+    assert [path.read_bytes() for path in once] == [path.read_bytes() for path in twice]
+
+
+def test_without_matplotlib_the_way_out_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as where it is not installed
+    with pytest.raises(ConfigError, match=r'pip install "idim\[report\]"'):
+        figures.write([], tmp_path)
+    save(RUNS, tmp_path)
+    assert main(["report", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "report.html").exists()
+    assert main(["report", str(tmp_path)]) == 0  # the page needs none

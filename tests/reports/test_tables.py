@@ -1,0 +1,325 @@
+"""Curves and tables against records made by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+
+import pytest
+from support.made_runs import result, save, study
+
+from intrinsic_cli.cli.main import main
+from intrinsic_cli.errors import ConfigError, StoreError
+from intrinsic_cli.render import natural
+from intrinsic_cli.reports.curves import estimates, few_seeds, group, levels_at
+from intrinsic_cli.reports.tables import KEYS, cell, footnotes, grid, records, text
+from intrinsic_cli.statistics.estimate import Estimate, Level
+
+# Halfway between 0.60 and 0.84 lies 90 % of 0.80; halfway between 100 and 400, on a log axis, 200.
+PLAIN = study({100: 0.60, 400: 0.84}, 0.80)
+
+
+def found(results, **options):
+    return estimates(group(results), **options)
+
+
+def estimated(**changes) -> Estimate:
+    curve = (Level(100, 0.1, 0.6, 0.6, 3), Level(400, 0.1, 0.84, 0.84, 3))
+    values = {"d_t": 200, "low": 150, "high": 260, "target": 0.72, "full_score": 0.8, "full_runs": 3}
+    return Estimate(
+        **{
+            "status": "estimated", "reason": "", "threshold": 0.9, "confidence": 0.95,
+            "selection": "validation", "normalised": False, "chance": 0.5, "runs": 6,
+            "curve": curve, **values, **changes,
+        }
+    )  # fmt: skip
+
+
+def test_d_t_of_a_curve_by_hand():
+    values = [value for _, value in found(PLAIN, thresholds=[0.8, 0.9], normalised=True)]
+    assert [(v.threshold, v.normalised) for v in values] == [
+        (0.8, False),
+        (0.8, True),
+        (0.9, False),
+        (0.9, True),
+    ]
+    # d = 100 * 4 ** ((target - 0.60) / 0.24), rounded up, at the targets 0.64, 0.74, 0.72 and 0.77
+    assert [v.d_t for v in values] == [126, 225, 200, 267]
+
+
+def test_json_has_the_keys_that_scripts_rely_on():
+    (record,) = json.loads(text(found(PLAIN), "json"))
+    assert list(record) == list(KEYS)
+    assert record["d90"] == 200
+    assert record["d90_low"] < 200 < record["d90_high"]
+    assert (record["model"], record["task"], record["subspace"]) == ("minilm", "sst2", "did")
+    assert (record["full_score"], record["threshold"]) == (pytest.approx(0.8), 0.9)
+    assert (record["status"], record["runs"]) == ("estimated", 6)
+
+
+def test_normalised_json_tells_the_two_apart():
+    plain, above_chance = json.loads(text(found(PLAIN, normalised=True), "json"))
+    assert (plain["normalised"], plain["d90"]) == (False, 200)
+    assert (above_chance["normalised"], above_chance["d90"]) == (True, 267)
+
+
+def test_csv_says_what_json_says():
+    both = found(PLAIN + study({100: 0.1}, 0.3, task="rte"), thresholds=[0.8, 0.9])
+    rows = list(csv.DictReader(io.StringIO(text(both, "csv"))))
+    flat = json.loads(text(both, "json"))
+    assert len(rows) == len(flat) == 4
+    for row, record in zip(rows, flat, strict=True):
+        assert row == {key: "" if value is None else str(value) for key, value in record.items()}
+
+
+def test_markdown_parses_back():
+    lines = text(found(PLAIN + study({100: 0.6}, 0.8, kind="said")), "md").splitlines()
+    rows = [[word.strip() for word in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert rows[0] == ["model", "sst2 full accuracy", "sst2 SAID", "sst2 DID"]
+    assert set("".join(rows[1])) == {"-"}
+    assert [row[:3] for row in rows[2:]] == [["minilm", "0.800", "> 100"]]
+    assert re.fullmatch(r"200 \[1\d\d, 2\d\d\]", rows[2][3])
+
+
+def test_latex_is_whole_and_escaped():
+    runs = PLAIN + study({100: 0.6, 400: 0.7}, 0.8, model="a_b & c%")
+    lines = text(found(runs, thresholds=[0.8, 0.9]), "tex").splitlines()
+    bodies = [line for line in lines if not line.startswith("%")]
+    assert bodies.count(r"\begin{tabular}{lll}") == bodies.count(r"\end{tabular}") == 2
+    rows = [line.removesuffix(r"\\") for line in bodies if line.endswith(r"\\")]
+    assert [len(re.split(r"(?<!\\)&", row)) for row in rows] == [3] * 6
+    assert not re.search(r"(?<!\\)[_%<>]", "".join(bodies).replace(r"\ensuremath{>}", ""))
+    assert r"a\_b \& c\%" in "".join(bodies)
+
+
+def test_every_threshold_is_a_table_of_its_own():
+    shown = text(found(PLAIN, thresholds=[0.8, 0.9]))
+    before, _, after = shown.partition("d90:")
+    assert before.startswith("d80:")
+    assert "126 [" in before
+    assert "200 [" in after
+
+
+def test_studies_of_other_sizes_are_rows_and_subspaces_are_columns():
+    runs = []
+    for size in (10_000, 400):
+        for normalize in ("tensor", "global"):
+            runs += [
+                result(
+                    d,
+                    s,
+                    seed=seed,
+                    changes={"data": {"max_train": size}, "subspace": {"normalize": normalize}},
+                )
+                for d, s in ((100, 0.6), (400, 0.84))
+                for seed in range(3)
+            ]
+        runs += [result(None, 0.8, seed=seed, changes={"data": {"max_train": size}}) for seed in range(3)]
+    random.Random(0).shuffle(runs)
+    header, rows = grid(found(runs))
+    assert header == ["model", "sst2 full accuracy", "sst2 DID normalize=global", "sst2 DID normalize=tensor"]
+    assert [row[0] for row in rows] == ["minilm data.max_train=400", "minilm data.max_train=10000"]
+    assert all(
+        row[1] == "0.800" and row[2].startswith("200 [") and row[3].startswith("200 [") for row in rows
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"revision": "step20"}},
+        {"model": {"name": "other/minilm"}},
+        {"model": {"fingerprint": "ab12"}},
+        {"data": {"max_train": 7}},
+        {"train": {"epochs": 9.0}},
+        {"subspace": {"head": "trained"}},
+        {"subspace": {"include": ["*bias"]}},
+        {"projection": {"kind": "dense"}},
+        {"projection": {"seed": 0}},
+    ],
+)
+def test_no_curve_hides_another(change):
+    other = [
+        result(d, s, seed=seed, changes=change) for d, s in ((100, 0.6), (400, 0.84)) for seed in range(3)
+    ]  # fmt: skip
+    both = found(PLAIN + other)
+    assert len({curve.name for curve, _ in both}) == 2
+    header, rows = grid(both)
+    cells = [word for row in rows for name, word in zip(header, row, strict=True) if " DID" in name and word]
+    assert len(cells) == 2
+
+
+def test_the_order_does_not_depend_on_the_order_of_runs():
+    runs = PLAIN + [
+        r for t in ("rte", "mrpc") for k in ("said", "did") for r in study({100: 0.7}, 0.8, task=t, kind=k)
+    ]
+    shuffled = random.Random(1).sample(runs, len(runs))
+    assert text(found(shuffled)) == text(found(runs))
+    assert grid(found(runs))[0] == [
+        "model", "mrpc full accuracy", "mrpc SAID", "mrpc DID", "rte full accuracy", "rte SAID", "rte DID",
+        "sst2 full accuracy", "sst2 DID",
+    ]  # fmt: skip
+
+
+def test_natural_order():
+    assert sorted(["step100", "step20", "null", "x=0.1", "x=0.05"], key=natural) == [
+        "null", "step20", "step100", "x=0.05", "x=0.1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, "200 [150, 260]"),
+        ({"low": None, "high": None}, "200"),
+        ({"low": None, "low_open": True}, "200 [≤ 100, 260]"),
+        ({"high": None, "high_open": True}, "200 [150, > 400]"),
+        ({"full_runs": 2}, "200* [150, 260]"),
+        ({"status": "undefined"}, "—"),
+        (
+            {"status": "below_grid", "d_t": None, "low": None, "low_open": True, "target": 0.5},
+            "≤ 100 [≤ 100, 260]",
+        ),
+        (
+            {"status": "below_grid", "d_t": None, "low": None, "low_open": True, "high": 100, "target": 0.5},
+            "≤ 100",
+        ),
+        (
+            {"status": "above_grid", "d_t": None, "high": None, "high_open": True, "target": 0.9},
+            "> 400 [150, > 400]",
+        ),
+        (
+            {"status": "above_grid", "d_t": None, "low": 400, "high": None, "high_open": True, "target": 0.9},
+            "> 400",
+        ),
+    ],
+)
+def test_cell(changes, shown):
+    assert cell(estimated(**changes)) == shown
+
+
+def test_only_seeds_that_matter_are_counted():
+    def curve(*runs: int) -> tuple[Level, ...]:
+        fits = (0.5, 0.6, 0.84, 0.9)
+        return tuple(Level(100 * 4**i, 0.1, f, f, n) for i, (f, n) in enumerate(zip(fits, runs, strict=True)))
+
+    assert [level.d for level in levels_at(estimated(curve=curve(1, 3, 3, 1)))] == [400, 1600]
+    assert not few_seeds(estimated(curve=curve(1, 3, 3, 1)))
+    assert few_seeds(estimated(curve=curve(3, 2, 3, 3)))
+    assert few_seeds(estimated(curve=curve(3, 3, 2, 3)))
+    beyond = estimated(status="above_grid", d_t=None, target=0.95, curve=curve(1, 1, 1, 3))
+    assert [level.d for level in levels_at(beyond)] == [6400]
+
+
+def test_two_seeds_are_marked_and_explained():
+    shown = text(found(study({100: 0.60, 400: 0.84}, 0.80, seeds=2)))
+    assert "200* [" in shown
+    assert "* fewer than 3 seeds" in shown
+    assert "*" not in text(found(PLAIN))
+
+
+def test_an_undefined_d90_says_why():
+    both = found(study({100: 0.5, 400: 0.5}, 0.51, chance=0.684))
+    assert grid(both)[1] == [["minilm", "0.510", "—"]]
+    assert any(
+        line.startswith("— minilm sst2 DID: full fine-tuning (0.51) is not") for line in footnotes(both)
+    )
+
+
+# At d=100, lr 0.2 wins on validation (0.64 against 0.60), lr 0.1 on the held-out rows; at 400, 0.1 on both.
+TUNED = [
+    result(d, score, lr=lr, seed=seed, holdout=holdout)
+    for d, lr, score, holdout in (
+        (100, 0.1, 0.60, 0.7), (100, 0.2, 0.64, 0.6), (400, 0.1, 0.84, 0.8), (400, 0.2, 0.70, 0.7),
+        (None, 0.1, 0.80, 0.8),
+    )
+    for seed in range(3)
+]  # fmt: skip
+
+
+def test_selection_and_how_much_it_flatters():
+    ((_, honest),) = found(TUNED, selection="holdout")
+    ((_, paper),) = found(TUNED)
+    assert honest.d_t == 200
+    assert paper.d_t == 175  # 100 * 4 ** (0.08 / 0.20) = 174.1
+    said = "by 0.0200 on average, 0.0200 at most (minilm sst2 DID)"  # 0.04 at one of two d's
+    assert f"on the validation rows that give the score, which flatters it {said}" in text(found(TUNED))
+    assert f"would have flattered the scores {said}" in text(found(TUNED, selection="holdout"))
+    assert "flatter" not in text(found(PLAIN))
+    without = [{**r, "holdout_metrics": None} for r in TUNED]
+    assert "data.holdout above 0 can tell by how much" in text(found(without))
+
+
+def test_the_papers_numbers_stand_below_the_same_model():
+    runs = PLAIN + study({100: 0.60, 400: 0.84}, 0.80, model="bert-base-uncased", task="mrpc", kind="said")
+    header, rows = grid(found(runs), paper=True)
+    by_name = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert [row[0] for row in rows] == [
+        "bert-base-uncased", "BERT-Base (paper)", "minilm", "BERT-Large (paper)", "RoBERTa-Base (paper)",
+        "RoBERTa-Large (paper)",
+    ]  # fmt: skip
+    assert by_name["BERT-Base (paper)"]["mrpc SAID"] == "1608"
+    assert by_name["RoBERTa-Large (paper)"]["qqp DID"] == "774"
+    assert by_name["bert-base-uncased"]["mrpc SAID"].startswith("200 [")
+    assert "2012.13255" in text(found(runs), reference="paper")
+    flat = json.loads(text(found(runs), "json", "paper"))
+    assert {tuple(record) for record in flat} == {KEYS}
+    assert sum(record["model"].endswith("(paper)") for record in flat) == 16
+
+
+def test_what_can_not_be_shown():
+    with pytest.raises(ConfigError, match="--format html is not known; use one of table, md, csv, tex, json"):
+        text(found(PLAIN), "html")
+    with pytest.raises(ConfigError, match="--reference mine is not known; use one of paper"):
+        text(found(PLAIN), reference="mine")
+    with pytest.raises(StoreError, match="no finished subspace run here"):
+        group([result(None, 0.8)])
+
+
+def test_summarize_from_a_folder(tmp_path, capsys):
+    save(TUNED, tmp_path)
+    assert (
+        main(
+            [
+                "summarize",
+                str(tmp_path),
+                "--threshold",
+                "0.8,0.9",
+                "--selection",
+                "holdout",
+                "--format",
+                "json",
+            ]
+        )
+        == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert told == records(found(TUNED, thresholds=[0.8, 0.9], selection="holdout"))
+    assert [record["d90"] for record in told] == [126, 200]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--threshold", "1.5"], "threshold=1.5 must lie between 0 and 1"),
+        (["--selection", "test"], "selection='test' is not known; use one of validation, holdout"),
+        (["--selection", "holdout"], "selection=holdout: the run d=100"),
+    ],
+)
+def test_a_bad_option_is_one_line(tmp_path, capsys, words, message):
+    save(PLAIN, tmp_path)
+    assert main(["summarize", str(tmp_path), *words]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert message in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_a_threshold_that_is_no_number(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["summarize", str(tmp_path), "--threshold", "0.8,high"])
+    assert stop.value.code == 2
+    assert "'0.8,high' is not a list of numbers such as 0.8,0.9" in capsys.readouterr().err

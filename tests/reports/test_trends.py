@@ -1,0 +1,284 @@
+"""Trends of d90 over checkpoints and sizes, against hand arithmetic, scipy, and records made by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from support.made_runs import save, study
+
+from intrinsic_cli.cli.main import main
+from intrinsic_cli.errors import ConfigError, StoreError
+from intrinsic_cli.planning.checkpoints import overrides
+from intrinsic_cli.reports import figures, svg
+from intrinsic_cli.reports.curves import estimates, group
+from intrinsic_cli.reports.trend_plots import plot
+from intrinsic_cli.reports.trend_text import spell, text
+from intrinsic_cli.reports.trends import parameters, spearman, steps, trends
+from intrinsic_cli.spec import ModelSpec
+from intrinsic_cli.spec import step_of as step
+
+
+def curve(middle, *, size=1000, low=100, high=400, **options):
+    """Runs of a study at two d's, the scores 0.6 and `middle`; 90 % of the full score is 0.72."""
+    return [{**r, "D": size} for r in study({low: 0.6, high: middle}, 0.80, **options)]
+
+
+# d90 = 100 * 4 ** (0.12 / (middle - 0.6)) falls with the step; step-0 does not reach the target.
+FALLING = {0: 0.66, 500: 0.74, 1000: 0.80, 4000: 0.90}
+
+
+def trajectory(scores=None, **options):
+    return [
+        r for at, middle in (scores or FALLING).items() for r in curve(middle, model=f"bert-step-{at}", **options)
+    ]  # fmt: skip
+
+
+def by_step(results):
+    return trends(estimates(group(results)), lambda c: step(c.spec.model.label))
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("step-1000", 1000), ("step1000", 1000), ("bert-128-step-0", 0), ("seed_0-step_20k", 20_000),
+        ("checkpoint2M", 2_000_000), ("1000", 1000), ("main", None), ("step-10-final", None),
+    ],
+)  # fmt: skip
+def test_a_step_is_the_number_at_the_end_of_a_name(name, number):
+    assert step(name) == number
+
+
+def test_steps_of_revisions_and_folders_and_places_where_a_name_has_none():
+    assert list(steps([ModelSpec("a/b", revision=r) for r in ("step10", "step2")]).values()) == [10, 2]
+    assert list(steps([ModelSpec(f"/x/step-{n}") for n in (0, 0, 7)]).values()) == [0, 7]
+    assert list(steps([ModelSpec("a/b", revision=r) for r in ("step10", "main", "step2")]).values()) == [
+        1,
+        2,
+        3,
+    ]
+    assert list(steps([ModelSpec("/x/run-7"), ModelSpec("/y/run-7")]).values()) == [1, 2]
+
+
+def test_a_pattern_and_revisions_become_a_sweep(tmp_path):
+    for at in (1000, 0, 250):
+        (tmp_path / f"step-{at}").mkdir()
+    (tmp_path / "with space 3").mkdir()
+    folders = [f"{tmp_path}/step-{at}" for at in (0, 250, 1000)]
+    assert overrides([f"model.name={tmp_path}/step-*", "d=3,5"]) == [
+        f"model.name={','.join(folders)}",
+        "d=3,5",
+    ]
+    assert overrides([f"model.name={folders[2]},{tmp_path}/with*"]) == [
+        f"model.name={folders[2]},'{tmp_path}/with space 3'"
+    ]
+    assert overrides(["model.name=a/b", "revisions=step0,100"]) == [
+        "model.name=a/b",
+        "model.revision=step0,100",
+    ]
+    for words in (
+        ["model=bert-base,minilm", "model.revision=null"],
+        ["model.name=a/b", "model.revision=range(1,4)"],
+    ):
+        assert overrides(words) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["task=sst2"], "a trajectory needs at least two checkpoints"),
+        (["model.name=a/b", "revisions=step0"], "a trajectory needs at least two checkpoints"),
+        (["model.name=/nowhere/step-*"], "model.name=/nowhere/step-\\* matches no folder"),
+    ],
+)
+def test_what_is_no_trajectory(words, message):
+    with pytest.raises(ConfigError, match=message):
+        overrides(words)
+
+
+numbers = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=9)
+
+
+@given(numbers)
+def test_spearman_is_scipys(pairs):
+    x, y = np.array(pairs, dtype=float).T
+    if len(set(x)) > 1 and len(set(y)) > 1:
+        assert spearman(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+    else:
+        assert np.isnan(spearman(x, y))
+
+
+def test_a_falling_trend_by_hand():
+    (trend,) = by_step(trajectory())
+    assert trend.x == (0, 500, 1000, 4000)
+    assert [value.d_t for _, value in trend.members] == [None, 329, 230, 175]
+    # Of the 4! orders, only the one that falls all along and the one that rises have |rho| = 1.
+    assert (trend.correlation.rho, trend.correlation.p, trend.correlation.exact) == (-1, 2 / 24, True)
+    assert (trend.correlation.low, trend.correlation.high) == pytest.approx((-1, -1))
+
+
+def test_d90s_beyond_the_grid_are_tied_at_its_end():
+    (trend,) = by_step(trajectory({0: 0.66, 10: 0.69, 20: 0.80, 30: 0.71, 40: 0.90}))
+    oracle = spearmanr([0, 10, 20, 30, 40], [9, 9, 2, 9, 1]).statistic
+    assert trend.correlation.rho == pytest.approx(oracle)
+
+
+def test_of_different_grids_only_the_common_part_ranks():
+    # d90 is 329, then beyond 400, then on a wider grid some number above 400: the last two are tied.
+    narrow = curve(0.74, model="bert-step-0") + curve(0.66, model="bert-step-1")
+    (trend,) = by_step(narrow + curve(0.80, model="bert-step-2", low=200, high=16_000))
+    assert trend.members[2][1].d_t > 400
+    assert trend.correlation.rho == pytest.approx(spearmanr([0, 1, 2], [1, 2, 2]).statistic)
+    (trend,) = by_step(narrow + curve(0.80, model="bert-step-2", low=400, high=16_000))
+    assert trend.correlation.reason == "the models were tried at d's that have no range in common"
+    (trend,) = by_step(trajectory(dict.fromkeys(FALLING, 0.66)))
+    assert trend.correlation.reason == "all ranks are tied"
+
+
+def test_an_undefined_d90_takes_no_part():
+    lost = study({100: 0.5, 400: 0.5}, 0.51, model="bert-step-9000")
+    (trend,) = by_step(trajectory() + lost)
+    assert (len(trend.members), trend.correlation.models) == (5, 4)
+    points = [s.x[0] for s in plot(trend, "step").series if s.look == "points"]
+    assert points[1:] == [500, 1000, 4000]  # after step 0, whose place is its own
+    (short,) = by_step(trajectory({0: 0.8, 1: 0.9}) + lost)
+    assert spell(short, "step").endswith("unknown: 2 models have a d_t; at least 3 are needed")
+
+
+def test_noise_of_the_runs_widens_the_interval():
+    (trend,) = by_step(trajectory(n_eval=20))
+    assert trend.correlation.rho == -1
+    assert trend.correlation.low == pytest.approx(-1)
+    assert trend.correlation.high > 0
+
+
+def test_settings_are_trends_of_their_own():
+    made = by_step(
+        trajectory()
+        + trajectory(kind="said")
+        + trajectory(task="rte")
+        + trajectory(changes={"data": {"max_train": 7}})
+    )
+    assert sorted(trend.name for trend in made) == [
+        "rte DID", "sst2 DID data.max_train=7", "sst2 DID data.max_train=null", "sst2 SAID",
+    ]  # fmt: skip
+    assert all(trend.x == tuple(FALLING) for trend in made)
+    with pytest.raises(StoreError, match="a trend needs at least two"):
+        by_step(curve(0.9))
+
+
+def test_the_table_and_what_scripts_read():
+    made = by_step(trajectory() + trajectory(task="rte"))
+    shown = text(made, "step").splitlines()
+    rows = [line.split("  ") for line in shown if line.strip().startswith(("0 ", "500 ", "1,000", "4,000"))]
+    assert [[cell.strip() for cell in row if cell.strip()][:2] for row in rows] == [
+        ["0", "bert-step-0"], ["500", "bert-step-500"], ["1,000", "bert-step-1000"], ["4,000", "bert-step-4000"],
+    ]  # fmt: skip
+    assert (
+        "sst2 DID: rank correlation of step and d90 -1.00 [-1.00, -1.00], exact p = 0.083 (4 models)" in shown
+    )
+    told = json.loads(text(made, "step", "json"))
+    assert [m["step"] for m in told["models"]] == [0, 500, 1000, 4000] * 2
+    assert [(t["name"], t["rho"], t["models"]) for t in told["trends"]] == [
+        ("rte DID", -1, 4),
+        ("sst2 DID", -1, 4),
+    ]
+    rows = list(csv.DictReader(io.StringIO(text(made, "step", "csv"))))
+    assert [(row["step"], row["d90"]) for row in rows[:2]] == [("0", ""), ("500", "329")]
+    assert text(made, "step", "md").count("\n|") == 6
+    assert text(made, "step", "tex").count(r"\\") == 5
+    with pytest.raises(ConfigError, match="--format html is not known"):
+        text(made, "step", "html")
+
+
+def test_the_plot_has_every_interval_and_a_place_for_step_zero():
+    (trend,) = by_step(trajectory(n_eval=2000))
+    shown = plot(trend, "step")
+    points = {s.tone: [] for s in shown.series if s.look == "points"}
+    for s in shown.series:
+        if s.look == "points":
+            points[s.tone].append((s.x[0], s.y[0]))
+    assert points["accent"] == [(500, 329), (1000, 230), (4000, 175)]
+    ((zero, end),) = points["chance"]
+    assert (end, zero) == (400, 500 / 8**0.5)
+    assert shown.x_ticks(7)[0] == (zero, "0")
+    for s, (_, value) in zip((s for s in shown.series if s.look == "line"), trend.members, strict=True):
+        assert s.y == (value.low, 400 if value.high_open else value.high)
+    picture = ElementTree.fromstring(svg.draw(shown))
+    ticks = [t.text for t in picture.iter("text") if t.get("class") == "tick"]
+    assert ticks[0] == "0"
+    assert "1000" in ticks
+    # Halfway between 100 and 400 on a logarithmic axis lies 200.
+    frame = svg.Frame(shown)
+    assert frame.y(200) == pytest.approx((frame.y(100) + frame.y(400)) / 2, abs=0.1)
+    axes = figures.draw(shown).axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert axes.get_xticklabels()[0].get_text() == "0"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["200"]
+
+
+def sizes():
+    return [
+        r
+        for size, middle in ((200_000, 0.66), (500_000, 0.74), (3_000_000, 0.8))
+        for r in curve(middle, size=size, model=f"bert-{size}")
+    ]
+
+
+def test_compare_over_a_folder(tmp_path, capsys):
+    save(sizes() + curve(0.9, model="other-model", size=10), tmp_path / "runs")
+    where = [str(tmp_path / "runs"), "--models", "bert-*"]
+    assert main(["compare", *where, "--figures", str(tmp_path / "figures")]) == 0
+    shown = capsys.readouterr().out
+    assert "rank correlation of parameters and d90 -1.00" in shown
+    assert "exact p = 0.33 (3 models)" in shown
+    assert "other-model" not in shown
+    assert sorted(f.name for f in (tmp_path / "figures").iterdir()) == [
+        "d90-parameters-sst2-DID.pdf", "d90-parameters-sst2-DID.svg",
+    ]  # fmt: skip
+    assert main(["compare", *where, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [m["parameters"] for m in told["models"]] == [200_000, 500_000, 3_000_000]
+    assert main(["compare", where[0], "--models", "none*"]) == 2
+    assert "no finished subspace run" in capsys.readouterr().err
+
+
+def test_parameters_are_what_full_fine_tuning_trains():
+    runs = [{**r, "D": 900 if r["spec"]["d"] else 1000} for r in curve(0.8)]
+    assert [parameters(c) for c in group(runs)] == [1000]
+    assert [parameters(c) for c in group([r for r in runs if r["spec"]["d"]])] == [900]
+
+
+def test_a_trajectory_trains_what_is_missing_and_shows_it(tmp_path, task_folder, monkeypatch, capsys):
+    from intrinsic_cli.models.pretrained import load
+
+    monkeypatch.chdir(tmp_path)
+    base = load(ModelSpec("tiny"), 2)
+    for at in (0, 10):
+        base.model.save_pretrained(f"checkpoints/step-{at}")
+        base.tokenizer.save_pretrained(f"checkpoints/step-{at}")
+        for parameter in base.model.parameters():
+            parameter.data *= 1.01
+    words = [
+        "trajectory", "model.name=checkpoints/step-*", "task=custom", f"task.path={task_folder}",
+        "task.text=[text]", "task.label=label", "d=20,40", "train.max_steps=1", "data.max_length=16",
+        "train.precision=fp32", "launcher=inline",
+    ]  # fmt: skip
+    assert main([*words, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(m["step"], m["model"], m["runs"]) for m in told["models"]] == [
+        (0, "step-0", 2),
+        (10, "step-10", 2),
+    ]
+    assert len(list((tmp_path / "outputs").glob("*/result.json"))) == 6
+    again = [word.replace("=checkpoints", f"={tmp_path}/checkpoints") for word in words]  # the same folders
+    assert main([*again, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == told
+    assert len(list((tmp_path / "outputs").glob("*/result.json"))) == 6

@@ -1,0 +1,165 @@
+"""Adaptive search: the story of a search run by run, and its intervals against those of a full grid."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from test_estimate import simulation
+
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.statistics.adaptive import Proposal, Search, propose
+from intrinsic_cli.statistics.points import Point
+
+RATES = (0.5, 1.0, 2.0)
+
+
+def lrs(d: int) -> list[float]:
+    return [rate / math.sqrt(d) for rate in RATES]
+
+
+def search(**changes) -> Search:
+    options = {
+        "d_min": 16, "d_max": 4096, "seeds": tuple(range(12)), "lrs": lrs, "rel_width": 0.3, "budget": 90,
+        "chance": 0.5, "n_eval": 2000, "resamples": 200,
+    }  # fmt: skip
+    return Search(**(options | changes))
+
+
+def outcome(run: Proposal, seed: int = 0) -> Point:
+    """A run's score, a function of the run alone: the curve reaches 0.72 at d=256 with the rate 2."""
+    if run.d is None:
+        mean = 0.8
+    else:
+        column = lrs(run.d).index(run.lr)
+        mean = 0.5 + 0.3 / (1 + math.exp(-1.2 * math.log(run.d / 256) - math.log(0.22 / 0.08)))
+        mean -= 0.04 * (2 - column)
+    key = [seed, run.d or 0, run.seed, round(1e9 * run.lr)]
+    return Point(run.d, run.seed, run.lr, mean + 0.008 * float(np.random.default_rng(key).standard_normal()))
+
+
+BASELINE = [outcome(Proposal(None, s, 1e-4)) for s in range(2)]
+
+
+def finish(plan_for: Search, done: list[Point], slots: int = 3) -> tuple[list[Point], str]:
+    done = list(done)
+    while not (plan := propose(*split(done), plan_for, slots=slots)).finished:
+        assert 1 <= len(plan.runs) <= slots
+        done += map(outcome, plan.runs)
+    return done, plan.reason
+
+
+def split(points: list[Point]) -> tuple[list[Point], list[Point]]:
+    return [p for p in points if p.d is not None], [p for p in points if p.d is None]
+
+
+def test_a_search_from_coarse_to_narrow():
+    plan = propose([], BASELINE, search(), slots=99)
+    # 8 octaves in steps of 2, first seed, middle rate.
+    coarse = tuple(Proposal(d, 0, lrs(d)[1]) for d in (16, 64, 256, 1024, 4096))
+    assert plan.runs[:5] == coarse
+    # With the rate 1 the curve reaches the target between 256 and 1024: there the other rates are tried.
+    plan = propose([outcome(run) for run in coarse], BASELINE, search(), slots=4)
+    assert set(plan.runs) == {Proposal(d, 0, lrs(d)[j]) for d in (256, 1024) for j in (0, 2)}
+
+    done, reason = finish(search(), BASELINE)
+    assert "narrower than rel_width=0.3" in reason
+    assert len(done) < 90
+    found = simulation.estimate(*split(done), chance=0.5, n_eval=2000, resamples=200)
+    assert found.high / found.low < 1.3
+    assert found.low <= 256 <= found.high
+    rates = [round(p.lr * math.sqrt(p.d), 6) for p in done if p.d is not None]
+    assert rates.count(2.0) > len(rates) / 2
+    near = [p for p in done if p.d is not None and 64 <= p.d <= 1024]
+    assert len(near) > 0.7 * len(rates)
+    assert len(split(done)[1]) > len(BASELINE)
+
+
+def test_a_search_goes_on_from_any_point():
+    rng = np.random.default_rng(0)
+    done, seen = list(BASELINE), set()
+    while not (plan := propose(*split(done), search(), slots=3)).finished:
+        shuffled = [done[i] for i in rng.permutation(len(done))]
+        assert propose(*split(shuffled), search(), slots=3) == plan
+        assert not set(plan.runs) & seen
+        seen |= set(plan.runs)
+        done += map(outcome, plan.runs)
+    assert len(seen) == len(done) - len(BASELINE)
+
+
+def test_runs_in_flight_and_failed_ones_are_not_proposed_again():
+    first = propose([], BASELINE, search(), slots=2)
+    then = propose([], BASELINE, search(), slots=2, running=first.runs[:1], failed=first.runs[1:])
+    assert not set(then.runs) & set(first.runs)
+    assert len(then.runs) == 2
+
+
+def test_idle_slots_get_more_seeds_of_full_fine_tuning():
+    *finished, last = propose([], BASELINE, search(), slots=5).runs
+    done = [outcome(run) for run in finished]
+    plan = propose(done, BASELINE, search(), slots=2, running=[last])
+    assert plan.runs == (Proposal(None, 2, 1e-4), Proposal(None, 3, 1e-4))
+    assert not plan.finished
+    five = [outcome(Proposal(None, s, 1e-4)) for s in range(5)]
+    assert propose(done, five, search(), slots=2, running=[last]).runs == ()
+
+
+def test_full_fine_tuning_is_waited_for_only_while_it_runs():
+    done = [outcome(run) for run in propose([], [], search(), slots=99).runs]
+    waiting = propose(done, [], search(), running=[Proposal(None, 0, 1e-4)])
+    assert (waiting.runs, waiting.finished) == ((), False)
+    assert propose(done, [], search()).finished
+
+
+@pytest.mark.parametrize("budget", [1, 7, 20])
+def test_the_budget_counts_every_run(budget):
+    done, reason = finish(search(budget=budget + len(BASELINE), rel_width=1e-6), BASELINE)
+    assert len(done) == budget + len(BASELINE)
+    assert reason == f"the budget of {budget + 2} runs is spent"
+    plan = propose(*split(BASELINE), search(budget=5), slots=9, running=[Proposal(None, 8, 1e-4)])
+    assert len(plan.runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"d_min": 4000, "d_max": 60_000}, "below d_min"), ({"d_min": 4, "d_max": 16}, "above d_max")],
+)
+def test_a_crossing_beyond_the_range_ends_the_search(change, word):
+    done, reason = finish(search(**change), BASELINE)
+    assert word in reason
+    assert len(done) < 60
+
+
+def test_an_undefined_d90_ends_the_search():
+    weak = [Point(None, s, 1e-4, 0.52) for s in range(12)]
+    done, reason = finish(search(), weak)
+    assert "not clearly above chance" in reason
+    assert len(done) <= len(weak) + 3
+
+
+def test_the_search_ends_where_seeds_and_whole_d_run_out():
+    done, reason = finish(search(seeds=(0, 1), rel_width=1e-6, budget=999, d_min=240, d_max=270), BASELINE)
+    assert reason == "the seeds [0, 1] are used up around the crossing"
+    assert {p.seed for p in done} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"d_min": 0}, "d_min=0"), ({"d_max": 16}, "d_max=16"), ({"seeds": ()}, r"seeds=\[\]"),
+        ({"seeds": (1, 1)}, r"seeds=\[1, 1\]"), ({"rel_width": 0.0}, "rel_width=0"),
+        ({"budget": 0}, "budget=0"), ({"lrs": lambda d: []}, "learning rate"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_searched_is_refused(change, word):
+    with pytest.raises(ConfigError, match=word):
+        search(**change)
+
+
+def test_forty_runs_match_the_interval_of_four_hundred():
+    duels = list(simulation.duels(25, 3001, seeds=1, full_seeds=3))
+    grid, adaptive = (np.array([simulation.width(d[i]) for d in duels]) for i in (1, 2))
+    assert max(d[3] for d in duels) <= 40
+    assert np.median(adaptive) <= 1.25 * np.median(grid)
+    assert np.mean([simulation.holds(d[0].truth, d[2]) for d in duels]) >= 0.85

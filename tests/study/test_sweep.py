@@ -1,0 +1,206 @@
+"""A study as a story: launched, launched again, broken, and taken up again."""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from intrinsic_cli.errors import ConfigError, RunError, StoreError
+from intrinsic_cli.render import minutes
+from intrinsic_cli.store import Store
+from intrinsic_cli.study import sweep
+from intrinsic_cli.study.launchers.inline import Inline
+from intrinsic_cli.training import inputs
+from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.trainer import total_steps
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "outputs")
+
+
+@pytest.fixture
+def study(make_spec):
+    return [make_spec("full", lr=1e-3, max_steps=2), *(make_spec(d=d, max_steps=2) for d in (50, 100))]
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The cells that were loaded, in turn."""
+    seen = []
+    load = inputs.load
+    monkeypatch.setattr(inputs, "load", lambda spec: seen.append(spec.model) or load(spec))
+    return seen
+
+
+def go(specs, store, load=None, **options):
+    said = []
+    load = load or Loader()
+    report = sweep.sweep(specs, store, Inline(load), load, said.append, **options)
+    return report, said
+
+
+def stamps(store):
+    return {run.path.name: (run.path / "result.json").stat().st_mtime_ns for run in store.runs()}
+
+
+def test_launch_relaunch_delete_relaunch(study, store, loads):
+    ids = {spec.run_id for spec in study}
+    report, said = go(study, store)
+    assert set(report.done) == ids
+    assert report.failed == ()
+    assert {run.path.name: run.state for run in store.runs()} == dict.fromkeys(ids, "done")
+    assert len(loads) == 1  # one model and one data set for all three runs
+    assert [line[:5] for line in said] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert said[-1].endswith("all done")
+
+    first = stamps(store)
+    report, said = go(study, store)
+    assert set(report.done) == ids
+    assert stamps(store) == first
+    assert said == ["3 of 3 runs are over already"]
+    assert len(loads) == 1  # nothing to train, nothing to load
+
+    lost = study[1]
+    (store.run(lost).path / "result.json").unlink()
+    assert sweep.pending(study, store) == [lost]
+    report, said = go(study, store)
+    assert set(report.done) == ids
+    second = stamps(store)
+    assert {name for name in ids if second[name] != first[name]} == {lost.run_id}
+    assert said[0] == "2 of 3 runs are over already"
+
+
+def test_a_longer_study_trains_what_is_new(study, store, make_spec):
+    go(study[:2], store)
+    first = stamps(store)
+    go([*study, make_spec(d=70, max_steps=2)], store)
+    assert len(stamps(store)) == 4
+    assert first.items() <= stamps(store).items()
+
+
+def test_a_failing_run_does_not_stop_the_rest(study, store, make_spec):
+    bad = make_spec("full", lr=1e30, max_steps=2)
+    report, said = go([bad, *study], store)
+    assert report.failed == (bad.run_id,)
+    assert set(report.done) == {spec.run_id for spec in study}
+    assert "smaller lr" in said[0]
+    assert store.run(bad).state == "failed"
+
+
+def test_a_failed_run_is_tried_again_only_where_asked(study, store, make_spec):
+    bad = make_spec("full", lr=1e30, max_steps=2)
+    go([bad, *study], store)
+    (store.run(bad).path / "error.json").write_text('{"message": "the power went", "expected": true}')
+    report, said = go([bad, *study], store)
+    assert said == ["4 of 4 runs are over already, 1 of them failed and are left so (--retry-failed)"]
+    assert report.failed == (bad.run_id,)
+    report, said = go([bad, *study], store, retry_failed=True)
+    assert "smaller lr" in said[-1]
+    assert "smaller lr" in store.run(bad).error()["message"]
+
+
+def test_an_error_that_nobody_foresaw_does_not_stop_the_rest_either(study, store):
+    class Broken(Loader):
+        def __call__(self, spec):
+            return super().__call__(spec) if spec is not study[1] else [][1]
+
+    report, said = go(study, store, Broken())
+    assert report.failed == (study[1].run_id,)
+    assert set(report.done) == {study[0].run_id, study[2].run_id}
+    assert "failed: IndexError: list index out of range" in said[1]
+    assert "IndexError" in store.run(study[1]).error()["traceback"]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from intrinsic_cli.store import RunDir
+with RunDir(Path(sys.argv[1])).claim() as mine:
+    print(mine, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def held(run):
+    """Another process that holds a run until it is killed or reads a line."""
+    words = [sys.executable, "-c", HOLDER, str(run.path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "True\n"
+        yield holder
+
+
+def test_a_run_of_another_process_is_waited_for_and_taken_over_when_that_dies(study, store):
+    said = []
+    with held(store.run(study[1])) as holder:
+
+        def say(line):
+            said.append(line)
+            if line.startswith("waiting"):
+                holder.kill()
+
+        load = Loader()
+        report = sweep.sweep(study, store, Inline(load), load, say)
+    assert set(report.done) == {spec.run_id for spec in study}
+    assert "waiting for 1 runs that other processes have" in said
+    assert said[-1].startswith(f"[3/3] {study[1].run_id}")
+
+
+def test_a_run_that_fails_in_another_process_is_not_done_again_here(study, store):
+    said = []
+    with held(store.run(study[1])) as holder:
+
+        def say(line):
+            said.append(line)
+            if line.startswith("waiting"):
+                store.run(study[1]).fail(RunError("it diverged there"))
+                holder.communicate("\n")
+
+        load = Loader()
+        report = sweep.sweep(study, store, Inline(load), load, say)
+    assert report.failed == (study[1].run_id,)
+    assert "failed: it diverged there; all done" in said[-1]
+    assert store.run(study[1]).error()["message"] == "it diverged there"
+
+
+def test_runs_of_one_cell_stay_together(study, make_spec, store, loads):
+    other = [replace(spec, model=replace(spec.model, num_hidden_layers=1)) for spec in study]
+    mixed = [spec for pair in zip(study, other, strict=True) for spec in pair]
+    assert [len(cell) for cell in sweep.cells(mixed)] == [3, 3]
+    assert sweep.pending(mixed, store) == [*study, *other]
+    go(mixed, store)
+    for mine, theirs in zip(study, other, strict=True):  # one layer less in every run of the other cell
+        assert store.run(theirs).result()["D"] < store.run(mine).result()["D"]
+    assert len(loads) <= 4  # never once a run: at most to check and to train, for each of two cells
+
+
+def test_bad_input_ends_a_sweep_before_any_training(study, store, make_spec, tmp_path):
+    with pytest.raises(ConfigError, match=r"d=5 .*m=5"):
+        go([*study, make_spec("said", d=5)], store)
+    with pytest.raises(ConfigError, match="max_length=999"):
+        go([*study, make_spec(max_length=999)], store)
+    assert not store.root.exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="can't be written"):
+        go(study, Store(tmp_path / "file"))
+
+
+def test_the_forecast_counts_all_steps_and_trains_nothing(study, store, make_spec):
+    small = [make_spec(d=50, max_steps=10), make_spec(d=60, max_steps=10)]
+    large = [replace(spec, train=replace(spec.train, max_steps=100_000)) for spec in small]
+    load = Loader()
+    assert total_steps(large[0], 96) == 100_000
+    # Ten thousand times the steps: no noise of a busy machine turns the two around.
+    assert 0 < sweep.forecast(small, load) < sweep.forecast(large, load)
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (100, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
+)
+def test_minutes(seconds, text):
+    assert minutes(seconds) == text

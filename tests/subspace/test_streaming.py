@@ -1,0 +1,129 @@
+"""Streamed weights give the same bits as kept ones, and are there only while their layer runs."""
+
+import copy
+
+import pytest
+import torch
+from test_attach import HEAD, Toy, copies, loss_of, same_bits
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec
+from intrinsic_cli.subspace.attach import Subspace
+from intrinsic_cli.subspace.streaming import layers_of, own_weights
+
+
+@pytest.fixture
+def toy():
+    torch.manual_seed(0)
+    return Toy()
+
+
+def make_batch(seed, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(11, (8, 5), generator=generator)
+    mask = (torch.rand(8, 5, generator=generator) > 0.3).to(dtype)
+    return {"ids": ids, "mask": mask}, torch.randint(3, (8,), generator=generator)
+
+
+def stream(model, kind="did", dtype=None, cache="stream", **options):
+    spec, projection = SubspaceSpec(kind, **options), ProjectionSpec(cache=cache)
+    return Subspace(model, spec, 60, 7, projection, head=HEAD, dtype=dtype)
+
+
+def layer_weights(model):
+    return [p for name, p in model.named_parameters() if name.startswith("layers.")]
+
+
+def curve(model, space, dtype):
+    """Losses, logits and trained numbers of four steps of two micro-batches, with an evaluation after each."""
+    optimizer = torch.optim.Adam(space.parameters(), lr=0.05)
+    torch.manual_seed(1)
+    found = []
+    for step in range(4):
+        space.write()
+        for half in (0, 1):
+            loss = loss_of(model.train(), make_batch(2 * step + half, dtype)).float()
+            loss.backward()
+            found.append(loss.detach())
+        space.collect()
+        optimizer.step()
+        optimizer.zero_grad()
+        space.write()
+        with torch.inference_mode():
+            inputs, _ = make_batch(99, dtype)
+            found.append(model.eval()(**inputs).float().clone())
+        found += [p.detach().clone() for p in space.parameters()]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        ({"kind": "did"}, None),
+        ({"kind": "did", "head": "trained"}, None),
+        ({"kind": "said", "normalize": "tensor"}, None),
+        ({"kind": "said", "groups": "tensor"}, torch.bfloat16),
+    ],
+)
+def test_training_has_the_bits_of_kept_weights(toy, options, dtype):
+    kept_model = copy.deepcopy(toy)
+    space, kept = (
+        stream(toy, dtype=dtype, **options),
+        stream(kept_model, dtype=dtype, cache="store", **options),
+    )
+    ours, theirs = (curve(*pair, dtype or torch.float32) for pair in ((toy, space), (kept_model, kept)))
+    assert len(ours) == len(theirs)
+    assert all(same_bits(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert not torch.equal(ours[-1], ours[-1 - len(ours) // 4])  # and it did train
+    space.close()
+    expected = copies(kept_model)
+    assert all(torch.equal(p, expected[name]) for name, p in toy.named_parameters())
+
+
+def test_weights_are_there_only_while_their_layer_runs(toy):
+    space = stream(toy)
+    space.write()
+    storages = []
+
+    def look(layer, _):
+        assert all(p.isfinite().all() for p in layer.parameters())
+        storages.extend(StorageWeakRef(p.untyped_storage()) for p in layer.parameters())
+
+    for layer in toy.layers:
+        layer.register_forward_pre_hook(look)
+    loss = loss_of(toy, make_batch(0))
+    assert len(storages) == 8
+    assert all(storage.expired() for storage in storages)  # the graph of the loss holds none of them
+    assert all(p.isnan().all() for p in layer_weights(toy))
+    assert all(p.isfinite().all() for name, p in toy.named_parameters() if not name.startswith("layers."))
+    loss.backward()
+    assert all(p.isnan().all() for p in layer_weights(toy))
+
+
+def test_a_forward_pass_that_fails_leaves_the_layers_as_they_were(toy):
+    space = stream(toy.eval())
+    space.write()
+    expected = loss_of(toy, make_batch(0))
+    failing = toy.layers[1].norm.register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loss_of(toy, make_batch(0))
+    assert all(p.isnan().all() for p in layer_weights(toy))
+    failing.remove()
+    assert torch.equal(loss_of(toy, make_batch(0)), expected)
+
+
+def test_layers_and_what_is_theirs_alone():
+    inner = nn.ModuleDict({"steps": nn.ModuleList([nn.Linear(2, 2)]), "norm": nn.LayerNorm(2)})
+    model = nn.ModuleDict({"blocks": nn.ModuleList([inner, nn.Linear(2, 2)]), "out": nn.Linear(2, 2)})
+    assert layers_of(model) == [inner, model.blocks[1]]
+    assert len(own_weights(model, inner)) == 4
+    model.out.weight = inner.steps[0].weight
+    assert own_weights(model, inner) == {id(p) for p in (inner.steps[0].bias, *inner.norm.parameters())}
+
+
+def test_a_model_without_layers_keeps_its_weights():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    space = Subspace(model, SubspaceSpec("did"), 5, 0, ProjectionSpec(cache="stream"))
+    space.write()
+    assert all(p.isfinite().all() for p in model.parameters())

@@ -1,0 +1,96 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intrinsic_cli.errors import ConfigError, DataError, RunError
+from intrinsic_cli.tasks import metrics
+
+LABELS = np.array([1, 1, 1, 0, 0, 1, 0, 1])
+ANSWERS = np.array([1, 0, 1, 0, 1, 1, 0, 1])
+TP, FP, FN, TN = 4, 1, 1, 2  # counted by hand from the two rows above
+
+
+def test_classification_scores_by_hand():
+    got = metrics.score(("accuracy", "f1", "f1_macro", "matthews"), ANSWERS, LABELS)
+    f1_of_1 = 2 * TP / (2 * TP + FP + FN)
+    f1_of_0 = 2 * TN / (2 * TN + FP + FN)
+    matthews = (TP * TN - FP * FN) / math.sqrt((TP + FP) * (TP + FN) * (TN + FP) * (TN + FN))
+    assert got == pytest.approx(
+        {"accuracy": 6 / 8, "f1": f1_of_1, "f1_macro": (f1_of_1 + f1_of_0) / 2, "matthews": matthews}
+    )
+
+
+def test_correlations_by_their_definition():
+    x = np.array([0.1, 2.0, 1.5, -3.0, 0.7], dtype=np.float32)
+    y = np.array([1.0, 5.0, 2.0, -1.0, 3.0])
+    dx, dy = x.astype(float) - x.astype(float).mean(), y - y.mean()
+    pearson = (dx * dy).sum() / math.sqrt((dx**2).sum() * (dy**2).sum())
+    ranks = np.array([2, 5, 4, 1, 3]) - np.array([2, 5, 3, 1, 4])
+    spearman = 1 - 6 * (ranks**2).sum() / (5 * (25 - 1))
+    assert metrics.score(("pearson", "spearman"), x, y) == pytest.approx(
+        {"pearson": pearson, "spearman": spearman}
+    )
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
+def test_a_constant_side_scores_what_chance_gives(name):
+    rising, flat = np.arange(5.0), np.full(5, 2.5)
+    assert metrics.score((name,), flat, rising) == {name: 0.0}
+    assert metrics.score((name,), rising, flat) == {name: 0.0}
+
+
+def test_matthews_of_a_constant_answer_is_zero():
+    assert metrics.score(("matthews",), np.ones(8, int), LABELS) == {"matthews": 0.0}
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=60)
+def test_classification_scores_are_finite_and_in_range(rows):
+    labels, answers = np.array(rows).T
+    for value in metrics.score(tuple(metrics.CLASSIFICATION), answers, labels).values():
+        assert -1 <= value <= 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_predictions_that_are_not_finite_are_an_error(bad):
+    with pytest.raises(RunError, match="1 of 3 predictions are not finite"):
+        metrics.score(("pearson",), np.array([0.0, bad, 1.0]), np.array([0.0, 1.0, 2.0]))
+
+
+def test_f1_is_for_two_classes():
+    with pytest.raises(DataError, match="f1_macro"):
+        metrics.score(("f1",), np.array([0, 1, 2]), np.array([0, 1, 1]))
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match=r"\(2,\) and labels \(3,\)"):
+        metrics.score(("accuracy",), np.zeros(2), np.zeros(3))
+
+
+def test_check_names_the_nearest_metric():
+    with pytest.raises(ConfigError, match="did you mean accuracy"):
+        metrics.check(("acuracy",), regression=False)
+    with pytest.raises(ConfigError, match="regression metric; use pearson, spearman"):
+        metrics.check(("f1",), regression=True)
+    metrics.check(("spearman", "pearson"), regression=True)
+
+
+def test_chance_on_the_class_counts_of_mrpc():
+    labels = np.array([1] * 279 + [0] * 129)
+    p = 279 / 408
+    assert metrics.chance("accuracy", labels) == pytest.approx(p)
+    assert metrics.chance("f1", labels) == pytest.approx(2 * p / (1 + p))  # precision p, recall 1
+    assert metrics.chance("f1", 1 - labels) == 0.0  # class 1 is never answered
+    assert metrics.chance("f1_macro", labels) == pytest.approx(p / (1 + p))  # the other class scores 0
+    assert metrics.chance("matthews", labels) == 0.0
+
+
+def test_chance_of_correlations_is_zero():
+    assert (
+        metrics.chance("pearson", np.array([0.5, 3.0]))
+        == metrics.chance("spearman", np.array([1.0, 2.0]))
+        == 0.0
+    )

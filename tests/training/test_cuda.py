@@ -1,0 +1,34 @@
+"""On a machine with a GPU: the same run there and on the CPU has the same training curve."""
+
+import pytest
+import torch
+from torch import nn
+
+from intrinsic_cli.training import inputs
+from intrinsic_cli.training.trainer import train
+
+
+def curve(spec, loaded):
+    losses = []
+
+    def log(**record):
+        losses.extend([record["loss"]] if "loss" in record else [])
+
+    return losses, train(spec, loaded, log)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["did", "said"])
+def test_training_curves_agree_between_cpu_and_gpu(make_spec, monkeypatch, kind):
+    spec = make_spec(kind, d=100, max_steps=30)
+    loaded = inputs.load(spec)
+    for module in loaded.base.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # its masks come from the device's own generator
+    on_gpu, gpu = curve(spec, loaded)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    on_cpu, cpu = curve(spec, loaded)
+    assert (cpu.device, gpu.device.split(":")[0]) == ("cpu", "cuda")
+    assert len(on_cpu) == 3
+    assert on_gpu == pytest.approx(on_cpu, rel=1e-3)
+    torch.testing.assert_close(gpu.tensors["theta"], cpu.tensors["theta"], rtol=0, atol=1e-2)

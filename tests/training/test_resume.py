@@ -1,0 +1,177 @@
+"""A run that was stopped anywhere ends as one that never was: the same θ, scores and history, bit for bit."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from intrinsic_cli.errors import Stopped
+from intrinsic_cli.store import SNAPSHOT, THETA, RunDir, Store
+from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.run import execute
+from intrinsic_cli.training.snapshot import Snapshot
+from intrinsic_cli.training.stop import Stop
+
+# 6 steps an epoch: 20 steps end in the middle of the fourth.
+OPTIONS = {
+    "did": {"max_steps": 20, "evals": 3},
+    "said": {"max_steps": 20, "accumulate": 2, "batch_size": 8, "head": "trained"},
+    "pure": {"max_steps": 20, "precision": "pure_bf16"},
+    "full": {"kind": "full", "lr": 1e-3, "max_steps": 20, "keep_weights": True},
+    "patience": {"lr": 1e-9, "max_steps": 40, "evals": 8, "patience": 3},
+}
+
+
+class After(Stop):
+    """Asks to leave after so many steps."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    @property
+    def requested(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture(scope="module")
+def loader():
+    return Loader()
+
+
+def spec_of(name, make_spec):
+    options = {"kind": "said" if name == "said" else "did", "lr": 0.3} | OPTIONS[name]
+    return make_spec(options.pop("kind"), **options)
+
+
+def outcome(store, spec):
+    run = store.run(spec)
+    result = run.result()
+    return load_file(run.path / THETA), result["metrics"], result["steps"], run.history()
+
+
+def same(one, other):
+    tensors, others = one[0], other[0]
+    return (
+        tensors.keys() == others.keys()
+        and all(torch.equal(tensors[k], others[k]) for k in tensors)
+        and one[1:] == other[1:]
+    )
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_stopped_at_any_step_and_taken_up_again(name, make_spec, loader, tmp_path):
+    spec = spec_of(name, make_spec)
+    whole = Store(tmp_path / "whole")
+    execute(spec, whole, loader)
+    expected = outcome(whole, spec)
+    for steps in (0, 5, 6, 13):  # in an epoch's middle, before its end, at its start, after an evaluation
+        store = Store(tmp_path / str(steps))
+        with pytest.raises(Stopped, match="the same command goes on from there"):
+            execute(spec, store, loader, stop=After(steps))
+        run = store.run(spec)
+        assert run.state == "pending"
+        torch.manual_seed(1)
+        execute(spec, store, loader)
+        assert same(outcome(store, spec), expected)
+        assert run.result()["resumed"] == [steps + 1]
+        assert not (run.path / SNAPSHOT).exists()
+
+
+def test_stopped_again_and_again(make_spec, loader, tmp_path):
+    spec = spec_of("did", make_spec)
+    whole, store = Store(tmp_path / "whole"), Store(tmp_path / "parts")
+    execute(spec, whole, loader)
+    for _ in range(9):
+        with pytest.raises(Stopped):
+            execute(spec, store, loader, stop=After(1))
+    execute(spec, store, loader)
+    assert same(outcome(store, spec), outcome(whole, spec))
+    assert store.run(spec).result()["resumed"] == list(range(2, 20, 2))
+
+
+def test_what_was_logged_behind_a_snapshot_is_forgotten(make_spec, loader, tmp_path):
+    spec = spec_of("did", make_spec)
+    whole, store = Store(tmp_path / "whole"), Store(tmp_path / "torn")
+    execute(spec, whole, loader)
+    with pytest.raises(Stopped):
+        execute(spec, store, loader, stop=After(11))
+    with (store.run(spec).path / "history.jsonl").open("a") as file:
+        file.write('{"step": 13, "loss": 0.5}\n{"step": 14, "lo')  # as a killed process leaves it
+    execute(spec, store, loader)
+    assert same(outcome(store, spec), outcome(whole, spec))
+
+
+@pytest.mark.parametrize("content", [None, "", '{"step": 1'])
+@pytest.mark.parametrize("steps", [7, 13])
+def test_a_history_that_lost_lines_takes_the_snapshot_along(content, steps, make_spec, loader, tmp_path):
+    """A power cut keeps the snapshot, which was flushed, and may lose the history's end."""
+    spec = spec_of("did", make_spec)
+    store = Store(tmp_path)
+    with pytest.raises(Stopped):
+        execute(spec, store, loader, stop=After(steps))
+    history = store.run(spec).path / "history.jsonl"
+    history.unlink()
+    if content is not None:
+        history.write_text(content)
+    execute(spec, store, loader)
+    assert store.run(spec).result()["resumed"] == []
+    assert [record["step"] for record in store.run(spec).history()] == [7, 10, 14, 20, 20]
+
+
+def test_what_was_logged_before_the_first_snapshot_has_any_history_is_forgotten_too(
+    make_spec, loader, tmp_path
+):
+    spec = make_spec("did", lr=0.3, max_steps=30)
+    store = Store(tmp_path)
+    with pytest.raises(Stopped):
+        execute(spec, store, loader, stop=After(3))  # before the first line of the history
+    with (store.run(spec).path / "history.jsonl").open("a") as file:
+        file.write('{"step": 10, "loss": 0.5}\n{"step": 20, "lo')
+    execute(spec, store, loader)
+    assert [record["step"] for record in store.run(spec).history()] == [10, 20, 30, 30]
+
+
+@given(cut=st.integers(0, 99), flip=st.booleans())
+@settings(max_examples=10, derandomize=True)
+def test_a_damaged_snapshot_is_no_snapshot(cut, flip, make_spec, loader, tmp_path_factory):
+    spec = spec_of("did", make_spec)
+    store = Store(tmp_path_factory.mktemp("damaged"))
+    with pytest.raises(Stopped):
+        execute(spec, store, loader, stop=After(7))
+    path = store.run(spec).path / SNAPSHOT
+    content = bytearray(path.read_bytes())
+    at = cut * len(content) // 100
+    if flip:
+        content[at] ^= 0xFF
+    path.write_bytes(content if flip else content[:at])
+    assert RunDir(path.parent).snapshot() is None
+    execute(spec, store, loader)
+    assert store.run(spec).result()["resumed"] == []
+
+
+@pytest.mark.parametrize(("key", "ours", "other"), [("precision", "fp32", "bf16"), ("draw", 2, 1)])
+def test_a_snapshot_of_another_kin_is_passed_over(key, ours, other, make_spec, loader, tmp_path):
+    spec = spec_of("did", make_spec)
+    store = Store(tmp_path)
+    with pytest.raises(Stopped):
+        execute(spec, store, loader, stop=After(7))
+    run = store.run(spec)
+    saved = Snapshot.from_bytes(run.snapshot())
+    assert saved.state["kin"][key] == ours
+    saved.state["kin"][key] = other
+    run.save(saved.to_bytes())
+    execute(spec, store, loader)
+    assert run.result()["resumed"] == []
+    assert [record["step"] for record in run.history()] == [7, 10, 14, 20, 20]
+
+
+def test_a_snapshot_of_a_subspace_is_a_few_numbers(make_spec, loader, tmp_path):
+    """θ and Adam's two moments of it, beside the random state (5 KB): nothing of the model's D weights."""
+    spec = make_spec("did", d=1000, max_steps=20)
+    with pytest.raises(Stopped):
+        execute(spec, Store(tmp_path), loader, stop=After(7))
+    size = (Store(tmp_path).run(spec).path / SNAPSHOT).stat().st_size
+    assert 3 * 4 * 1000 < size < 3 * 4 * 1000 + 10_000
