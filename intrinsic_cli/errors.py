@@ -6,7 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DISTRIBUTION = "intrinsic-cli"  # what pip calls this project; `idim` there is somebody else's
 LONGEST = 600  # characters of a message: enough for a path and a list of names, too few for a whole file
+
+
+def to_install(extra: str) -> str:
+    """The command that installs what an extra of this distribution needs."""
+    return f'pip install "{DISTRIBUTION}[{extra}]"'
+
+
+def printable(text: str) -> str:
+    """`text` with every character that is not printable spelled as Python would: nothing a terminal obeys."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def one_line(message: str) -> str:
@@ -14,7 +25,7 @@ def one_line(message: str) -> str:
     line = " ".join(message.split())
     if len(line) > LONGEST:
         line = f"{line[: LONGEST - 200]} … {line[-190:]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return printable(line)
 
 
 class IdimError(Exception):

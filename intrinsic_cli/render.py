@@ -13,11 +13,12 @@ from typing import Any
 STYLES = {"table": "simple", "md": "github", "tex": "latex_booktabs"}  # tabulate's names
 
 
-def minutes(seconds: float) -> str:
-    """`40 s`, `12 min` or `3.4 h`."""
-    if seconds < 90:
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min` or `3.4 h`; whole seconds and minutes are rounded up, so that no time is none."""
+    if math.ceil(seconds) < 90:
         return f"{math.ceil(seconds)} s"
-    return f"{math.ceil(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
 
 
 def differences(

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intrinsic_cli.bounds.quantise import CODEBOOKS, MAX_D, MAX_LEVELS, symbol_dtype
-from intrinsic_cli.errors import ConfigError, DataError
+from intrinsic_cli.errors import ConfigError, DataError, to_install
 
 CODERS = ("adaptive", "frequency")
 WORD = 32
@@ -196,7 +196,5 @@ def _constriction() -> Any:
     try:
         import constriction
     except ImportError as error:
-        raise ConfigError(
-            "coding theta needs the package constriction: pip install 'idim[bounds]'"
-        ) from error
+        raise ConfigError(f"coding theta needs the package constriction: {to_install('bounds')}") from error
     return constriction.stream

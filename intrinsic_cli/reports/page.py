@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import writing
-from intrinsic_cli.render import natural
+from intrinsic_cli.render import duration, natural
 from intrinsic_cli.reports import plots, svg
 from intrinsic_cli.reports.curves import Curve, Found, Result, few_seeds
 from intrinsic_cli.reports.tables import (  # fmt: skip
@@ -93,19 +93,13 @@ def _summary(found: Found, results: Sequence[Result], runs: Sequence[Mapping[str
     return [
         _count(len(models), "model"), _count(len(tasks), "task"), _count(len(found), "curve"),
         f"{len(runs):,} runs: {', '.join(told)}",
-        f"{_duration(sum(r['seconds']['total'] for r in results))} of training",
+        f"{duration(sum(r['seconds']['total'] for r in results))} of training",
         began[0] if began[0] == began[-1] else f"{began[0]} to {began[-1]}",
     ]  # fmt: skip
 
 
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _table(found: Found) -> dict[str, Any]:
@@ -207,7 +201,7 @@ def _runs(store: Store, results: Sequence[Result], base: Path) -> list[dict[str,
         }
         if (result := finished.get(str(run.path))) is not None:
             row["words"] = f"{result['metric']} {result['score']:.4f}"
-            row["time"] = _duration(result["seconds"]["total"])
+            row["time"] = duration(result["seconds"]["total"])
         else:
             row["state"] = run.state
             row["time"] = ""

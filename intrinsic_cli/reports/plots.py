@@ -38,7 +38,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Level:
+class Line:
     """A horizontal line across the plot."""
 
     y: float
@@ -60,7 +60,7 @@ class Plot:
     log_x: bool = False
     log_y: bool = False
     zero: float | None = None
-    levels: tuple[Level, ...] = ()
+    levels: tuple[Line, ...] = ()
     band: tuple[float | None, float | None] | None = None
     band_label: str = ""
     rows: tuple[str, ...] = ()
@@ -174,11 +174,11 @@ def score(curve: Curve, value: Estimate) -> Plot:
     if ds:
         series.append(Series(ds, means, "dash", "data", "mean"))
         series.append(Series(ds, tuple(level.fit for level in value.curve), "line", "fit", "monotone fit"))
-    levels = [Level(value.chance, "chance", "chance")]
+    levels = [Line(value.chance, "chance", "chance")]
     if value.full_score is not None:
-        levels.append(Level(value.full_score, "full", "full fine-tuning"))
+        levels.append(Line(value.full_score, "full", "full fine-tuning"))
     if value.target is not None:
-        levels.append(Level(value.target, "accent", f"target, {percent(value.threshold)}"))
+        levels.append(Line(value.target, "accent", f"target, {percent(value.threshold)}"))
     if value.d_t is not None and value.target is not None:
         label = f"{symbol(value.threshold)} = {value.d_t:,}"
         series.append(Series((float(value.d_t),), (value.target,), "mark", "accent", label, (label,)))

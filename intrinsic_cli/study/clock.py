@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from intrinsic_cli.render import minutes
+from intrinsic_cli.render import duration
 
 
 class Clock:
@@ -27,4 +27,4 @@ class Clock:
             return "all done"
         rounds = math.ceil(self._over / self._slots)  # those that ended first waited for nobody
         per_round = (time.perf_counter() - self._began) / rounds
-        return f"{to_go} to go, about {minutes(per_round * math.ceil(to_go / self._slots))}"
+        return f"{to_go} to go, about {duration(per_round * math.ceil(to_go / self._slots))}"

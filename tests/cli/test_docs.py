@@ -2,12 +2,15 @@
 
 import re
 import shlex
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from intrinsic_cli.cli import commands
 from intrinsic_cli.cli import main as cli
+from intrinsic_cli.errors import to_install
 from intrinsic_cli.planning import compose
 from intrinsic_cli.planning.words import expand
 
@@ -78,3 +81,29 @@ def test_links_of_the_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def installed(text):
+    """The names behind `pip install` in a text, less options and paths; a command ends with its line or code."""
+    for line in re.findall(r"pip install\b([^`#\n)]*)", text):
+        for word in re.findall(r"[^\s\"']+", re.sub(r" -c \S+", "", line)):
+            if match := re.fullmatch(r"([A-Za-z][\w-]*)(\[[\w,]*\])?(==[\w.]+)?", word):
+                yield match[1].lower()
+
+
+def test_only_this_project_and_what_it_needs_is_ever_installed():
+    """The name `idim` at the package index is another project's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needs = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    known = {re.match(r"[\w.-]+", need)[0].lower() for need in needs} | {project["name"]}
+    texts = [*PAGES, *(ROOT / "intrinsic_cli").rglob("*.py"), *(ROOT / "scripts").iterdir()]
+    told = {
+        (name, path.name)
+        for path in texts
+        if path.is_file()
+        for name in installed(path.read_text(encoding="utf-8"))
+    }
+    assert {pair for pair in told if pair[0] not in known} == set()
+    assert any(name == project["name"] for name, _ in told)
+    assert set(installed(to_install("ray"))) == {project["name"]}
+    assert set(installed("pip install -c x.txt -e . 'idim[ray]'")) == {"idim"}

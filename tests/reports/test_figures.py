@@ -163,7 +163,7 @@ def test_the_same_runs_give_the_same_files(tmp_path):
 
 def test_without_matplotlib_the_way_out_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as where it is not installed
-    with pytest.raises(ConfigError, match=r'pip install "idim\[report\]"'):
+    with pytest.raises(ConfigError, match=r'pip install "intrinsic-cli\[report\]"'):
         figures.write([], tmp_path)
     save(RUNS, tmp_path)
     assert main(["report", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 2

@@ -62,7 +62,7 @@ def wheel(tmp_path_factory):
     ]
     done = subprocess.run([*command, "-w", str(out)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    [path] = out.glob("idim-*.whl")
+    [path] = out.glob("intrinsic_cli-*.whl")
     return path
 
 

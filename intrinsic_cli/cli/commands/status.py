@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from collections import Counter
 
-    from intrinsic_cli.render import minutes
+    from intrinsic_cli.render import duration
     from intrinsic_cli.store import Store
 
     seconds, states = [], []
@@ -41,7 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
         workers = max(1, counts["running"])
         left = to_go / workers * sum(seconds) / len(seconds)
         line += (
-            f"; about {minutes(left)} to go with {workers} at once, as long as the runs that are done took"
+            f"; about {duration(left)} to go with {workers} at once, as long as the runs that are done took"
         )
     print(line)
     return 0

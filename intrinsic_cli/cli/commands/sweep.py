@@ -81,7 +81,7 @@ def _show_table(plan: StudyPlan, store: Store) -> None:
 
 
 def _forecast(plan: StudyPlan, store: Store, *, retry_failed: bool) -> int:
-    from intrinsic_cli.render import minutes
+    from intrinsic_cli.render import duration
     from intrinsic_cli.study import sweep
     from intrinsic_cli.training.inputs import Loader
 
@@ -91,7 +91,7 @@ def _forecast(plan: StudyPlan, store: Store, *, retry_failed: bool) -> int:
     for spec in plan.specs:
         print(f"{store.run(spec).state:8} {spec.run_id}")
     seconds = sweep.forecast(todo, load)
-    print(f"{len(plan.specs)} runs, {len(todo)} to do, about {minutes(seconds)} on this machine")
+    print(f"{len(plan.specs)} runs, {len(todo)} to do, about {duration(seconds)} on this machine")
     for study in plan.searches:
         print(f"and a search of at most {study.budget} runs in all, d from {study.d_min} to {study.d_max}")
     return 0

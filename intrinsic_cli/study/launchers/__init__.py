@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, to_install
 from intrinsic_cli.study.launchers.base import Launcher
 
 KINDS = {"inline": "Inline", "local": "Local", "slurm": "Slurm", "ray": "Ray"}
@@ -18,5 +18,5 @@ def make_launcher(kind: str, **options: Any) -> Launcher:
     if kind not in KINDS:
         raise ConfigError(f"launcher={kind} is not known; use one of {', '.join(KINDS)}")
     if kind in NEEDS and find_spec(NEEDS[kind]) is None:
-        raise ConfigError(f"launcher={kind} needs the package {NEEDS[kind]}; pip install 'idim[{kind}]'")
+        raise ConfigError(f"launcher={kind} needs the package {NEEDS[kind]}; {to_install(kind)}")
     return getattr(import_module(f"{__name__}.{kind}"), KINDS[kind])(**options)
