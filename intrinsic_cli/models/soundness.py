@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.spec import ModelSpec
-from intrinsic_cli.tasks.batches import Encoded
 
 MOST_PARTS = 10_000  # layers, labels, experts or groups: beyond it, building the model alone takes minutes
 SLACK = 2**24  # numbers that a model may hold beside those of its weights' files: a new head, say
@@ -138,16 +138,16 @@ def check_answer(name: str, model: nn.Module, tokenizer: Any) -> None:
         )
 
 
-def check_ids(name: str, model: Any, encoded: Encoded) -> None:
-    """Refuse token ids and type ids that the model has no vector for."""
-    if not len(encoded):
+def check_ids(name: str, model: Any, ids: np.ndarray, types: np.ndarray | None) -> None:
+    """Refuse token ids and type ids, (tokens,), that the model has no vector for."""
+    if not len(ids):
         return
-    sizes = {"token": (encoded.ids, model.get_input_embeddings().num_embeddings)}
-    if encoded.types is not None and hasattr(model.config, "type_vocab_size"):
-        sizes["type"] = (encoded.types, model.config.type_vocab_size)
-    for kind, (ids, known) in sizes.items():
-        if ids.min() < 0 or ids.max() >= known:
+    sizes = {"token": (ids, model.get_input_embeddings().num_embeddings)}
+    if types is not None and hasattr(model.config, "type_vocab_size"):
+        sizes["type"] = (types, model.config.type_vocab_size)
+    for kind, (found, known) in sizes.items():
+        if found.min() < 0 or found.max() >= known:
             raise ModelError(
-                f"the tokenizer of model {name} gives the {kind} ids {ids.min()} to {ids.max()}, and the model "
+                f"the tokenizer of model {name} gives the {kind} ids {found.min()} to {found.max()}, and the model "
                 f"knows 0 to {known - 1}; they belong to different models"
             )

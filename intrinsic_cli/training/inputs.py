@@ -71,7 +71,7 @@ def load(spec: RunSpec) -> Inputs:
 
     def encode(part: splits.Part) -> Encoded:
         encoded = tokenize(part, base.tokenizer, spec.data.max_length)
-        soundness.check_ids(spec.model.name, base.model, encoded)
+        soundness.check_ids(spec.model.name, base.model, encoded.ids, encoded.types)
         return encoded
 
     return Inputs(

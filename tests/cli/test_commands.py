@@ -232,7 +232,7 @@ def test_help_loads_nothing_heavy(words):
     code = f"""
 import sys
 from pathlib import Path
-from intrinsic_cli.cli import main
+from intrinsic_cli.cli.main import main
 try:
     main({words!r})
 except SystemExit as stop:

@@ -13,8 +13,8 @@ from intrinsic_cli.errors import DataError, ModelError
 
 STATE = """
 import os, datasets, huggingface_hub, transformers
-from intrinsic_cli import hub
-offline = hub.go_offline_if_unreachable()
+from intrinsic_cli import paths
+offline = paths.go_offline_if_unreachable()
 print(offline, huggingface_hub.is_offline_mode(), datasets.config.HF_HUB_OFFLINE,
       transformers.utils.hub.is_offline_mode(), os.environ.get("HF_HUB_OFFLINE"))
 """

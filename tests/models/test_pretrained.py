@@ -209,8 +209,8 @@ def test_loading_ignores_and_leaves_the_global_random_state(folders):
 
 def test_the_head_is_the_same_in_another_process_and_dtype(folders):
     code = (
-        "import sys; from intrinsic_cli import models; from intrinsic_cli.spec import ModelSpec;"
-        "m = models.load(ModelSpec(sys.argv[1]), 3); models.draw_head(m.model, m.head, 4);"
+        "import sys; from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
+        "m = pretrained.load(ModelSpec(sys.argv[1]), 3); pretrained.draw_head(m.model, m.head, 4);"
         "print(m.model.classifier.weight.sum().item(), m.model.classifier.weight.std().item())"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folders["bert"])], capture_output=True, text=True)
@@ -384,8 +384,8 @@ def test_pickled_weights_in_the_hubs_cache_only_when_allowed(bert, tmp_path_fact
     (repository / "refs" / "main").write_text("0" * 40)
     bert.rename(repository / "snapshots" / ("0" * 40))
     code = (
-        "import sys; from intrinsic_cli import models; from intrinsic_cli.spec import ModelSpec;"
-        "print(models.load(ModelSpec('some/pickled', allow_pickle=len(sys.argv) > 1), 2).head)"
+        "import sys; from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
+        "print(pretrained.load(ModelSpec('some/pickled', allow_pickle=len(sys.argv) > 1), 2).head)"
     )
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache)}
     command = [sys.executable, "-c", code]
@@ -429,8 +429,8 @@ def test_code_of_the_models_own_is_never_run_unasked(bert):
 
 def test_no_network_and_nothing_cached(tmp_path):
     code = (
-        "from intrinsic_cli import models; from intrinsic_cli.spec import ModelSpec;"
-        "models.load(ModelSpec('nobody/nothing', revision='v7'), 2)"
+        "from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
+        "pretrained.load(ModelSpec('nobody/nothing', revision='v7'), 2)"
     )
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

@@ -65,7 +65,7 @@ def test_a_sentence_of_two_areas_is_dropped_and_a_repeated_one_kept_once():
 
 def test_it_is_the_same_in_a_process_without_docstrings():
     code = (
-        "from intrinsic_cli.pydoc_topic import corpus; import hashlib, sys;"
+        "from intrinsic_cli.tasks.pydoc import corpus; import hashlib, sys;"
         "print(hashlib.sha256(repr(corpus()).encode()).hexdigest(), 'tkinter' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True)

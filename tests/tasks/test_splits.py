@@ -365,9 +365,9 @@ def test_a_metric_of_the_other_kind(csv):
 
 def test_no_network_and_nothing_cached(tmp_path):
     code = (
-        "from intrinsic_cli import tasks; from intrinsic_cli.spec import DataSpec, TaskSpec;"
+        "from intrinsic_cli.tasks import splits; from intrinsic_cli.spec import DataSpec, TaskSpec;"
         "task = TaskSpec('x', 'nobody/nothing', None, ('text',), 'label', 'train', None, ('accuracy',));"
-        "tasks.load(task, DataSpec())"
+        "splits.load(task, DataSpec())"
     )
     env = os.environ | {
         "HF_HUB_OFFLINE": "1",

@@ -108,7 +108,7 @@ def test_a_diverged_run_records_its_error_and_no_result(store, loader, make_spec
     assert run.state == "failed"
     assert not (run.path / "result.json").exists()
     assert run.error()["error"] == "RunError"
-    assert "train.py" in run.error()["traceback"]
+    assert "trainer.py" in run.error()["traceback"]
     assert all(math.isfinite(value) for record in run.history() for value in record.values())
     assert store.results() == []
 
