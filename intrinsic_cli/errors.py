@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,15 @@ def one_line(message: str) -> str:
     if len(line) > LONGEST:
         line = f"{line[: LONGEST - 200]} … {line[-190:]}"
     return printable(line)
+
+
+def near(word: str, known: Iterable[str], most: int = 3) -> str:
+    """`; did you mean a or b?`: those of `known` that look like `word`, whatever their case; "" where none does."""
+    from difflib import get_close_matches
+
+    names = {name.lower(): name for name in known if name != word}
+    close = get_close_matches(word.lower(), names, n=most, cutoff=0.5)
+    return f"; did you mean {' or '.join(names[name] for name in close)}?" if close else ""
 
 
 class IdimError(Exception):

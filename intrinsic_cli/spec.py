@@ -9,11 +9,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from importlib import import_module
+from types import NoneType, UnionType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, IdimError, near
 
 BUILTIN_MODELS = ("minilm", "tiny")  # of `model.name`, beside hub ids and folders
 SUBSPACES = ("full", "did", "said")
@@ -309,24 +312,115 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> RunSpec:
-        """The inverse of `to_dict`. Raises ConfigError at an unknown or missing key."""
-        parts = {
-            "model": ModelSpec, "task": TaskSpec, "subspace": SubspaceSpec,
-            "projection": ProjectionSpec, "train": TrainSpec, "data": DataSpec,
-        }  # fmt: skip
-        values = dict(tree)
-        for key, kind in parts.items():
-            if key in values:
-                values[key] = _build(kind, values[key], key)
-        return _build(cls, values, "run")
+        """The inverse of `to_dict`. Raises ConfigError at an unknown or missing key and a value of another type."""
+        return record(cls, tree, "run")
 
 
-def _build(kind: type, values: Mapping[str, Any], where: str) -> Any:
-    known = {f.name for f in fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise ConfigError(f"{where} has unknown keys {unknown}; known are {sorted(known)}")
-    tidy = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+Record = TypeVar("Record")
+_WANTED = {
+    str: "a text",
+    int: "an integer such as 5",
+    float: "a number such as 0.5",
+    bool: "true or false",
+    tuple: "a list such as [a,b]",
+}
+
+
+def record(
+    kind: type[Record],
+    tree: Mapping[str, Any],
+    where: str = "",
+    error: type[IdimError] = ConfigError,
+    *,
+    typed: bool = False,
+) -> Record:
+    """The dataclass `kind` with the values of `tree`, its parts included: the inverse of `dataclasses.asdict`.
+
+    Lists become tuples, and a whole number a float where the field is one. `where` names the tree in messages.
+    With `typed`, values are those of a command line: a number may stand for its text, and `4k` for 4000.
+    Raises `error`, naming the key, at a key that is unknown or missing and at a value of another type, and
+    whatever the checks of `kind` itself raise.
+    """
+    if not isinstance(tree, Mapping):
+        raise error(f"{where}={tree!r} is a group of keys, not a value; set one of them: {where}.KEY=VALUE")
+    hints = _hints(cast(Any, kind))
+    if unknown := sorted(map(str, set(tree) - set(hints))):
+        raise error(f"{where} has unknown keys {unknown}; known are {sorted(hints)}")
+    prefix = "" if where in ("", "run") else f"{where}."
+    reader = _Reader(error, typed)
+    values = {name: reader.value(hints[name], value, prefix + name) for name, value in tree.items()}
     try:
-        return kind(**tidy)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        return kind(**values)
+    except TypeError as cause:  # its words name what is missing
+        raise error(f"{where}: {cause}") from cause
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {f.name: hints[f.name] for f in fields(kind)}
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Takes values as fields hold them; see `record`."""
+
+    error: type[IdimError]
+    typed: bool
+
+    def value(self, hint: Any, value: Any, key: str) -> Any:
+        options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        if value is None and NoneType in options:
+            return None
+        hint = next(option for option in options if option is not NoneType)
+        plain: Any = get_origin(hint) or hint
+        parts = get_args(hint)
+        if is_dataclass(plain):
+            return record(cast(type, plain), value, key, self.error, typed=self.typed)
+        if plain is tuple and isinstance(value, list | tuple):
+            return tuple(self.value(parts[0], each, key) for each in value)
+        if self.typed and plain is str and isinstance(value, int | float):
+            return str(value)
+        if self.typed and plain is int and isinstance(value, str):
+            value = count(value)
+        if plain is float and type(value) is int and abs(value) < 2**1023:
+            return float(value)
+        if plain is Any or (isinstance(value, plain) and (plain is bool or not isinstance(value, bool))):
+            return value
+        shown = "null" if value is None else repr(value)
+        wanted = _WANTED.get(plain, f"a {plain.__name__}") + (", or null" if NoneType in options else "")
+        raise self.error(f"{key}={shown} is not {wanted}")
+
+
+def count(value: Any) -> Any:
+    """1000 of `1k`, 1500000 of `1.5M`; any other value as it is."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([kKM])", value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    number = round(float(match[1]) * (10**6 if match[2] == "M" else 1000), 6)
+    return int(number) if number.is_integer() else value
+
+
+class Registry:
+    """The names that a key accepts and where each thing lives: `name -> "module:object"`, or a module alone.
+
+    A thing is imported when it is asked for, so that a list of names costs nothing.
+    """
+
+    def __init__(self, key: str, homes: Mapping[str, str]) -> None:
+        self._key, self._homes = key, dict(homes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._homes
+
+    def __getitem__(self, name: str) -> Any:
+        """What `name` stands for. Raises ConfigError, with the names that are near, at one that is not known."""
+        if name not in self._homes:
+            hint = near(str(name), self) or f"; use one of {', '.join(self)}"
+            raise ConfigError(f"{self._key}={name!r} is not known{hint}")
+        module, _, thing = self._homes[name].partition(":")
+        found = import_module(module)
+        return getattr(found, thing) if thing else found

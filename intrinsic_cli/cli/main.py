@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from intrinsic_cli import __version__
-from intrinsic_cli.cli import commands
+from intrinsic_cli.cli.commands import COMMANDS
 from intrinsic_cli.errors import IdimError, one_line
 
 
@@ -29,7 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"idim {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, command in commands.load().items():
+    for name in COMMANDS:
+        command = COMMANDS[name]
         own = subparsers.add_parser(
             name,
             help=command.SUMMARY,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.projections import KINDS
-from intrinsic_cli.spec import PRECISIONS, ModelSpec, ProjectionSpec, RunSpec, SubspaceSpec
+from intrinsic_cli.spec import PRECISIONS, ModelSpec, ProjectionSpec, RunSpec, SubspaceSpec, record
 from intrinsic_cli.store import THETA, RunDir
 
 FORMAT = 1
@@ -112,13 +112,7 @@ class FineTune:
             found = tree.pop("format")
             if found != FORMAT:
                 raise StoreError(f"{path} is of format {found!r}; this idim reads format {FORMAT}")
-            return cls(
-                model=ModelSpec(**tree.pop("model")),
-                subspace=SubspaceSpec(**_tuples(tree.pop("subspace"))),
-                projection=ProjectionSpec(**tree.pop("projection")),
-                tensors=tensors,
-                **_tuples(tree),
-            )
+            return record(cls, {**tree, "tensors": tensors}, "fine-tune", StoreError)
         except StoreError:
             raise
         except (IdimError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -152,10 +146,6 @@ def _json(tree: Mapping[str, Any]) -> str:
     return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
 
 
-def _tuples(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
-
-
 def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file, once its header is known to be small and its own."""
     try:
@@ -176,15 +166,6 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _check(found: FineTune) -> None:
     """Raise StoreError where a field is not what its class says; a file can hold anything."""
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "weights_hash": str, "head_hash": (str, type(None)), "version": int,
-        "precision": str, "max_length": int, "labels": tuple, "regression": bool, "task": str, "metric": str,
-        "score": (int, float, type(None)), "n_eval": (int, type(None)),
-    }  # fmt: skip
-    for name, kind in kinds.items():
-        value = getattr(found, name)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise StoreError(f"{name}={value!r:.60} of a portable fine-tune is not of its kind")
     words = [found.model.name, found.model.revision or "", found.task, found.metric, *found.labels]
     words += [*found.subspace.include, *found.subspace.exclude]
     if not all(isinstance(word, str) and word.isprintable() for word in words):

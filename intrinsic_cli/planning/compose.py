@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from intrinsic_cli import paths
-from intrinsic_cli.errors import ConfigError, ModelError, to_install
+from intrinsic_cli.errors import ConfigError, ModelError, near, to_install
 from intrinsic_cli.paths import fingerprint, local_path
 from intrinsic_cli.planning.words import LISTS, parse, put, resolve, single
 from intrinsic_cli.spec import (
@@ -34,6 +32,7 @@ from intrinsic_cli.spec import (
     SubspaceSpec,
     TaskSpec,
     TrainSpec,
+    record,
 )
 
 GROUPS = ("task", "model", "subspace", "projection", "search", "launcher")
@@ -87,11 +86,6 @@ def keys(name: str) -> list[str]:
     return list(_composed(name, ())[1])
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
-
-
 def compose_config(name: str, words: Sequence[str]) -> DictConfig:
     """The config of `configs/NAME.yaml` with its groups and keys set by `words`, interpolations resolved.
 
@@ -107,8 +101,8 @@ def compose_config(name: str, words: Sequence[str]) -> DictConfig:
     for override in own:
         key, word = override.key_or_group, override.input_line
         if key not in known_keys:
-            near = _near(key, [*known_keys, *GROUPS])
-            raise ConfigError(f"{key or word} is not a key{near} (idim {name} --cfg job shows all)")
+            hint = near(key, [*known_keys, *GROUPS])
+            raise ConfigError(f"{key or word} is not a key{hint} (idim {name} --cfg job shows all)")
         put(cfg, override)
     for override in reversed(own):  # of two words for one key, the last one counts
         resolve(cfg, override)
@@ -132,7 +126,7 @@ def _check_option(override: Override) -> None:
     if choice in known:
         return
     if len(known) > 5:
-        raise ConfigError(f"{key}={choice} is not known{_near(choice, known)} (idim list {key}s shows all)")
+        raise ConfigError(f"{key}={choice} is not known{near(choice, known)} (idim list {key}s shows all)")
     raise ConfigError(f"{key}={choice} is not known; use one of {', '.join(known)}")
 
 
@@ -148,36 +142,11 @@ def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 
 def _part(cfg: DictConfig, key: str) -> Any:
-    """One part of the config as its dataclass, values converted and checked by OmegaConf."""
-    if not isinstance(cfg, DictConfig):
-        raise ConfigError(f"{key}={cfg} is a group of keys, not a value; set one of them: {key}.KEY=VALUE")
-    schema = OmegaConf.structured(PARTS[key])
-    OmegaConf.set_readonly(schema, False)
-    try:
-        merged = OmegaConf.merge(schema, cfg)
-        values: Any = OmegaConf.to_container(merged, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{key}.{error.full_key} has no default; add {key}.{error.full_key}=…") from error
-    except (OmegaConfBaseException, OverflowError) as error:
-        name = str(getattr(error, "full_key", "")).split("[")[0]
-        annotations = {field.name: str(field.type) for field in fields(PARTS[key])}
-        if name not in annotations:
-            raise ConfigError(f"{key}: {str(error).splitlines()[0]}; see idim run --cfg job") from error
-        value = OmegaConf.select(cfg, name)
-        raise ConfigError(f"{key}.{name}={value!r} is not {_wanted(annotations[name])}") from error
-    return PARTS[key](**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def _wanted(annotation: str) -> str:
-    """What a field of a spec takes, in words, from its annotation."""
-    words = {
-        "str": "a text",
-        "int": "an integer such as 5",
-        "float": "a number such as 0.5",
-        "bool": "true or false",
-    }
-    kind = annotation.removesuffix(" | None")
-    return words.get(kind, "a list such as [a,b]") + (", or null" if kind != annotation else "")
+    """One part of the config as its dataclass. Raises ConfigError at a value that is missing or of another type."""
+    tree: Any = OmegaConf.to_container(cfg) if isinstance(cfg, DictConfig) else cfg
+    if missing := [name for name, value in tree.items() if value == "???"] if tree is not cfg else ():
+        raise ConfigError(f"{key}.{missing[0]} has no default; add {key}.{missing[0]}=…")
+    return record(PARTS[key], tree, key, typed=True)
 
 
 def number(key: str, value: Any, kind: type) -> Any:

@@ -7,17 +7,23 @@ nothing else, every entry has variance 1/D, so that E‖Pθ‖² = ‖θ‖², a
 
 from __future__ import annotations
 
-import difflib
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.spec import Registry
 
 if TYPE_CHECKING:
     from intrinsic_cli.projections.contract import Projection
 
 # Imported when first built: torch and numba take seconds that `idim --help` does not have.
-_CLASSES = {"fastfood": "Fastfood", "sorf": "Sorf", "dense": "Dense", "sparse": "Sparse"}
+_CLASSES = Registry(
+    "projection",
+    {
+        "fastfood": "intrinsic_cli.projections.fastfood:Fastfood",
+        "sorf": "intrinsic_cli.projections.sorf:Sorf",
+        "dense": "intrinsic_cli.projections.dense:Dense",
+        "sparse": "intrinsic_cli.projections.sparse:Sparse",
+    },
+)
 KINDS = tuple(_CLASSES)
 
 
@@ -30,17 +36,9 @@ def make_projection(
     drawn anew each time (`regenerate`, nothing kept); both give the same bits. `auto` is `store`.
     Raises ConfigError for an unknown kind, cache or version, d < 1, D < 1, or a seed out of range.
     """
-    return _class(kind)(shape, seed, cache, version)
+    return _CLASSES[kind](shape, seed, cache, version)
 
 
 def versions(kind: str) -> tuple[int, ...]:
     """The draw versions of P that can be made, the newest last. Raises ConfigError for an unknown kind."""
-    return _class(kind).versions
-
-
-def _class(kind: str) -> type[Projection]:
-    if kind not in _CLASSES:
-        near = difflib.get_close_matches(str(kind), KINDS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"projection={kind!r} is not known; {hint}use one of {', '.join(KINDS)}")
-    return getattr(import_module(f"{__name__}.{kind}"), _CLASSES[kind])
+    return _CLASSES[kind].versions

@@ -5,12 +5,11 @@ Every function raises DataError that names the option, the file, the split and t
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from intrinsic_cli.errors import DataError
+from intrinsic_cli.errors import DataError, near
 from intrinsic_cli.spec import TaskSpec
 
 MOST_CLASSES = 1000
@@ -25,14 +24,9 @@ def split(task: TaskSpec, splits: Mapping[str, Any], name: str) -> Any:
     if name not in splits:
         raise DataError(
             f"task {task.name}: {task.path} has no split {name!r}; "
-            f"it has {', '.join(splits)}{_near(name, splits)}"
+            f"it has {', '.join(splits)}{near(name, splits)}"
         )
     return splits[name]
-
-
-def _near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {match[0]}?)" if match else ""
 
 
 def _column(task: TaskSpec, split: str, table: Any, name: str, option: str) -> list[Any]:
@@ -40,7 +34,7 @@ def _column(task: TaskSpec, split: str, table: Any, name: str, option: str) -> l
         columns = ", ".join(table.column_names)
         raise DataError(
             f"{option}={name}: {task.path} has no such column; "
-            f"it has {columns}{_near(name, table.column_names)}"
+            f"it has {columns}{near(name, table.column_names)}"
         )
     try:
         values = table[name][:]

@@ -34,7 +34,8 @@ def shown():
         for block in re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
             for words in typed(block):
                 yield pytest.param(words, id=f"{page.name}: {' '.join(words)}")
-    for name, command in commands.load().items():
+    for name in commands.NAMES:
+        command = commands.COMMANDS[name]
         for words in typed(command.EXAMPLES):
             yield pytest.param(words, id=f"--help of {name}: {' '.join(words)}")
 

@@ -5,15 +5,10 @@ A module has `SUMMARY` and `EXAMPLES` for its help, `configure(parser)` for its 
 at the top of one, so that `--help` answers at once.
 """
 
-from importlib import import_module
-from types import ModuleType
+from intrinsic_cli.spec import Registry
 
 NAMES = (
     "run", "sweep", "trajectory", "summarize", "compare", "report", "status",
     "export", "apply", "eval", "push", "bound", "tasks", "list", "completion",
 )  # fmt: skip
-
-
-def load() -> dict[str, ModuleType]:
-    """Every subcommand's module by its name."""
-    return {name: import_module(f"{__name__}.{name}") for name in NAMES}
+COMMANDS = Registry("COMMAND", {name: f"{__name__}.{name}" for name in NAMES})
