@@ -379,6 +379,8 @@ class _Reader:
             return record(cast(type, plain), value, key, self.error, typed=self.typed)
         if plain is tuple and isinstance(value, list | tuple):
             return tuple(self.value(parts[0], each, key) for each in value)
+        if len(parts) == 2 and isinstance(value, Mapping) and issubclass(dict, plain):
+            return {name: self.value(parts[1], each, f"{key}.{name}") for name, each in value.items()}
         if self.typed and plain is str and isinstance(value, int | float):
             return str(value)
         if self.typed and plain is int and isinstance(value, str):
