@@ -239,7 +239,7 @@ class RunSpec:
     projection: ProjectionSpec = field(default_factory=ProjectionSpec)
     train: TrainSpec = field(default_factory=TrainSpec)
     data: DataSpec = field(default_factory=DataSpec)
-    # Where losses and scores are also sent while the run lasts, through accelerate.
+    # Where losses and scores are also sent while the run lasts.
     tracker: str = "none"
 
     def __post_init__(self) -> None:

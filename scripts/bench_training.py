@@ -37,24 +37,19 @@ class Stepper:
 
     def __init__(self, words: list[str], inputs=None) -> None:
         import torch
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
 
         from intrinsic_cli.planning import compose
         from intrinsic_cli.subspace.attach import Full, Subspace
         from intrinsic_cli.tasks.batches import batches, collate
         from intrinsic_cli.training import inputs as loading
+        from intrinsic_cli.training.device import Compute
         from intrinsic_cli.training.trainer import make_optimizer
 
         self.spec = compose.run_spec(compose.compose_config("run", words))
         self.inputs = inputs or loading.load(self.spec)
-        pure = self.spec.train.precision == "pure_bf16"
-        AcceleratorState._reset_state(reset_partial_state=True)
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if self.spec.train.precision == "bf16" else "no"
-        )
+        self.compute = Compute.here(self.spec.train.precision)
         self.model = self.inputs.fresh_model(0).train()
-        dtype = torch.bfloat16 if pure else None
+        dtype = self.compute.weights
         if self.spec.d is None:
             self.space = Full(self.model.to(dtype) if dtype else self.model)
         else:
@@ -75,7 +70,7 @@ class Stepper:
         times = [time.perf_counter()]
         self.space.write()
         times.append(time.perf_counter())
-        with self.accelerator.autocast():
+        with self.compute.autocast():
             loss = self.model(**batch).loss
         times.append(time.perf_counter())
         loss.backward()
@@ -265,17 +260,15 @@ class Race:
     def ours(self) -> float:
         """Seconds of training, without the evaluation."""
 
-        from intrinsic_cli.training.trainer import train
+        from intrinsic_cli.training.trainer import Trainer
 
-        seconds = train(self.spec, self.inputs, lambda **_: None).seconds
+        seconds = Trainer(self.spec, self.inputs).run().seconds
         return seconds["total"] - seconds["evaluation"]
 
     def theirs(self) -> float:
         """Seconds of `Trainer.train` on the same rows, batch size, steps, precision and optimizer."""
-        from accelerate.state import AcceleratorState
         from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
-        AcceleratorState._reset_state(reset_partial_state=True)
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,

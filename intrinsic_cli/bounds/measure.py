@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
 
 from intrinsic_cli.bounds import qat, theory
 from intrinsic_cli.bounds.description import Description, decode, describe
@@ -22,6 +21,7 @@ from intrinsic_cli.finetunes.scoring import predict
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir
 from intrinsic_cli.tasks.batches import Encoded
+from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Loader
 
 LEVELS = (2, 3, 4, 6, 8, 16)
@@ -120,7 +120,7 @@ def _one(
     inputs = load(spec)
     if (inputs.data_hash, inputs.base.weights_hash) != (run["data_hash"], run["model_hash"]):
         raise DataError(f"the data or the base model of {run['run_id']} have changed since it was trained")
-    model = inputs.fresh_model(found.seed).to(Accelerator().device)
+    model = inputs.fresh_model(found.seed).to(Compute.here().device)
     space = attach(found, model, inputs.head)
     counts = np.bincount(inputs.train.labels, minlength=2)
     n, majority = len(inputs.train), 1 - float(counts.max()) / len(inputs.train)

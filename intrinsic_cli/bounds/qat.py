@@ -11,8 +11,6 @@ from dataclasses import replace
 from itertools import count
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from intrinsic_cli.bounds.quantise import quantise
@@ -21,6 +19,7 @@ from intrinsic_cli.finetunes.rebuild import place
 from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.subspace.attach import Subspace
 from intrinsic_cli.tasks.batches import Encoded, batches, collate
+from intrinsic_cli.training.device import Compute
 
 RATE = 0.1  # of the run's own learning rate: θ is near its end already
 
@@ -30,8 +29,7 @@ def finetune(
 ) -> FineTune:
     """`found` after `steps` of training at no more than `levels` levels: θ holds float16 numbers, so that
     coding it loses nothing more. λ and a trained head stay as they are. The subspace holds the model."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(mixed_precision="bf16" if found.precision == "bf16" else "no")
+    compute = Compute.here(found.precision)
     place(space, found.tensors)
     latent = space.theta.detach().clone()
     centroids = torch.from_numpy(quantise(latent.cpu().numpy(), levels)[1]).to(latent)
@@ -43,9 +41,8 @@ def finetune(
         with torch.no_grad():
             space.theta.copy_(centroids[symbols])
         space.write()
-        batch = {k: v.to(accelerator.device) for k, v in collate(train, rows).items()}
-        with accelerator.autocast():
-            loss = model(**batch).loss
+        with compute.autocast():
+            loss = model(**compute.batch(collate(train, rows))).loss
         loss.backward()
         space.collect()
         nn.utils.clip_grad_norm_([space.theta], spec.train.max_grad_norm)

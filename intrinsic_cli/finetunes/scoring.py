@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from intrinsic_cli.errors import DataError
 from intrinsic_cli.finetunes.file import FineTune
@@ -15,15 +13,15 @@ from intrinsic_cli.finetunes.rebuild import base_of, build
 from intrinsic_cli.spec import DataSpec, TaskSpec
 from intrinsic_cli.tasks import metrics, splits
 from intrinsic_cli.tasks.batches import Encoded, tokenize
-from intrinsic_cli.training.trainer import evaluate
+from intrinsic_cli.training.device import Compute
+from intrinsic_cli.training.evaluation import evaluate
 
 
 def predict(model: Any, encoded: Encoded, precision: str, batch_size: int) -> np.ndarray:
     """Class ids (n,) int64, or values float64 for regression, in the rows' order. Moves `model` to the
     device in use and leaves it in evaluation mode."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
-    predictions, _ = evaluate(model.to(accelerator.device), encoded, accelerator, batch_size)
+    compute = Compute.here(precision)
+    predictions, _ = evaluate(model.to(compute.device), encoded, compute, batch_size)
     model.eval()
     return predictions
 

@@ -13,8 +13,9 @@ from intrinsic_cli.study.clock import Clock
 from intrinsic_cli.study.launchers.base import Launcher
 from intrinsic_cli.subspace.selection import check_size
 from intrinsic_cli.training.inputs import Inputs, Load
+from intrinsic_cli.training.schedule import total_steps
 from intrinsic_cli.training.stop import Stop
-from intrinsic_cli.training.trainer import total_steps, train
+from intrinsic_cli.training.trainer import Trainer
 
 WAIT = 1.0  # seconds between two looks at runs that another process has
 
@@ -142,8 +143,8 @@ def forecast(specs: Sequence[RunSpec], load: Load) -> float:
 
 
 def _time(sample: RunSpec, inputs: Inputs) -> tuple[float, float]:
-    train(sample, inputs, lambda **_: None)  # the first one compiles and warms up
-    seconds = train(sample, inputs, lambda **_: None).seconds
+    Trainer(sample, inputs).run()  # the first one compiles and warms up
+    seconds = Trainer(sample, inputs).run().seconds
     return (seconds["total"] - seconds["evaluation"]) / 3, seconds["evaluation"]
 
 

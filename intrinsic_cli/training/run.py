@@ -5,37 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import platform
-import resource
-import subprocess
-import sys
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache, partial
-from importlib.metadata import version
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from intrinsic_cli import __version__
 from intrinsic_cli.errors import OutOfMemory, Stopped, StoreError
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import FORMAT, RunDir, Store
 from intrinsic_cli.tasks import metrics
-from intrinsic_cli.training import ranks
-from intrinsic_cli.training.inputs import Load
-from intrinsic_cli.training.snapshot import Snapshot
+from intrinsic_cli.training import ranks, trackers
+from intrinsic_cli.training.environment import environment, peak_memory_mb, reset_peak_memory
+from intrinsic_cli.training.inputs import Inputs, Load
+from intrinsic_cli.training.snapshot import Snapshot, resume_key
 from intrinsic_cli.training.stop import Stop
-from intrinsic_cli.training.trainer import Outcome, kin, train
+from intrinsic_cli.training.trainer import Outcome, Trainer
 
 log = logging.getLogger(__name__)
-
-LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numba", "numpy")
 
 
 def execute(
@@ -94,14 +86,10 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
     first = ranks.rank() == 0
     if first:
         run.plan(spec)
-    _reset_peak_memory()
+    reset_peak_memory()
     started = datetime.now(UTC)
     inputs = load(spec)
-    snapshot = ranks.told(_begin(spec, run, kin(spec, inputs)) if first else None)
-    outcome = train(
-        spec, inputs, run.log if first else lambda **_: None, folder=run.path, progress=progress and first,
-        save=partial(_save, run) if first else None, resume=snapshot, stop=stop,
-    )  # fmt: skip
+    outcome = _trained(spec, inputs, run, progress, stop)
     theta = _theta(spec, outcome)
     if first:
         run.theta(theta)
@@ -131,13 +119,30 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
         "resumed": outcome.resumed,
         "processes": outcome.processes,
         "sent_bytes_per_step": outcome.sent_bytes,
-        "peak_memory_mb": _peak_memory_mb(outcome.device),
+        "peak_memory_mb": peak_memory_mb(outcome.device),
         "theta_hash": _hash(outcome.tensors) if outcome.tensors else None,
         "model_hash": inputs.base.weights_hash,
         "data_hash": inputs.data_hash,
         "label_names": list(inputs.label_names),
         "environment": environment(),
     }
+
+
+def _trained(spec: RunSpec, inputs: Inputs, run: RunDir, progress: bool, stop: Stop | None) -> Outcome:
+    """Train from the last snapshot on, if there is one. The first process alone writes files."""
+    first = ranks.rank() == 0
+    snapshot = ranks.told(_begin(spec, run, resume_key(spec, inputs)) if first else None)
+    with trackers.tracked(spec.tracker if first else "none", spec, run.path) as track:
+
+        def record(**values: float) -> None:
+            run.log(**values)
+            track(**values)
+
+        files: dict[str, Any] = {"log": record, "save": partial(_save, run), "progress": progress}
+        trainer = Trainer(spec, inputs, **(files if first else {}))
+        if snapshot is not None:
+            trainer.load_state_dict(snapshot)
+        return trainer.run(stop)
 
 
 def _theta(spec: RunSpec, outcome: Outcome) -> bytes:
@@ -174,7 +179,9 @@ def _begin(spec: RunSpec, run: RunDir, key: Mapping[str, Any]) -> Snapshot | Non
     """Clear the directory for an attempt, but for a snapshot of the same `key` to go on from: returns it."""
     content = run.snapshot()
     snapshot = None if content is None else Snapshot.from_bytes(content)
-    if snapshot and (snapshot.state["kin"] != key or run.history_size() < snapshot.state["history"]):
+    if snapshot and (
+        snapshot.state.get("resume_key") != key or run.history_size() < snapshot.state["history"]
+    ):
         snapshot = None
     run.begin(spec, snapshot.state["history"] if snapshot else None)
     return snapshot
@@ -183,64 +190,3 @@ def _begin(spec: RunSpec, run: RunDir, key: Mapping[str, Any]) -> Snapshot | Non
 def _save(run: RunDir, snapshot: Snapshot) -> None:
     """Publish a snapshot with the length of the history that belongs to it."""
     run.save(replace(snapshot, state=snapshot.state | {"history": run.history_size()}).to_bytes())
-
-
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    if sys.platform == "linux":
-        with suppress(OSError):  # some containers forbid it: then the peak is that of the process
-            Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from the present size
-
-
-def _peak_memory_mb(device: str) -> float:
-    """Peak memory of the run in MiB: of the GPU on a GPU, else resident memory."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() / 2**20
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-@cache
-def environment() -> dict[str, Any]:
-    """What a repetition of the run needs to know about this installation and machine."""
-    here = Path(__file__).parents[1]
-    tracked = _git(
-        here, "ls-files", "--error-unmatch", "__init__.py"
-    )  # and not just somebody's checkout around it
-    git = _git(here, "rev-parse", "HEAD") if tracked else None
-    return {
-        "idim": __version__,
-        "commit": git,
-        "dirty": bool(_git(here, "status", "--porcelain", "--", str(here))) if git else None,
-        "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    """What git answers, or None where the package does not lie in a checkout or there is no git."""
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None

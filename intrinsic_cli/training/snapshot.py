@@ -8,12 +8,36 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from intrinsic_cli import __version__
+from intrinsic_cli.projections import versions
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.training import ranks
+from intrinsic_cli.training.device import Compute
+from intrinsic_cli.training.inputs import Inputs
+
+
+def resume_key(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
+    """What must be the same where a run stopped and where it goes on, or its numbers would be of two kinds."""
+    compute = Compute.here(spec.train.precision)
+    return {
+        "precision": compute.precision,
+        "device": compute.device.type,
+        "processes": ranks.count(),
+        "torch": torch.__version__,
+        "transformers": version("transformers"),  # which draws the head
+        "idim": __version__,
+        "draw": versions(spec.projection.kind)[-1],
+        "weights": inputs.base.weights_hash,
+        "data": inputs.data_hash,
+    }
 
 
 @dataclass(frozen=True)

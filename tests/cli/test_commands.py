@@ -223,7 +223,6 @@ HEAVY = (
     "sklearn",
     "scipy",
     "numpy",
-    "accelerate",
 )
 
 

@@ -14,7 +14,7 @@ from intrinsic_cli.study import sweep
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.training import inputs
 from intrinsic_cli.training.inputs import Loader
-from intrinsic_cli.training.trainer import total_steps
+from intrinsic_cli.training.schedule import total_steps
 
 
 @pytest.fixture

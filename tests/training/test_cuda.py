@@ -5,29 +5,30 @@ import torch
 from torch import nn
 
 from intrinsic_cli.training import inputs
-from intrinsic_cli.training.trainer import train
+from intrinsic_cli.training.device import Compute
+from intrinsic_cli.training.trainer import Trainer
 
 
-def curve(spec, loaded):
+def curve(spec, loaded, device):
     losses = []
 
     def log(**record):
         losses.extend([record["loss"]] if "loss" in record else [])
 
-    return losses, train(spec, loaded, log)
+    compute = Compute(torch.device(device), spec.train.precision)
+    return losses, Trainer(spec, loaded, log=log, compute=compute).run()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", ["did", "said"])
-def test_training_curves_agree_between_cpu_and_gpu(make_spec, monkeypatch, kind):
+def test_training_curves_agree_between_cpu_and_gpu(make_spec, kind):
     spec = make_spec(kind, d=100, max_steps=30)
     loaded = inputs.load(spec)
     for module in loaded.base.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # its masks come from the device's own generator
-    on_gpu, gpu = curve(spec, loaded)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    on_cpu, cpu = curve(spec, loaded)
+    on_gpu, gpu = curve(spec, loaded, "cuda")
+    on_cpu, cpu = curve(spec, loaded, "cpu")
     assert (cpu.device, gpu.device.split(":")[0]) == ("cpu", "cuda")
     assert len(on_cpu) == 3
     assert on_gpu == pytest.approx(on_cpu, rel=1e-3)

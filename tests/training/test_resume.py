@@ -153,15 +153,15 @@ def test_a_damaged_snapshot_is_no_snapshot(cut, flip, make_spec, loader, tmp_pat
 
 
 @pytest.mark.parametrize(("key", "ours", "other"), [("precision", "fp32", "bf16"), ("draw", 2, 1)])
-def test_a_snapshot_of_another_kin_is_passed_over(key, ours, other, make_spec, loader, tmp_path):
+def test_a_snapshot_of_another_resume_key_is_passed_over(key, ours, other, make_spec, loader, tmp_path):
     spec = spec_of("did", make_spec)
     store = Store(tmp_path)
     with pytest.raises(Stopped):
         execute(spec, store, loader, stop=After(7))
     run = store.run(spec)
     saved = Snapshot.from_bytes(run.snapshot())
-    assert saved.state["kin"][key] == ours
-    saved.state["kin"][key] = other
+    assert saved.state["resume_key"][key] == ours
+    saved.state["resume_key"][key] = other
     run.save(saved.to_bytes())
     execute(spec, store, loader)
     assert run.result()["resumed"] == []

@@ -11,7 +11,6 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 from support.rows import write_jsonl
 from torch import nn
@@ -20,8 +19,14 @@ from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.spec import ProjectionSpec
 from intrinsic_cli.subspace.attach import Full, Subspace
-from intrinsic_cli.training import trainer
+from intrinsic_cli.training import schedule
+from intrinsic_cli.training.device import Compute
+from intrinsic_cli.training.evaluation import evaluate
 from intrinsic_cli.training.inputs import Inputs, Loader, load
+from intrinsic_cli.training.patience import Patience
+from intrinsic_cli.training.trainer import LOSS_EVERY, Trainer, make_optimizer
+
+CPU = Compute(torch.device("cpu"), "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def fit(loader):
 
     def run(spec, inputs=None):
         history = []
-        outcome = trainer.train(spec, inputs or loader(spec), lambda **record: history.append(record))
+        outcome = Trainer(spec, inputs or loader(spec), log=lambda **record: history.append(record)).run()
         return outcome, history
 
     return run
@@ -78,7 +83,7 @@ def test_the_loss_falls(fit, make_spec, options):
     spec = make_spec(max_steps=60, **options)
     outcome, history = fit(spec)
     losses = [record["loss"] for record in history if "loss" in record]
-    assert len(losses) == 60 / trainer.LOSS_EVERY
+    assert len(losses) == 60 / LOSS_EVERY
     assert losses[-1] < losses[0] - 0.2
     assert outcome.metrics["accuracy"] > 0.9  # 40 rows, half of each class: chance is 0.5 ± 0.08
     assert outcome.precision == spec.train.precision
@@ -91,7 +96,7 @@ def test_what_is_kept_stands_for_the_scores(fit, make_spec, loader, kind):
     outcome, history = fit(spec)
     inputs = loader(spec)
     model = rebuild(spec, inputs, outcome.tensors)
-    predictions, loss = trainer.evaluate(model, inputs.validation, Accelerator(), 7)
+    predictions, loss = evaluate(model, inputs.validation, CPU, 7)
     assert loss == pytest.approx(history[-1]["eval_loss"], rel=1e-4)
     assert np.mean(predictions == inputs.validation.labels) == outcome.metrics["accuracy"]
     assert outcome.tensors["theta"].any()
@@ -179,7 +184,7 @@ def test_evaluate_agrees_with_one_row_at_a_time(make_spec, loader):
     spec = make_spec()
     encoded = loader(spec).validation
     model = loader(spec).fresh_model(3)
-    predictions, loss = trainer.evaluate(model, encoded, Accelerator(), batch_size=7)
+    predictions, loss = evaluate(model, encoded, CPU, batch_size=7)
     assert model.training
     model.eval()
     answers, losses = [], []
@@ -199,8 +204,8 @@ def test_evaluate_agrees_with_one_row_at_a_time(make_spec, loader):
 def test_total_steps(make_spec):
     # 100 rows in batches of 8, two to a step: 6 steps of 16 rows and one of 4.
     by_epochs = make_spec(max_steps=None, epochs=2.5, batch_size=8, accumulate=2)
-    assert trainer.total_steps(by_epochs, 100) == 18  # 17.5, rounded up
-    assert trainer.total_steps(make_spec(max_steps=5, epochs=2.5), 100) == 5
+    assert schedule.total_steps(by_epochs, 100) == 18  # 17.5, rounded up
+    assert schedule.total_steps(make_spec(max_steps=5, epochs=2.5), 100) == 5
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,7 @@ def test_total_steps(make_spec):
      (0.01, [1 / 2, 1, 8 / 9, 7 / 9, 6 / 9, 5 / 9, 4 / 9, 3 / 9, 2 / 9, 1 / 9])],
 )  # fmt: skip
 def test_the_schedule_rises_and_falls_linearly(warmup, rates):
-    found = [trainer.rate_factor(step, 10, warmup) for step in range(10)]
+    found = [schedule.rate_factor(step, 10, warmup) for step in range(10)]
     assert found == pytest.approx(rates)
 
 
@@ -251,7 +256,7 @@ def test_every_trained_part_has_its_own_learning_rate(make_spec, loader):
     spec = make_spec("said", lr=0.5, head="trained", lam_lr=0.02, head_lr=0.003)
     inputs = loader(spec)
     space = Subspace(inputs.fresh_model(0), spec.subspace, spec.d, 0, head=inputs.head)
-    groups = trainer.make_optimizer(space, inputs.base.model, spec).param_groups
+    groups = make_optimizer(space, inputs.base.model, spec).param_groups
     assert [group["lr"] for group in groups] == [0.5, 0.02, 0.003]
     assert [sum(p.numel() for p in g["params"]) for g in groups] == [len(space.theta), space.m, 2 * 32 + 2]
 
@@ -259,7 +264,7 @@ def test_every_trained_part_has_its_own_learning_rate(make_spec, loader):
 def test_full_fine_tuning_decays_matrices_only(make_spec, loader):
     spec = make_spec("full", lr=1e-3, weight_decay=0.1)
     model = loader(spec).fresh_model(0)
-    groups = trainer.make_optimizer(Full(model), model, spec).param_groups
+    groups = make_optimizer(Full(model), model, spec).param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     for name, p in model.named_parameters():
         assert decay[id(p)] == (0 if name.endswith("bias") or "LayerNorm" in name else 0.1), name
@@ -270,7 +275,7 @@ def test_full_fine_tuning_decays_matrices_only(make_spec, loader):
 
 def test_patience_keeps_the_best_and_counts_the_waits():
     weight = nn.Parameter(torch.zeros(1))
-    patience = trainer.Patience(2)
+    patience = Patience(2)
     seen = []
     for i, score in enumerate([0.5, 0.7, 0.6, 0.8, 0.8, 0.1]):
         weight.data.fill_(i)
@@ -298,9 +303,7 @@ def test_patience_scores_are_those_of_the_restored_weights(fit, make_spec, loade
     assert outcome.metrics["accuracy"] == max(scores)
     assert outcome.steps == 80 or max(scores[-2:]) <= max(scores[:-2])
     inputs = loader(spec)
-    predictions, _ = trainer.evaluate(
-        rebuild(spec, inputs, outcome.tensors), inputs.validation, Accelerator(), 64
-    )
+    predictions, _ = evaluate(rebuild(spec, inputs, outcome.tensors), inputs.validation, CPU, 64)
     assert np.mean(predictions == inputs.validation.labels) == max(scores)
 
 
@@ -367,7 +370,7 @@ def test_a_finished_run_leaves_no_model_behind(make_spec, kind):
     gc.collect()
     gc.disable()
     try:
-        trainer.train(make_spec(kind), watched, lambda **_: None)
+        Trainer(make_spec(kind), watched).run()
         assert [weight() for weight in watched.seen] == [None]
     finally:
         gc.enable()
@@ -385,7 +388,7 @@ def test_runs_of_several_seeds_share_head_and_p_where_the_space_has_a_seed(make_
                 watched.append(model.classifier.weight.detach().clone())
                 return model
 
-        trainer.train(spec, Watched(**loader(spec).__dict__), lambda **_: None)
+        Trainer(spec, Watched(**loader(spec).__dict__)).run()
         starts += watched
     assert torch.equal(starts[0], starts[1])
     assert torch.equal(starts[0], starts[2])
