@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from types import NoneType, UnionType
@@ -336,7 +336,8 @@ def record(
 ) -> Record:
     """The dataclass `kind` with the values of `tree`, its parts included: the inverse of `dataclasses.asdict`.
 
-    Lists become tuples, and a whole number a float where the field is one. `where` names the tree in messages.
+    Lists become tuples, and a whole number a float where the field is one. Numbers are finite
+    and text is Unicode. `where` names the tree in messages.
     With `typed`, values are those of a command line: a number may stand for its text, and `4k` for 4000.
     Raises `error`, naming the key, at a key that is unknown or missing and at a value of another type, and
     whatever the checks of `kind` itself raise.
@@ -346,13 +347,12 @@ def record(
     hints = _hints(cast(Any, kind))
     if unknown := sorted(map(str, set(tree) - set(hints))):
         raise error(f"{where} has unknown keys {unknown}; known are {sorted(hints)}")
-    prefix = "" if where in ("", "run") else f"{where}."
+    needed = [f.name for f in fields(cast(Any, kind)) if f.default is MISSING is f.default_factory]
+    if missing := [name for name in needed if name not in tree]:
+        raise error(f"{where}: lacks {missing}")
+    prefix = "" if where in ("", "run", "result") else f"{where}."
     reader = _Reader(error, typed)
-    values = {name: reader.value(hints[name], value, prefix + name) for name, value in tree.items()}
-    try:
-        return kind(**values)
-    except TypeError as cause:  # its words name what is missing
-        raise error(f"{where}: {cause}") from cause
+    return kind(**{name: reader.value(hints[name], value, prefix + name) for name, value in tree.items()})
 
 
 @cache
@@ -372,7 +372,8 @@ class _Reader:
         options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
         if value is None and NoneType in options:
             return None
-        hint = next(option for option in options if option is not NoneType)
+        some = [option for option in options if option is not NoneType]
+        hint = next((option for option in some if option is type(value)), some[0])
         plain: Any = get_origin(hint) or hint
         parts = get_args(hint)
         if is_dataclass(plain):
@@ -387,11 +388,28 @@ class _Reader:
             value = count(value)
         if plain is float and type(value) is int and abs(value) < 2**1023:
             return float(value)
-        if plain is Any or (isinstance(value, plain) and (plain is bool or not isinstance(value, bool))):
+        if plain is Any or (
+            isinstance(value, plain) and (plain is bool or not isinstance(value, bool)) and _sound(value)
+        ):
             return value
-        shown = "null" if value is None else repr(value)
+        shown = "null" if value is None else _shown(value)
         wanted = _WANTED.get(plain, f"a {plain.__name__}") + (", or null" if NoneType in options else "")
         raise self.error(f"{key}={shown} is not {wanted}")
+
+
+def _sound(value: object) -> bool:
+    """Whether a number is finite and a text is Unicode."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, str) or not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _shown(value: object) -> str:
+    """A value for a message: of a long one the beginning, of a huge integer its size."""
+    if type(value) is int and abs(value) > 10**30:
+        return f"an integer of {value.bit_length():,} bits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def count(value: Any) -> Any:

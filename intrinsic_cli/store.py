@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from intrinsic_cli.errors import DamagedError, IdimError, StoreError
+from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 
 RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT = (
@@ -30,8 +31,6 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT = (
     "theta.safetensors",
     "snapshot.bin",
 )
-FORMAT = 1  # of result.json
-NEEDED = {"run_id", "study", "spec", "metric", "score"}  # what a result is no result without
 
 
 def write_whole(path: Path, *parts: bytes) -> None:
@@ -64,17 +63,16 @@ class RunDir:
         self.path = path
 
     @property
-    def state(self) -> str:
-        """`done`, `failed`, `running` (somebody holds its lock), `damaged` (a result that is not whole, so
-        the run has to be done again) or `pending`."""
+    def state(self) -> RunState:
+        """What the directory says: done, running, failed, pending, or unreadable where its result is not whole."""
         try:
             if self.result() is not None:
-                return "done"
+                return RunState.DONE
         except DamagedError:
-            return "running" if self._lock_is_held() else "damaged"
+            return RunState.RUNNING if self._lock_is_held() else RunState.UNREADABLE
         if self._lock_is_held():
-            return "running"
-        return "failed" if self.has_error else "pending"
+            return RunState.RUNNING
+        return RunState.FAILED if self.has_error else RunState.PENDING
 
     @property
     def has_error(self) -> bool:
@@ -165,12 +163,12 @@ class RunDir:
         except OSError as error:
             raise StoreError(f"can't write {self.path / HISTORY}: {error.strerror or error}") from error
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def finish(self, result: RunResult) -> None:
         """Publish the result: from here on the run is done, and there is nothing to go on from."""
-        publish(self.path / RESULT, result)
+        publish(self.path / RESULT, result.to_dict())
         (self.path / SNAPSHOT).unlink(missing_ok=True)
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> RunResult | None:
         """The published result, or None. Raises DamagedError where the file is not whole, and StoreError where
         it can't be read or is of a format that this idim does not know."""
         path = self.path / RESULT
@@ -183,17 +181,12 @@ class RunDir:
             raise StoreError(f"can't read {path}: {error.strerror or error}") from error
         except ValueError as error:
             raise DamagedError(f"{path} is damaged ({error}); {again}") from error
-        lacks = NEEDED - record.keys() if isinstance(record, dict) else NEEDED
-        if lacks or not isinstance(record["score"], int | float):
-            raise DamagedError(
-                f"{path} is damaged (it lacks {', '.join(sorted(lacks)) or 'a score'}); {again}"
-            )
-        if record.get("format", 1) != FORMAT:
-            raise StoreError(
-                f"{path} is of format {record['format']} and this idim reads {FORMAT}; use the idim that wrote "
-                "it, or another output_dir"
-            )
-        return record
+        try:
+            return RunResult.from_dict(record, self.path)
+        except DamagedError as error:
+            raise DamagedError(f"{path} is damaged ({error}); {again}") from error
+        except StoreError as error:
+            raise StoreError(f"{path}: {error}") from error
 
     def fail(self, error: BaseException, **more: Any) -> None:
         """Record why the run has no result, and what `more` there is to say."""
@@ -257,7 +250,6 @@ class Store:
             raise StoreError(f"{self.root} is not a folder; give the output_dir of a sweep, such as outputs/")
         return [RunDir(path.parent) for path in sorted(self.root.rglob(CONFIG))]
 
-    def results(self) -> list[dict[str, Any]]:
+    def results(self) -> list[RunResult]:
         """The results of all finished runs. Raises StoreError at a result that is not whole."""
-        records = ((run.path, run.result()) for run in self.runs())
-        return [{**record, "path": str(path)} for path, record in records if record is not None]
+        return [result for run in self.runs() if (result := run.result()) is not None]

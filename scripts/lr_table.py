@@ -19,11 +19,11 @@ def main(folder: str) -> None:
         lambda: defaultdict(list)
     )
     for result in Store(folder).results():
-        spec = result["spec"]
-        space = spec["subspace"]
-        convention = (space["kind"].upper(), space["normalize"]) if spec["d"] else ("full fine-tuning",)
-        name = (spec["task"]["name"], *convention)
-        tables[name][spec["lr"], spec["d"] or result["D"]].append(result["score"])
+        spec = result.spec
+        space = spec.subspace
+        convention = (space.kind.upper(), space.normalize) if spec.d else ("full fine-tuning",)
+        name = (spec.task.name, *convention)
+        tables[name][spec.lr, spec.d or result.D].append(result.score)
     for name, scores in sorted(tables.items()):
         lrs, ds = (sorted({key[i] for key in scores}) for i in (0, 1))
         best = {d: max(mean(v) for (_, other), v in scores.items() if other == d) for d in ds}

@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +16,7 @@ from intrinsic_cli.errors import ConfigError, DataError, StoreError
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import attach, place
 from intrinsic_cli.finetunes.scoring import predict
+from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir
 from intrinsic_cli.tasks.batches import Encoded
@@ -62,7 +61,7 @@ class Bounded:
 
 
 def bounded(
-    results: Sequence[Mapping[str, Any]],
+    results: Sequence[RunResult],
     *,
     levels: Sequence[int] = LEVELS,
     delta: float = 0.05,
@@ -71,7 +70,7 @@ def bounded(
     d90s: Mapping[str, int] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Bounded]:
-    """A bound for every subspace run among `results` (of `Store.results`), in their order by task, model and d.
+    """A bound for every subspace run among `results`, in their order by task, model and d.
 
     K is chosen for each run on the first `screen` training rows (0 takes them all), then all are counted.
     `qat_steps` fine-tunes θ at each K first. `d90s` is, by run_id, the d90 of the curve a run belongs to.
@@ -82,44 +81,41 @@ def bounded(
         raise ConfigError(
             f"levels={list(levels)}, screen={screen} and qat_steps={qat_steps} can't be negative"
         )
-    runs = [r for r in results if r["spec"]["subspace"]["kind"] != "full" and r["label_names"]]
+    runs = [r for r in results if r.spec.subspace.kind != "full" and r.label_names]
     if not runs:
         raise StoreError("no finished subspace run of a classification task here; bounds need one")
-    runs.sort(key=lambda r: (r["data_hash"], r["model_hash"], r["spec"]["d"], r["run_id"]))
+    runs.sort(key=lambda r: (r.data_hash or "", r.model_hash or "", r.spec.d or 0, r.run_id))
     searches = {key: _search(group) for key, group in _by_data(runs).items()}
     load = Loader()
     return [
-        _one(run, load, levels, delta, screen, qat_steps, searches[run["data_hash"]],
-             (d90s or {}).get(run["run_id"]), say)
+        _one(run, load, levels, delta, screen, qat_steps, searches[run.data_hash],
+             (d90s or {}).get(run.run_id), say)
         for run in runs
     ]  # fmt: skip
 
 
-def _by_data(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+def _by_data(runs: Iterable[RunResult]) -> dict[str | None, list[RunResult]]:
+    groups: dict[str | None, list[RunResult]] = {}
     for run in runs:
-        groups.setdefault(run["data_hash"], []).append(run)
+        groups.setdefault(run.data_hash, []).append(run)
     return groups
 
 
-def _search(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def _search(runs: Iterable[RunResult]) -> dict[str, float]:
     """Bits for the setting, which the description takes as known: one of those tried on the same rows."""
-    settings = {
-        json.dumps([r["model_hash"], r["spec"]["data"]["max_length"], r["spec"]["task"]["text"]])
-        for r in runs
-    }
+    settings = {json.dumps([r.model_hash, r.spec.data.max_length, r.spec.task.text]) for r in runs}
     return theory.search_bits({"base model and text length": len(settings)})
 
 
 def _one(
-    run: Mapping[str, Any], load: Loader, levels: Sequence[int], delta: float, screen: int, qat_steps: int,
+    run: RunResult, load: Loader, levels: Sequence[int], delta: float, screen: int, qat_steps: int,
     search: dict[str, float], d90: int | None, say: Callable[[str], None],
 ) -> Bounded:  # fmt: skip
-    found = FineTune.of_run(RunDir(Path(run["path"])))
-    spec = RunSpec.from_dict(run["spec"])
+    found = FineTune.of_run(RunDir(run.directory))
+    spec = run.spec
     inputs = load(spec)
-    if (inputs.data_hash, inputs.base.weights_hash) != (run["data_hash"], run["model_hash"]):
-        raise DataError(f"the data or the base model of {run['run_id']} have changed since it was trained")
+    if (inputs.data_hash, inputs.base.weights_hash) != (run.data_hash, run.model_hash):
+        raise DataError(f"the data or the base model of {run.run_id} have changed since it was trained")
     model = inputs.fresh_model(found.seed).to(Compute.here().device)
     space = attach(found, model, inputs.head)
     counts = np.bincount(inputs.train.labels, minlength=2)
@@ -146,14 +142,14 @@ def _one(
             if len(set(levels)) > 1:
                 wrong = round(errors(described[k], rows) / len(rows) * n)
                 screened[k] = bound(wrong, described[k])[0].risk
-                say(f"{run['run_id']} K={k}: {described[k].total} bits, about {screened[k]:.4f}")
+                say(f"{run.run_id} K={k}: {described[k].total} bits, about {screened[k]:.4f}")
         best = min(screened, key=lambda k: screened[k]) if screened else levels[0]
         description = described[best]
         wrong = errors(description, inputs.train)
         wrong_eval = errors(description, inputs.validation)
     all_bounds = bound(wrong, description)
-    say(f"{run['run_id']} K={best}: {wrong} of {n} wrong, true error at most {all_bounds[0].risk:.4f}")
+    say(f"{run.run_id} K={best}: {wrong} of {n} wrong, true error at most {all_bounds[0].risk:.4f}")
     return Bounded(
-        run["run_id"], spec, best, description, search, n, wrong, len(inputs.validation), wrong_eval,
+        run.run_id, spec, best, description, search, n, wrong, len(inputs.validation), wrong_eval,
         majority, all_bounds, screened, d90,
     )  # fmt: skip

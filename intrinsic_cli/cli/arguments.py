@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from intrinsic_cli.result import RunResult
 
 
 def overrides(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +40,7 @@ def trend(parser: argparse.ArgumentParser) -> None:
 
 
 def show_trends(
-    results: Iterable[dict[str, Any]], x: Callable[[Any], float], axis: str, arguments: argparse.Namespace
+    results: Iterable[RunResult], x: Callable[[Any], float], axis: str, arguments: argparse.Namespace
 ) -> None:
     """Print the trends of d_t over `x`, called `axis`, and write their figures where they are wanted."""
     from pathlib import Path

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.projections import KINDS
-from intrinsic_cli.spec import PRECISIONS, ModelSpec, ProjectionSpec, RunSpec, SubspaceSpec, record
+from intrinsic_cli.spec import PRECISIONS, ModelSpec, ProjectionSpec, SubspaceSpec, record
 from intrinsic_cli.store import THETA, RunDir
 
 FORMAT = 1
@@ -82,21 +82,23 @@ class FineTune:
         result = run.result()
         if result is None:
             raise StoreError(f"{run.path} is no finished run; `idim status DIR` lists those that are")
-        spec = RunSpec.from_dict(result["spec"])
+        spec = result.spec
         if spec.subspace.kind == "full":
             raise StoreError(
-                f"{run.path} is full fine-tuning, which is no θ and a seed but all {result['D']:,} weights; "
+                f"{run.path} is full fine-tuning, which is no θ and a seed but all {result.D:,} weights; "
                 "train.keep_weights=true keeps those, and subspace=did d=1000 makes a run that can be exported"
             )
         tensors, _ = _open(run.path / THETA)
+        if result.model_hash is None or result.projection_version is None:
+            raise StoreError(f"{run.path} does not say which weights and which P it was trained with")
         return cls(
-            model=spec.model, weights_hash=result["model_hash"], head_hash=None,
+            model=spec.model, weights_hash=result.model_hash, head_hash=None,
             subspace=spec.subspace,
             projection=replace(spec.projection, seed=spec.space_seed),
-            version=result["projection_version"], precision=result["precision"],
-            max_length=spec.data.max_length, labels=tuple(result["label_names"]),
-            regression=spec.task.regression, task=spec.task.name, metric=result["metric"],
-            score=result["score"], n_eval=result["n_eval"], tensors=tensors,
+            version=result.projection_version, precision=result.precision,
+            max_length=spec.data.max_length, labels=result.label_names,
+            regression=spec.task.regression, task=spec.task.name, metric=result.metric,
+            score=result.score, n_eval=result.n_eval, tensors=tensors,
         )  # fmt: skip
 
     @classmethod

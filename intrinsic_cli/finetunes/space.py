@@ -12,10 +12,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from tabulate import tabulate
 from intrinsic_cli.errors import ConfigError, DataError, StoreError
 from intrinsic_cli.finetunes.file import SPACE, FineTune, space_of
 from intrinsic_cli.render import STYLES, differences, flat
+from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir
 
@@ -69,17 +69,17 @@ def matrices(thetas: Sequence[NDArray[np.floating]]) -> tuple[NDArray[Any], NDAr
     return cosines, distances, pairs
 
 
-def spaces(results: Sequence[Mapping[str, Any]]) -> list[Space]:
-    """The spaces of two runs or more among `results` (of `Store.results`). A task has the learning rate of its
+def spaces(results: Sequence[RunResult]) -> list[Space]:
+    """The spaces of two runs or more among `results`. A task has the learning rate of its
     best mean score. Raises StoreError where no two runs share a space."""
     groups: dict[tuple[object, ...], dict[tuple[str, str], list[tuple[RunSpec, float, FineTune]]]] = {}
     for result in results:
-        spec = RunSpec.from_dict(result["spec"])
+        spec = result.spec
         if spec.subspace.kind == "full":
             continue
-        found = FineTune.of_run(RunDir(Path(result["path"])))
+        found = FineTune.of_run(RunDir(result.directory))
         tasks = groups.setdefault(space_of(found), {})
-        tasks.setdefault((spec.task.name, result["study"]), []).append((spec, result["score"], found))
+        tasks.setdefault((spec.task.name, result.study), []).append((spec, result.score, found))
     made, settings = [], []
     for tasks in groups.values():
         chosen = {key: _best_rate(runs) for key, runs in sorted(tasks.items())}

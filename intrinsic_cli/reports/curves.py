@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat, natural
+from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.bootstrap import replays
 from intrinsic_cli.statistics.estimate import Estimate, Level, estimate
@@ -16,8 +17,6 @@ from intrinsic_cli.statistics.points import PROPORTIONS, Floats, Point
 
 KINDS = ("full", "said", "did")  # in the order of the paper's columns
 FEW_SEEDS = 3  # an interval from fewer says little
-
-Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Curve:
 
     study: str
     spec: RunSpec
-    runs: tuple[Result, ...]
-    baseline: tuple[Result, ...]
+    runs: tuple[RunResult, ...]
+    baseline: tuple[RunResult, ...]
     row: str = ""
     variant: str = ""
 
@@ -46,7 +45,7 @@ class Curve:
 
     @property
     def metric(self) -> str:
-        return self.runs[0]["metric"]
+        return self.runs[0].metric
 
     @property
     def name(self) -> str:
@@ -75,34 +74,35 @@ class Curve:
     def _scale(self) -> dict[str, Any]:
         first = self.runs[0]
         return {
-            "chance": first["chance"],
-            "n_eval": first["n_eval"] if self.metric in PROPORTIONS else None,
+            "chance": first.chance,
+            "n_eval": first.n_eval if self.metric in PROPORTIONS else None,
         }
 
 
 Found = Sequence[tuple[Curve, Estimate]]
 
 
-def group(results: Iterable[Result]) -> list[Curve]:
-    """The curves among the records of `Store.results`, in the order of a table.
+def group(results: Iterable[RunResult]) -> list[Curve]:
+    """The curves among finished runs, in the order of a table.
 
     Raises StoreError where no subspace run has finished.
     """
-    baselines: dict[str, list[Result]] = {}
-    members: dict[tuple[str, str], list[Result]] = {}
+    baselines: dict[str, list[RunResult]] = {}
+    members: dict[tuple[str, str], list[RunResult]] = {}
     for result in results:
-        spec = result["spec"]
-        if spec["subspace"]["kind"] == "full":
-            baselines.setdefault(result["study"], []).append(result)
+        spec = result.spec
+        if spec.subspace.kind == "full":
+            baselines.setdefault(result.study, []).append(result)
         else:
             # Runs of one projection.seed repeat the training and not the space: each has a curve of its own.
-            P = [spec["projection"]["kind"], spec["projection"].get("seed")]
-            variant = json.dumps([spec["subspace"], *P], sort_keys=True)
-            members.setdefault((result["study"], variant), []).append(result)
+            variant = json.dumps(
+                [asdict(spec.subspace), spec.projection.kind, spec.projection.seed], sort_keys=True
+            )
+            members.setdefault((result.study, variant), []).append(result)
     if not members:
         raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")
     curves = [
-        Curve(study, RunSpec.from_dict(runs[0]["spec"]), tuple(runs), tuple(baselines.get(study, ())))
+        Curve(study, runs[0].spec, tuple(runs), tuple(baselines.get(study, ())))
         for (study, _), runs in members.items()
     ]
     return sorted(
@@ -124,10 +124,10 @@ def estimates(
     return [(c, c.estimate(t, selection, n)) for t in thresholds for c in curves for n in variants]
 
 
-def d90s(results: Iterable[Result]) -> dict[str, int]:
+def d90s(results: Iterable[RunResult]) -> dict[str, int]:
     """The d90 of the curve each subspace run belongs to, by run_id, where there is a number."""
     found = estimates(group(results))
-    return {run["run_id"]: value.d_t for curve, value in found if value.d_t for run in curve.runs}
+    return {run.run_id: value.d_t for curve, value in found if value.d_t for run in curve.runs}
 
 
 def _name(curves: Sequence[Curve]) -> list[Curve]:

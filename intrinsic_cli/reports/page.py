@@ -17,7 +17,7 @@ from intrinsic_cli import __version__
 from intrinsic_cli.errors import writing
 from intrinsic_cli.render import duration, natural
 from intrinsic_cli.reports import plots, svg
-from intrinsic_cli.reports.curves import Curve, Found, Result, few_seeds
+from intrinsic_cli.reports.curves import Curve, Found, few_seeds
 from intrinsic_cli.reports.tables import (  # fmt: skip
     cell,
     column,
@@ -30,6 +30,7 @@ from intrinsic_cli.reports.tables import (  # fmt: skip
     percent,
     symbol,
 )
+from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.store import Store
 
@@ -37,7 +38,7 @@ OTHER_THRESHOLDS = (0.8, 0.9, 0.95, 0.99)
 TO = " – "  # between numbers that have commas of their own
 
 
-def write(store: Store, results: Sequence[Result], found: Found, out: Path) -> None:
+def write(store: Store, results: Sequence[RunResult], found: Found, out: Path) -> None:
     """Write the report of `store` to the file `out`; its links to run directories are relative.
 
     `results` are the store's, `found` the estimates of its curves at one threshold. Raises StoreError where
@@ -49,7 +50,7 @@ def write(store: Store, results: Sequence[Result], found: Found, out: Path) -> N
         out.write_text(text, encoding="utf-8")
 
 
-def render(store: Store, results: Sequence[Result], found: Found, base: Path) -> str:
+def render(store: Store, results: Sequence[RunResult], found: Found, base: Path) -> str:
     """The report as HTML, its links relative to the folder `base`."""
     threshold = found[0][1].threshold
     told = plots.histories(found)
@@ -81,7 +82,7 @@ def _figure(plot: plots.Plot) -> dict[str, Any]:
     }
 
 
-def _summary(found: Found, results: Sequence[Result], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _summary(found: Found, results: Sequence[RunResult], runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The line of small facts under the title."""
     counts = {
         state: sum(run["state"] == state for run in runs)
@@ -89,11 +90,11 @@ def _summary(found: Found, results: Sequence[Result], runs: Sequence[Mapping[str
     }
     told = [f"{n} {state}" for state, n in counts.items() if n]
     models, tasks = {curve.row for curve, _ in found}, {curve.task for curve, _ in found}
-    began = sorted(r["started"][:10] for r in results)
+    began = sorted(r.started[:10] for r in results)
     return [
         _count(len(models), "model"), _count(len(tasks), "task"), _count(len(found), "curve"),
         f"{len(runs):,} runs: {', '.join(told)}",
-        f"{duration(sum(r['seconds']['total'] for r in results))} of training",
+        f"{duration(sum(r.total_seconds for r in results))} of training",
         began[0] if began[0] == began[-1] else f"{began[0]} to {began[-1]}",
     ]  # fmt: skip
 
@@ -147,7 +148,7 @@ def verdict(curve: Curve, value: Estimate) -> str:
         return f"The smallest d tried, {value.curve[0].d:,}, already reaches {share}: try smaller ones."
     if value.status == "above_grid":
         return f"The largest d tried, {value.curve[-1].d:,}, does not reach {share}: try larger ones."
-    D = curve.runs[0]["D"]
+    D = curve.runs[0].D
     rough = " Fewer than three seeds: take it as a rough one." if few_seeds(value) else ""
     return f"About {value.d_t:,} of {D:,} parameters ({100 * value.d_t / D:.2g} %) reach {share}.{rough}"  # type: ignore[operator]
 
@@ -179,43 +180,43 @@ def _facts(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
         facts.append(("flattery of lr choice", f"{value.flattery:.4f}"))
     length = f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epochs"
     facts += [
-        ("data", f"{first['n_train']:,} to train on, {first['n_eval']:,} to score"),
+        ("data", f"{first.n_train:,} to train on, {first.n_eval:,} to score"),
         ("training", f"{length}, batch {train.batch_size}"),
         ("projection", f"{curve.spec.projection.kind}, {curve.spec.subspace.normalize}"),
-        ("scales λ", f"{first['m']} in d") if first["m"] else ("scales λ", "none"),
-        ("runs", f"{value.runs:,} at {_count(len({r['spec']['d'] for r in curve.runs}), 'd')}"),
+        ("scales λ", f"{first.m} in d") if first.m else ("scales λ", "none"),
+        ("runs", f"{value.runs:,} at {_count(len({r.spec.d for r in curve.runs}), 'd')}"),
     ]
     return facts
 
 
-def _runs(store: Store, results: Sequence[Result], base: Path) -> list[dict[str, Any]]:
+def _runs(store: Store, results: Sequence[RunResult], base: Path) -> list[dict[str, Any]]:
     """Every run directory, finished or not, with what there is to say about it."""
-    finished = {r["path"]: r for r in results}
+    finished = {r.path: r for r in results}
     rows = []
     for run in store.runs():
         row = {
             "name": run.path.name,
             "href": quote(Path(os.path.relpath(run.path, base)).as_posix()) + "/",
-            "state": "done",
+            "state": RunState.DONE,
             "words": "",
         }
-        if (result := finished.get(str(run.path))) is not None:
-            row["words"] = f"{result['metric']} {result['score']:.4f}"
-            row["time"] = duration(result["seconds"]["total"])
+        if (result := finished.get(run.path)) is not None:
+            row["words"] = f"{result.metric} {result.score:.4f}"
+            row["time"] = duration(result.total_seconds)
         else:
             row["state"] = run.state
             row["time"] = ""
-            if row["state"] == "failed":
+            if row["state"] is RunState.FAILED:
                 row["words"] = run.error()["message"]
         rows.append(row)
     return sorted(rows, key=lambda row: natural(row["name"]))
 
 
-def _environments(results: Sequence[Result]) -> list[tuple[int, list[tuple[str, str]]]]:
+def _environments(results: Sequence[RunResult]) -> list[tuple[int, list[tuple[str, str]]]]:
     """The distinct environments, the commonest first: number of runs, and names with values."""
     counts: dict[tuple[tuple[str, str], ...], int] = {}
     for result in results:
-        told = {**result["environment"], "device": result["device"], "precision": result["precision"]}
+        told = {**result.environment, "device": result.device, "precision": result.precision}
         key = tuple((name, str(v)) for name, v in sorted(told.items()) if v is not None)
         counts[key] = counts.get(key, 0) + 1
     return [(n, list(key)) for key, n in sorted(counts.items(), key=lambda pair: -pair[1])]

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from intrinsic_cli.reports.curves import Curve, Found, Result
+from intrinsic_cli.reports.curves import Curve, Found
 from intrinsic_cli.reports.tables import cell, percent, symbol
+from intrinsic_cli.result import RunResult
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.store import RunDir
 
@@ -167,7 +167,7 @@ def score(curve: Curve, value: Estimate) -> Plot:
     means = tuple(level.score for level in value.curve)
     series = [
         Series(
-            tuple(float(r["spec"]["d"]) for r in chosen), tuple(r["score"] for r in chosen), "points", "data",
+            tuple(float(_d(r)) for r in chosen), tuple(r.score for r in chosen), "points", "data",
             "one seed", tuple(_note(r) for r in chosen),
         )
     ]  # fmt: skip
@@ -196,7 +196,7 @@ def rates(curve: Curve, value: Estimate) -> Plot:
     """Mean score against learning rate, a line per d; the chosen rate is marked."""
     scores: dict[int, dict[float, list[float]]] = {}
     for run in curve.runs:
-        scores.setdefault(run["spec"]["d"], {}).setdefault(run["spec"]["lr"], []).append(run["score"])
+        scores.setdefault(_d(run), {}).setdefault(run.spec.lr, []).append(run.score)
     series = []
     picked = {level.d: level.lr for level in value.curve}
     for (d, by_rate), tone in zip(sorted(scores.items()), _tones(len(scores)), strict=True):
@@ -214,22 +214,24 @@ def rates(curve: Curve, value: Estimate) -> Plot:
 def training(curve: Curve, value: Estimate, histories: Histories) -> list[Plot]:
     """Training loss and ‖θ‖ against the step at the chosen learning rates, a line per run, coloured by d."""
     runs = _chosen(curve, value)
-    ds = sorted({r["spec"]["d"] for r in runs})
+    ds = sorted({_d(r) for r in runs})
     tones = dict(zip(ds, _tones(len(ds)), strict=True))
-    full = [r for r in curve.baseline if r["spec"]["lr"] == value.full_lr]
+    full = [r for r in curve.baseline if r.spec.lr == value.full_lr]
     plots = []
     for key, title, label in (("loss", "Training loss", "loss"), ("theta_norm", "Norm of θ", "‖θ‖")):
         series = [
-            _trace(r, histories, key, "line", tones[r["spec"]["d"]], f"d = {r['spec']['d']:,}")
-            for r in sorted(runs, key=lambda r: (r["spec"]["d"], r["spec"]["seed"]))
+            _trace(r, histories, key, "line", tones[_d(r)], f"d = {_d(r):,}")
+            for r in sorted(runs, key=lambda r: (_d(r), r.spec.seed))
         ]
         series += [_trace(r, histories, key, "dash", "full", "full fine-tuning") for r in full]
         plots.append(Plot(slug(f"{curve.name}-{key}"), title, "step", label, tuple(s for s in series if s.x)))
     return plots
 
 
-def _trace(run: Result, histories: Histories, key: str, look: str, tone: str | float, label: str) -> Series:
-    lines = [line for line in histories[run["run_id"]] if key in line]
+def _trace(
+    run: RunResult, histories: Histories, key: str, look: str, tone: str | float, label: str
+) -> Series:
+    lines = [line for line in histories[run.run_id] if key in line]
     x, y = decimate([line["step"] for line in lines], [line[key] for line in lines])
     return Series(x, y, look, tone, label)
 
@@ -247,10 +249,8 @@ def decimate(x: Sequence[float], y: Sequence[float]) -> tuple[tuple[float, ...],
 
 def histories(curves: Iterable[tuple[Curve, Estimate]]) -> dict[str, list[dict[str, Any]]]:
     """The histories of the runs that `training` draws, by run_id."""
-    runs = [
-        r for c, v in curves for r in _chosen(c, v) + [b for b in c.baseline if b["spec"]["lr"] == v.full_lr]
-    ]
-    return {run["run_id"]: RunDir(Path(run["path"])).history() for run in runs}
+    runs = [r for c, v in curves for r in _chosen(c, v) + [b for b in c.baseline if b.spec.lr == v.full_lr]]
+    return {run.run_id: RunDir(run.directory).history() for run in runs}
 
 
 def of_curve(curve: Curve, value: Estimate, told: Histories) -> list[Plot]:
@@ -266,19 +266,25 @@ def every(found: Found) -> list[Plot]:
     return [plot for plot in all_plots if plot.series]
 
 
-def _chosen(curve: Curve, value: Estimate) -> list[Result]:
+def _chosen(curve: Curve, value: Estimate) -> list[RunResult]:
     """The runs at each d's chosen learning rate; all where nothing was estimated."""
     picked = {level.d: level.lr for level in value.curve}
-    return [r for r in curve.runs if picked.get(r["spec"]["d"], r["spec"]["lr"]) == r["spec"]["lr"]]
+    return [r for r in curve.runs if picked.get(_d(r), r.spec.lr) == r.spec.lr]
 
 
 def _tones(n: int) -> list[float]:
     return [i / max(n - 1, 1) for i in range(n)]
 
 
-def _note(run: Result) -> str:
-    spec = run["spec"]
-    return f"d={spec['d']} seed={spec['seed']} lr={spec['lr']:g}: {run['metric']} {run['score']:.4f}"
+def _d(run: RunResult) -> int:
+    """The d of a run in a subspace."""
+    assert run.spec.d is not None
+    return run.spec.d
+
+
+def _note(run: RunResult) -> str:
+    spec = run.spec
+    return f"d={spec.d} seed={spec.seed} lr={spec.lr:g}: {run.metric} {run.score:.4f}"
 
 
 def slug(text: str) -> str:

@@ -238,7 +238,7 @@ def _choice_of_rate(found: Found) -> Iterator[str]:
 
 def _tuned(curve: Curve) -> bool:
     """Whether any d of the curve was run at more than one learning rate."""
-    rates: dict[int, set[float]] = {}
+    rates: dict[int | None, set[float]] = {}
     for run in curve.runs:
-        rates.setdefault(run["spec"]["d"], set()).add(run["spec"]["lr"])
+        rates.setdefault(run.spec.d, set()).add(run.spec.lr)
     return any(len(r) > 1 for r in rates.values())

@@ -66,7 +66,7 @@ def steps(models: Sequence[ModelSpec]) -> dict[ModelSpec, int]:
 
 def parameters(curve: Curve) -> int:
     """The number of the model's parameters with its head: what full fine-tuning trains."""
-    return (curve.baseline or curve.runs)[0]["D"]
+    return (curve.baseline or curve.runs)[0].D
 
 
 def trends(found: Found, x: Callable[[Curve], float]) -> list[Trend]:

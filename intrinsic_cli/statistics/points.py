@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intrinsic_cli.errors import ConfigError, DataError
+from intrinsic_cli.result import RunResult
 
 PROPORTIONS = ("accuracy",)  # metrics whose noise is at least binomial in the rows of the validation set
 
@@ -29,13 +29,10 @@ class Point:
     holdout: float | None = None
 
     @classmethod
-    def of(cls, result: Mapping[str, Any]) -> Point:
-        """The point of a record of `Store.results`."""
-        spec, holdout = result["spec"], result["holdout_metrics"]
-        return cls(
-            d=spec["d"], seed=spec["seed"], lr=spec["lr"], score=result["score"],
-            holdout=holdout[result["metric"]] if holdout else None,
-        )  # fmt: skip
+    def of(cls, result: RunResult) -> Point:
+        """The point of a finished run."""
+        spec = result.spec
+        return cls(d=spec.d, seed=spec.seed, lr=spec.lr, score=result.score, holdout=result.holdout)
 
     def choice(self, selection: str) -> float:
         """What the learning rate is chosen by. Raises ConfigError where that is a holdout score it lacks."""

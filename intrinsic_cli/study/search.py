@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from intrinsic_cli.planning.plan import Study
+from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.base import Launcher
@@ -37,9 +37,9 @@ def run_study(
     failed: dict[Proposal, str] = {}
     elsewhere: set[Proposal] = set()
     while True:
-        elsewhere = {p for p in elsewhere if store.run(study.make(*p)).state == "running"}
-        results = [r for r in store.results() if r["study"] == first.study]
-        full = [r for r in results if r["spec"]["subspace"]["kind"] == "full"]
+        elsewhere = {p for p in elsewhere if store.run(study.make(*p)).state is RunState.RUNNING}
+        results = [r for r in store.results() if r.study == first.study]
+        full = [r for r in results if r.spec.subspace.kind == "full"]
         if not full:
             say("no full fine-tuning has finished, so there is no target to search for")
             return list(failed.values())
@@ -50,10 +50,10 @@ def run_study(
             lrs=study.lrs,
             rel_width=study.rel_width,
             budget=study.budget,
-            chance=full[0]["chance"],
-            n_eval=full[0]["n_eval"] if full[0]["metric"] in PROPORTIONS else None,
+            chance=full[0].chance,
+            n_eval=full[0].n_eval if full[0].metric in PROPORTIONS else None,
         )
-        curve = [Point.of(r) for r in results if _same_curve(r["spec"], first)]
+        curve = [Point.of(r) for r in results if _same_curve(r.spec, first)]
         plan = propose(
             curve, [Point.of(r) for r in full], search, slots=launcher.slots, running=elsewhere,
             failed=list(failed),
@@ -66,21 +66,20 @@ def run_study(
             time.sleep(WAIT)
         proposals = {study.make(*proposal): proposal for proposal in plan.runs}
         for spec, proposal in list(proposals.items()):
-            if store.run(spec).state == "failed" and not retry_failed:
+            if store.run(spec).state is RunState.FAILED and not retry_failed:
                 failed[proposal] = spec.run_id
                 del proposals[spec]
             else:
                 store.run(spec).plan(spec)
         for spec, state in launcher.launch(list(proposals), store, stop):
-            if state == "failed":
+            if state is RunState.FAILED:
                 failed[proposals[spec]] = spec.run_id
-            elif state == "elsewhere":
+            elif state is RunState.ELSEWHERE:
                 elsewhere.add(proposals[spec])
-            if state in ("done", "failed"):
+            if state.over:
                 say(f"{spec.run_id}  {outcome(spec, store)}")
         stop.raise_if_requested(f"the search after {len(curve) + len(full)} runs")
 
 
-def _same_curve(spec: dict[str, Any], first: RunSpec) -> bool:
-    run = RunSpec.from_dict(spec)
+def _same_curve(run: RunSpec, first: RunSpec) -> bool:
     return (run.subspace, run.projection.kind) == (first.subspace, first.projection.kind)

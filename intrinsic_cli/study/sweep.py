@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.clock import Clock
@@ -49,7 +50,7 @@ def check(specs: Sequence[RunSpec], load: Load, stop: Stop | None = None) -> Non
 
 def pending(specs: Sequence[RunSpec], store: Store, *, retry_failed: bool = False) -> list[RunSpec]:
     """The runs still to be done, cell by cell. A run that failed is one only with `retry_failed`."""
-    over = ("done",) if retry_failed else ("done", "failed")
+    over = (RunState.DONE,) if retry_failed else (RunState.DONE, RunState.FAILED)
     return [spec for cell in cells(specs) for spec in cell if store.run(spec).state not in over]
 
 
@@ -72,7 +73,7 @@ def sweep(
     todo = pending(specs, store, retry_failed=retry_failed)
     waiting = {spec.run_id for spec in todo}
     over = [spec for spec in specs if spec.run_id not in waiting]
-    failed = [spec.run_id for spec in over if store.run(spec).state == "failed"]
+    failed = [spec.run_id for spec in over if store.run(spec).state is RunState.FAILED]
     if over:
         lost = f", {len(failed)} of them failed and are left so (--retry-failed)" if failed else ""
         say(f"{len(over)} of {len(specs)} runs are over already{lost}")
@@ -83,8 +84,8 @@ def sweep(
     done = [spec.run_id for spec in over if spec.run_id not in failed]
     clock = Clock(len(todo), launcher.slots)
 
-    def ended(spec: RunSpec, state: str) -> None:
-        (done if state == "done" else failed).append(spec.run_id)
+    def ended(spec: RunSpec, state: RunState) -> None:
+        (done if state is RunState.DONE else failed).append(spec.run_id)
         clock.tick()
         say(f"[{len(done) + len(failed)}/{len(specs)}] {spec.run_id}  {outcome(spec, store)}; {clock.left()}")
 
@@ -92,22 +93,22 @@ def sweep(
     while todo:
         elsewhere: list[RunSpec] = []
         for spec, state in launcher.launch(todo, store, stop):
-            if state == "elsewhere":
+            if state is RunState.ELSEWHERE:
                 elsewhere.append(spec)
-            elif state != "stopped":
+            elif state is not RunState.STOPPED:
                 ended(spec, state)
         if to_go := len(specs) - len(done) - len(failed):
             stop.raise_if_requested(f"with {to_go} of {len(specs)} runs to go")
         if elsewhere and not waited:
             say(f"waiting for {len(elsewhere)} runs that other processes have")
             waited = True
-        while elsewhere and all(store.run(spec).state == "running" for spec in elsewhere):
+        while elsewhere and all(store.run(spec).state is RunState.RUNNING for spec in elsewhere):
             stop.raise_if_requested(f"while {len(elsewhere)} runs were with other processes")
             time.sleep(WAIT)
         todo = []
         for spec in elsewhere:
             state = store.run(spec).state
-            if state in ("done", "failed"):
+            if state.over:
                 ended(spec, state)
             else:
                 todo.append(spec)
@@ -117,7 +118,7 @@ def sweep(
 def outcome(spec: RunSpec, store: Store) -> str:
     """The score of a finished run, or why it has none, in a few words."""
     run = store.run(spec)
-    if run.state == "failed":
+    if run.state is RunState.FAILED:
         error = run.error()
         if error.get("expected"):
             return f"failed: {error['message']}"
@@ -125,7 +126,7 @@ def outcome(spec: RunSpec, store: Store) -> str:
     result = run.result()
     if result is None:
         return f"failed, and its folder {run.path} could not take the reason"
-    return f"{result['metric']} {result['score']:.4f}  {result['seconds']['total']:.0f} s"
+    return f"{result.metric} {result.score:.4f}  {result.total_seconds:.0f} s"
 
 
 def forecast(specs: Sequence[RunSpec], load: Load) -> float:

@@ -17,8 +17,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from intrinsic_cli.errors import OutOfMemory, Stopped, StoreError
+from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import FORMAT, RunDir, Store
+from intrinsic_cli.store import RunDir, Store
 from intrinsic_cli.tasks import metrics
 from intrinsic_cli.training import ranks, trackers
 from intrinsic_cli.training.environment import environment, peak_memory_mb, reset_peak_memory
@@ -37,7 +38,7 @@ def execute(
     *,
     progress: bool = False,
     stop: Stop | None = None,
-) -> dict[str, Any] | None:
+) -> RunResult | None:
     """Train `spec` in its directory and return its result; None where another process holds the run.
 
     A run that was stopped or killed goes on from its last snapshot. Under `torchrun` all processes call this
@@ -49,7 +50,7 @@ def execute(
     with run.claim() if ranks.rank() == 0 else nullcontext(True) as mine:
         if not ranks.told(mine):
             return None
-        if (result := ranks.told(run.result() if run.state == "done" else None)) is not None:
+        if (result := ranks.told(run.result() if run.state is RunState.DONE else None)) is not None:
             return result
         try:
             result = _train(spec, run, load, progress, stop)
@@ -67,21 +68,21 @@ def execute(
         return result
 
 
-def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: bool = False) -> str:
+def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: bool = False) -> RunState:
     """Train one run and say what became of it, as `Launcher.launch` does. Its errors are in its directory."""
     try:
         result = execute(spec, store, load, progress=progress, stop=stop)
     except Stopped:
-        return "stopped"
+        return RunState.STOPPED
     except StoreError as error:  # the folder could not take it, so it is said here or nowhere
         log.error("%s: %s", spec.run_id, error)
-        return "failed"
+        return RunState.FAILED
     except Exception:
-        return "failed"
-    return "elsewhere" if result is None else "done"
+        return RunState.FAILED
+    return RunState.ELSEWHERE if result is None else RunState.DONE
 
 
-def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | None) -> dict[str, Any]:
+def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | None) -> RunResult:
     """Train in the claimed directory of the run; returns its result."""
     first = ranks.rank() == 0
     if first:
@@ -94,38 +95,37 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
     if first:
         run.theta(theta)
     primary = spec.task.metrics[0]
-    return {
-        "format": FORMAT,
-        "run_id": spec.run_id,
-        "study": spec.study,
-        "spec": spec.to_dict(),
-        "metric": primary,
-        "score": outcome.metrics[primary],
-        "metrics": outcome.metrics,
-        "holdout_metrics": outcome.holdout,
-        "chance": metrics.chance(primary, inputs.validation.labels),
-        "n_train": len(inputs.train),
-        "n_eval": len(inputs.validation),
-        "n_holdout": len(inputs.holdout) if inputs.holdout is not None else 0,
-        "d": outcome.d,
-        "m": outcome.m,
-        "D": outcome.D,
-        "steps": outcome.steps,
-        "projection_version": outcome.projection_version,
-        "precision": outcome.precision,
-        "device": outcome.device,
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": outcome.seconds,
-        "resumed": outcome.resumed,
-        "processes": outcome.processes,
-        "sent_bytes_per_step": outcome.sent_bytes,
-        "peak_memory_mb": peak_memory_mb(outcome.device),
-        "theta_hash": _hash(outcome.tensors) if outcome.tensors else None,
-        "model_hash": inputs.base.weights_hash,
-        "data_hash": inputs.data_hash,
-        "label_names": list(inputs.label_names),
-        "environment": environment(),
-    }
+    return RunResult(
+        run_id=spec.run_id,
+        spec=spec,
+        metric=primary,
+        score=outcome.metrics[primary],
+        metrics=outcome.metrics,
+        holdout_metrics=outcome.holdout,
+        chance=metrics.chance(primary, inputs.validation.labels),
+        n_train=len(inputs.train),
+        n_eval=len(inputs.validation),
+        n_holdout=len(inputs.holdout) if inputs.holdout is not None else 0,
+        d=outcome.d,
+        m=outcome.m,
+        D=outcome.D,
+        steps=outcome.steps,
+        projection_version=outcome.projection_version,
+        precision=outcome.precision,
+        device=outcome.device,
+        started=started.isoformat(timespec="seconds"),
+        seconds=outcome.seconds,
+        resumed=tuple(outcome.resumed),
+        processes=outcome.processes,
+        sent_bytes_per_step=outcome.sent_bytes,
+        peak_memory_mb=peak_memory_mb(outcome.device),
+        theta_hash=_hash(outcome.tensors) if outcome.tensors else None,
+        model_hash=inputs.base.weights_hash,
+        data_hash=inputs.data_hash,
+        label_names=tuple(inputs.label_names),
+        environment=environment(),
+        path=run.path,
+    )
 
 
 def _trained(spec: RunSpec, inputs: Inputs, run: RunDir, progress: bool, stop: Stop | None) -> Outcome:

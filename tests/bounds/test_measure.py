@@ -119,9 +119,7 @@ def test_unknown_options_and_folders_without_runs(study, tmp_path):
 
 
 def test_changed_data_are_noticed(study):
-    results = study.results()
-    for r in results:
-        r["data_hash"] = "0" * 64
+    results = [replace(r, data_hash="0" * 64) for r in study.results()]
     with pytest.raises(DataError, match="have changed"):
         bounded(results, levels=(2,))
 
@@ -162,7 +160,7 @@ def test_the_command(study, capsys):
 
 
 def test_the_bound_does_not_depend_on_the_run_that_was_loaded_before(study, rows):
-    last = [r for r in study.results() if r["run_id"] == rows[-1].run_id]
+    last = [r for r in study.results() if r.run_id == rows[-1].run_id]
     (alone,) = bounded(last, levels=(2, 8), screen=50)
     assert alone.errors == rows[-1].errors
     assert replace(alone, d90=None) == replace(rows[-1], d90=None)

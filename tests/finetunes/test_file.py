@@ -97,8 +97,8 @@ for path, seen, half in json.loads(sys.argv[1]):
 def test_a_file_says_what_its_run_was(runs, files):
     for name, (run, _, _) in runs.items():
         found, result = FineTune.read(files[name]), run.result()
-        assert (found.d, found.score, found.n_eval) == (result["d"], result["score"], 40)
-        assert (found.labels, found.precision) == (("calm", "loud"), result["precision"])
+        assert (found.d, found.score, found.n_eval) == (result.d, result.score, 40)
+        assert (found.labels, found.precision) == (("calm", "loud"), result.precision)
         assert replace(found, head_hash=None) == replace(
             FineTune.of_run(run), subspace=found.subspace, model=found.model, projection=found.projection
         )
@@ -346,7 +346,7 @@ def test_export_and_eval_repeat_the_score_of_the_run(idim, runs, task_folder, tm
     assert out.split()[0] == str(tmp_path / "x.safetensors")
     status, out, _ = idim("eval", tmp_path / "x.safetensors", "task=custom", f"task.path={task_folder}")
     assert status == 0
-    assert out.splitlines()[0] == f"accuracy {run.result()['score']:.4f}"
+    assert out.splitlines()[0] == f"accuracy {run.result().score:.4f}"
     assert out.splitlines()[-1] == "40 rows of custom, bf16"
 
 

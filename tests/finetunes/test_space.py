@@ -6,7 +6,6 @@ import json
 import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,10 +69,10 @@ def test_runs_of_several_seeds_share_a_space_only_where_p_has_a_seed_of_its_own(
     assert space.pairs.tolist() == [[1, 4], [4, 1]]
     assert "seed 5" in space.name
     thetas = [
-        load_file(Path(r["path"]) / "theta.safetensors")["theta"].astype(float)
+        load_file(r.path / "theta.safetensors")["theta"].astype(float)
         for name in space.tasks
         for r in results.results()
-        if r["spec"]["task"]["name"] == name and r["spec"]["projection"]["seed"] == 5
+        if r.spec.task.name == name and r.spec.projection.seed == 5
     ]
     cosine = np.corrcoef(np.hstack([thetas, -np.array(thetas)]))  # of rows of mean 0: the plain cosine
     assert space.cosines[0, 0] == pytest.approx(cosine[0, 1])
@@ -83,9 +82,9 @@ def test_runs_of_several_seeds_share_a_space_only_where_p_has_a_seed_of_its_own(
 
 def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spec):
     records = results.results()
-    worse = [json.loads(json.dumps(r)) for r in records if r["spec"]["task"]["name"] == "easy"]
-    for r in worse:
-        r["spec"]["lr"], r["score"] = 9.0, -1.0
+    worse = [
+        replace(r, spec=replace(r.spec, lr=9.0), score=-1.0) for r in records if r.spec.task.name == "easy"
+    ]
     assert text(spaces(records + worse)) == text(spaces(records))
 
 

@@ -99,10 +99,10 @@ class Whole:
     scores: Mapping[str, float] | None = None
 
 
-parts = st.builds(Part, st.text(), st.floats(allow_nan=False))
+parts = st.builds(Part, st.text(), st.floats(allow_nan=False, allow_infinity=False))
 wholes = st.builds(
     Whole, parts, st.booleans(), st.none() | st.integers(), st.lists(st.text()).map(tuple),
-    st.none() | st.dictionaries(st.text(), st.floats(allow_nan=False)),
+    st.none() | st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False)),
 )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_a_record_comes_back_from_its_json(whole):
         ({"words": "a"}, r"w.words='a' is not a list such as \[a,b\]"),
         ({"words": [1]}, "w.words=1 is not a text"),
         ({"scores": {"f1": "x"}}, "w.scores.f1='x' is not a number such as 0.5"),
-        ({"part": {"name": "a", "ratio": 10**400}}, "w.part.ratio=1000.* is not a number"),
+        ({"part": {"name": "a", "ratio": 10**400}}, "w.part.ratio=an integer of 1,329 bits is not a number"),
         ({"part": {"name": "a", "ration": 1}}, "w.part has unknown keys .'ration'."),
         ({"part": {}}, "w.part: .*'name'"),
         ({"part": 5}, "w.part=5 is a group of keys"),

@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from support import made_runs
 
 from intrinsic_cli.errors import IdimError, RunError, StoreError
 from intrinsic_cli.store import RESULT, RunDir, Store, publish
 
-RECORD = {"run_id": "r", "study": "s", "spec": {}, "metric": "accuracy", "score": 0.5, "format": 1}
+RECORD = made_runs.result(100, 0.5)
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_a_torn_last_line_of_the_history_is_left_out(run, make_spec):
 def test_nan_is_never_written(run, make_spec, value):
     begun(run, make_spec())
     with pytest.raises(ValueError, match="JSON compliant"):
-        run.finish({"score": value})
+        run.finish(replace(RECORD, score=value))
     with pytest.raises(ValueError, match="JSON compliant"):
         run.log(loss=value)
     assert run.state == "pending"
@@ -124,9 +126,9 @@ def test_results_are_found_below_the_folder(store, make_spec):
         begun(store.run(spec), spec)
     store.run(specs[1]).finish(RECORD)
     assert len(store.runs()) == 3
-    expected = [RECORD | {"path": str(store.run(specs[1]).path)}]
-    assert store.results() == expected
-    assert Store(store.root.parent).results() == expected
+    for place in (store, Store(store.root.parent)):
+        assert place.results() == [RECORD]
+        assert [result.path for result in place.results()] == [store.run(specs[1]).path]
 
 
 def test_a_folder_that_is_not_there(store):

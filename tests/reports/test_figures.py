@@ -42,7 +42,7 @@ def test_the_score_plot_holds_the_study():
 
 
 def test_a_study_without_a_baseline_still_shows_its_runs():
-    ((curve, value),) = estimates(group(r for r in RUNS if r["spec"]["d"]))
+    ((curve, value),) = estimates(group(r for r in RUNS if r.spec.d))
     plot = plots.score(curve, value)
     assert len(plot.series[0].x) == 9
     assert plot.band is None

@@ -14,7 +14,6 @@ import pytest
 from support.made_runs import result, save, study
 
 from intrinsic_cli.cli.main import main
-from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -135,7 +134,7 @@ def test_a_study_in_progress(tmp_path):
     """No baseline yet, one run failed, one pending."""
     store = save([result(d, 0.6) for d in (100, 400)], tmp_path)
     for seed, told in ((7, "loss <became> nan"), (8, None)):
-        spec = RunSpec.from_dict(result(100, 0.0, seed=seed)["spec"])
+        spec = result(100, 0.0, seed=seed).spec
         run = store.run(spec)
         with run.claim():
             run.begin(spec)

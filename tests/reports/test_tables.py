@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from support.made_runs import result, save, study
@@ -249,7 +250,7 @@ def test_selection_and_how_much_it_flatters():
     assert f"on the validation rows that give the score, which flatters it {said}" in text(found(TUNED))
     assert f"would have flattered the scores {said}" in text(found(TUNED, selection="holdout"))
     assert "flatter" not in text(found(PLAIN))
-    without = [{**r, "holdout_metrics": None} for r in TUNED]
+    without = [replace(r, holdout_metrics=None) for r in TUNED]
     assert "data.holdout above 0 can tell by how much" in text(found(without))
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from intrinsic_cli.spec import step_of as step
 
 def curve(middle, *, size=1000, low=100, high=400, **options):
     """Runs of a study at two d's, the scores 0.6 and `middle`; 90 % of the full score is 0.72."""
-    return [{**r, "D": size} for r in study({low: 0.6, high: middle}, 0.80, **options)]
+    return [replace(r, D=size) for r in study({low: 0.6, high: middle}, 0.80, **options)]
 
 
 # d90 = 100 * 4 ** (0.12 / (middle - 0.6)) falls with the step; step-0 does not reach the target.
@@ -251,9 +252,9 @@ def test_compare_over_a_folder(tmp_path, capsys):
 
 
 def test_parameters_are_what_full_fine_tuning_trains():
-    runs = [{**r, "D": 900 if r["spec"]["d"] else 1000} for r in curve(0.8)]
+    runs = [replace(r, D=900 if r.spec.d else 1000) for r in curve(0.8)]
     assert [parameters(c) for c in group(runs)] == [1000]
-    assert [parameters(c) for c in group([r for r in runs if r["spec"]["d"]])] == [900]
+    assert [parameters(c) for c in group([r for r in runs if r.spec.d])] == [900]
 
 
 def test_a_trajectory_trains_what_is_missing_and_shows_it(tmp_path, task_folder, monkeypatch, capsys):

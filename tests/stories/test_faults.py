@@ -11,6 +11,7 @@ from support.processes import end, idim, results, science, training, until, work
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.models import pretrained
+from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.store import SNAPSHOT, Store
 from intrinsic_cli.study.launchers.local import Local
@@ -247,7 +248,7 @@ def test_a_result_that_is_not_whole_or_of_an_older_format_is_done_again(finished
     specs, store, before = finished
     path = store.run(specs[0]).path / "result.json"
     path.write_bytes(content)
-    assert store.run(specs[0]).state == "damaged"
+    assert store.run(specs[0]).state is RunState.UNREADABLE
     status, printed, said = end(idim("summarize", store.root))
     assert (status, printed) == (2, "")
     assert "result.json is " in said

@@ -176,7 +176,7 @@ def test_a_preempted_task_goes_on_and_one_that_is_killed_is_recorded(make_spec, 
     thread = meanwhile(disturb(store.run(first), signal.SIGUSR2), stop)
     assert list(launcher.launch([first], store, stop)) == [(first, "done")]
     thread.join()
-    assert len(store.run(first).result()["resumed"]) == 1
+    assert len(store.run(first).result().resumed) == 1
     sweep([first], calm, Inline(), load, str)
     assert load_theta(store.run(first)) == load_theta(calm.run(first))
 

@@ -44,8 +44,8 @@ def test_a_search_keeps_its_budget_and_a_second_one_trains_nothing(study, tmp_pa
     runner.begin(study)
     assert run_study(study, store, runner, said.append) == []
     assert len(runner.trained) == len(set(runner.trained)) <= BUDGET
-    assert {result["run_id"] for result in store.results()} == set(runner.trained)
-    assert {r["spec"]["d"] for r in store.results()} >= {None, 4, 64}  # both ends of the range were tried
+    assert {result.run_id for result in store.results()} == set(runner.trained)
+    assert {r.spec.d for r in store.results()} >= {None, 4, 64}  # both ends of the range were tried
     assert "finished after" in said[-1]
 
     again = Runner(store)

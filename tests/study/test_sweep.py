@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from intrinsic_cli.errors import ConfigError, RunError, StoreError
-from intrinsic_cli.render import minutes
+from intrinsic_cli.render import duration
 from intrinsic_cli.store import Store
 from intrinsic_cli.study import sweep
 from intrinsic_cli.study.launchers.inline import Inline
@@ -174,7 +174,7 @@ def test_runs_of_one_cell_stay_together(study, make_spec, store, loads):
     assert sweep.pending(mixed, store) == [*study, *other]
     go(mixed, store)
     for mine, theirs in zip(study, other, strict=True):  # one layer less in every run of the other cell
-        assert store.run(theirs).result()["D"] < store.run(mine).result()["D"]
+        assert store.run(theirs).result().D < store.run(mine).result().D
     assert len(loads) <= 4  # never once a run: at most to check and to train, for each of two cells
 
 
@@ -200,7 +200,7 @@ def test_the_forecast_counts_all_steps_and_trains_nothing(study, store, make_spe
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (100, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
+    ("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (100, "2 min"), (5340, "89 min"), (9000, "2.5 h")]
 )
-def test_minutes(seconds, text):
-    assert minutes(seconds) == text
+def test_durations(seconds, text):
+    assert duration(seconds) == text

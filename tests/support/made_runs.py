@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 
@@ -22,7 +23,7 @@ def result(
     chance: float = 0.5,
     n_eval: int = 1_000_000,
     changes: dict[str, dict[str, Any]] | None = None,
-) -> dict[str, Any]:
+) -> RunResult:
     """What a finished run leaves; `changes` are parts of the spec: {"data": {"max_train": 100}}."""
     tree: dict[str, Any] = {
         "model": {"name": model},
@@ -36,17 +37,17 @@ def result(
     for part, values in (changes or {}).items():
         tree[part] = {**tree.get(part, {}), **values}
     spec = RunSpec.from_dict(tree)
-    return {
-        "format": 1, "run_id": spec.run_id, "study": spec.study, "spec": spec.to_dict(), "path": spec.run_id,
-        "metric": "accuracy", "score": score, "metrics": {"accuracy": score},
-        "holdout_metrics": None if holdout is None else {"accuracy": holdout}, "chance": chance,
-        "n_train": 4000, "n_eval": n_eval, "d": d or 1000, "m": 0, "D": 1000, "steps": 100,
-        "started": "2026-01-02T03:04:05+00:00", "seconds": {"total": 60.0}, "device": "cpu",
-        "precision": "fp32", "environment": {"python": "3.11", "gpu": None},
-    }  # fmt: skip
+    return RunResult(
+        run_id=spec.run_id, spec=spec, metric="accuracy", score=score, metrics={"accuracy": score},
+        holdout_metrics=None if holdout is None else {"accuracy": holdout}, chance=chance, n_train=4000,
+        n_eval=n_eval, d=d or 1000, m=0, D=1000, steps=100, precision="fp32", device="cpu",
+        started="2026-01-02T03:04:05+00:00", seconds={"total": 60.0, "evaluation": 1.0},
+        environment={"python": "3.11", "gpu": None}, model_hash="0" * 64, data_hash="1" * 64,
+        label_names=("calm", "loud"), path=Path(spec.run_id),
+    )  # fmt: skip
 
 
-def study(scores: dict[int, float], full: float, *, seeds: int = 3, **options: Any) -> list[dict[str, Any]]:
+def study(scores: dict[int, float], full: float, *, seeds: int = 3, **options: Any) -> list[RunResult]:
     """Runs of the same score at every seed: `scores` by d, and full fine-tuning."""
     return [
         result(d, score, seed=seed, **options)
@@ -55,17 +56,17 @@ def study(scores: dict[int, float], full: float, *, seeds: int = 3, **options: A
     ]
 
 
-def save(results: list[dict[str, Any]], root: Path) -> Store:
+def save(results: list[RunResult], root: Path) -> Store:
     """A folder with these runs, each with a history of 100 steps."""
     store = Store(root)
     for record in results:
-        spec = RunSpec.from_dict(record["spec"])
+        spec = record.spec
         run = store.run(spec)
         with run.claim():
             run.begin(spec)
             for step in range(1, 101):
                 norm = {} if spec.d is None else {"theta_norm": step**0.5}
-                run.log(step=step, epoch=0, loss=1 - record["score"] * step / 100, lr=spec.lr, **norm)
-            run.log(step=100, epoch=0, eval_loss=0.5, eval_accuracy=record["score"])
-            run.finish({key: value for key, value in record.items() if key != "path"})
+                run.log(step=step, epoch=0, loss=1 - record.score * step / 100, lr=spec.lr, **norm)
+            run.log(step=100, epoch=0, eval_loss=0.5, eval_accuracy=record.score)
+            run.finish(record)
     return store

@@ -49,7 +49,7 @@ def spec_of(name, make_spec):
 def outcome(store, spec):
     run = store.run(spec)
     result = run.result()
-    return load_file(run.path / THETA), result["metrics"], result["steps"], run.history()
+    return load_file(run.path / THETA), result.metrics, result.steps, run.history()
 
 
 def same(one, other):
@@ -76,7 +76,7 @@ def test_stopped_at_any_step_and_taken_up_again(name, make_spec, loader, tmp_pat
         torch.manual_seed(1)
         execute(spec, store, loader)
         assert same(outcome(store, spec), expected)
-        assert run.result()["resumed"] == [steps + 1]
+        assert run.result().resumed == (steps + 1,)
         assert not (run.path / SNAPSHOT).exists()
 
 
@@ -89,7 +89,7 @@ def test_stopped_again_and_again(make_spec, loader, tmp_path):
             execute(spec, store, loader, stop=After(1))
     execute(spec, store, loader)
     assert same(outcome(store, spec), outcome(whole, spec))
-    assert store.run(spec).result()["resumed"] == list(range(2, 20, 2))
+    assert store.run(spec).result().resumed == tuple(range(2, 20, 2))
 
 
 def test_what_was_logged_behind_a_snapshot_is_forgotten(make_spec, loader, tmp_path):
@@ -117,7 +117,7 @@ def test_a_history_that_lost_lines_takes_the_snapshot_along(content, steps, make
     if content is not None:
         history.write_text(content)
     execute(spec, store, loader)
-    assert store.run(spec).result()["resumed"] == []
+    assert store.run(spec).result().resumed == ()
     assert [record["step"] for record in store.run(spec).history()] == [7, 10, 14, 20, 20]
 
 
@@ -149,7 +149,7 @@ def test_a_damaged_snapshot_is_no_snapshot(cut, flip, make_spec, loader, tmp_pat
     path.write_bytes(content if flip else content[:at])
     assert RunDir(path.parent).snapshot() is None
     execute(spec, store, loader)
-    assert store.run(spec).result()["resumed"] == []
+    assert store.run(spec).result().resumed == ()
 
 
 @pytest.mark.parametrize(("key", "ours", "other"), [("precision", "fp32", "bf16"), ("draw", 2, 1)])
@@ -164,7 +164,7 @@ def test_a_snapshot_of_another_resume_key_is_passed_over(key, ours, other, make_
     saved.state["resume_key"][key] = other
     run.save(saved.to_bytes())
     execute(spec, store, loader)
-    assert run.result()["resumed"] == []
+    assert run.result().resumed == ()
     assert [record["step"] for record in run.history()] == [7, 10, 14, 20, 20]
 
 

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import DataError, RunError, Stopped
+from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.training.inputs import Loader
@@ -43,24 +44,24 @@ def test_a_run_leaves_all_that_repeats_it(store, loader, make_spec):
         "config.json", "result.json", "history.jsonl", "theta.safetensors"
     }  # fmt: skip
     assert run.state == "done"
-    assert json.loads((run.path / "result.json").read_text()) == result
-    assert result.keys() >= KEYS
+    assert RunResult.from_dict(json.loads((run.path / "result.json").read_text())) == result
+    assert result.to_dict().keys() >= KEYS
     assert RunSpec.from_dict(json.loads((run.path / "config.json").read_text())) == spec
-    assert RunSpec.from_dict(result["spec"]) == spec
-    assert result["score"] == result["metrics"]["accuracy"] == run.history()[-1]["eval_accuracy"]
-    assert result["metrics"].keys() == result["holdout_metrics"].keys() == {"accuracy", "f1_macro"}
-    assert (result["n_train"], result["n_eval"], result["n_holdout"]) == (86, 40, 10)
-    assert (result["d"], result["m"], result["steps"]) == (200, 5, 6)
-    assert result["D"] == sum(p.numel() for p in loader(spec).base.model.parameters())
-    assert result["chance"] == 0.5
-    assert result["label_names"] == ["calm", "loud"]
-    assert result["environment"]["idim"] == __version__
-    assert result["environment"]["torch"] == torch.__version__
-    assert 0 < result["seconds"]["evaluation"] < result["seconds"]["total"]
-    assert 10 < result["peak_memory_mb"] < 10**5
+    assert result.spec == spec
+    assert result.score == result.metrics["accuracy"] == run.history()[-1]["eval_accuracy"]
+    assert result.metrics.keys() == result.holdout_metrics.keys() == {"accuracy", "f1_macro"}
+    assert (result.n_train, result.n_eval, result.n_holdout) == (86, 40, 10)
+    assert (result.d, result.m, result.steps) == (200, 5, 6)
+    assert sum(p.numel() for p in loader(spec).base.model.parameters()) == result.D
+    assert result.chance == 0.5
+    assert result.label_names == ("calm", "loud")
+    assert result.environment["idim"] == __version__
+    assert result.environment["torch"] == torch.__version__
+    assert 0 < result.seconds["evaluation"] < result.seconds["total"]
+    assert 10 < result.peak_memory_mb < 10**5
     with safe_open(run.path / "theta.safetensors", "pt") as file:
         assert RunSpec.from_dict(json.loads(file.metadata()["spec"])) == spec
-        assert int(file.metadata()["projection_version"]) == result["projection_version"] == 1
+        assert int(file.metadata()["projection_version"]) == result.projection_version == 1
         assert file.get_tensor("theta").shape == (195,)
         assert file.get_tensor("lam").shape == (5,)
 
@@ -69,16 +70,16 @@ def test_equal_thetas_have_equal_hashes(tmp_path, loader, make_spec):
     spec = make_spec("said")
     [first, again] = [execute(spec, Store(tmp_path / name), loader) for name in ("a", "b")]
     other = execute(make_spec("said", seed=1), Store(tmp_path / "a"), loader)
-    assert first["theta_hash"] == again["theta_hash"] != other["theta_hash"]
+    assert first.theta_hash == again.theta_hash != other.theta_hash
 
 
 def test_full_fine_tuning_leaves_the_same_kind_of_folder(store, loader, make_spec):
     spec = make_spec("full", lr=1e-3)
     result = execute(spec, store, loader)
-    assert result.keys() >= KEYS
-    assert (result["m"], result["projection_version"]) == (0, None)
-    assert result["d"] == result["D"]
-    assert result["theta_hash"] is None  # nothing is kept
+    assert result.to_dict().keys() >= KEYS
+    assert (result.m, result.projection_version) == (0, None)
+    assert result.d == result.D
+    assert result.theta_hash is None  # nothing is kept
     with safe_open(store.run(spec).path / "theta.safetensors", "pt") as file:
         assert not file.keys()
 
@@ -120,7 +121,7 @@ def test_a_failed_run_can_be_tried_again(store, loader, make_spec, tmp_path, tas
     with pytest.raises(DataError):
         execute(broken, store, Loader())
     assert store.run(spec).state == "failed"
-    assert execute(spec, store, loader)["score"] >= 0
+    assert execute(spec, store, loader).score >= 0
     assert store.run(spec).state == "done"
     assert not (store.run(spec).path / "error.json").exists()
 

@@ -25,13 +25,12 @@ def execute(arguments: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
     from intrinsic_cli.reports.trends import parameters
-    from intrinsic_cli.spec import RunSpec
     from intrinsic_cli.store import Store
 
     results = [
         result
         for result in Store(arguments.dir).results()
-        if fnmatchcase(RunSpec.from_dict(result["spec"]).model.label, arguments.models)
+        if fnmatchcase(result.spec.model.label, arguments.models)
     ]
     show_trends(results, parameters, "parameters", arguments)
     return 0

@@ -41,6 +41,6 @@ def execute(arguments: argparse.Namespace) -> int:
     if result is None:
         print(f"idim: {spec.run_id} is running in another process", file=sys.stderr)
         return 1
-    print(f"{result['metric']} {result['score']:.4f}")
+    print(f"{result.metric} {result.score:.4f}")
     print(store.run(spec).path)
     return 0

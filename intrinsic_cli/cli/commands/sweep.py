@@ -65,7 +65,7 @@ def execute(arguments: argparse.Namespace, show: Callable[[StudyPlan, Store], No
                 study, store, launcher, sweep.to_stderr, stop, retry_failed=arguments.retry_failed
             )
     wanted = any(spec.d is not None for spec in plan.specs) or plan.searches
-    if wanted and (not failed or any(result["spec"]["d"] is not None for result in store.results())):
+    if wanted and (not failed or any(result.spec.d is not None for result in store.results())):
         (show or _show_table)(plan, store)
     if failed:
         runs = "1 run" if len(failed) == 1 else f"{len(failed)} runs"

@@ -34,7 +34,7 @@ def execute(arguments: argparse.Namespace) -> int:
         places = steps([spec.model for spec in plan.specs])
         # By study, as the same folder may have had another path when a run was made.
         by_study = {spec.study: places[spec.model] for spec in plan.specs}
-        results = [result for result in store.results() if result["study"] in by_study]
+        results = [result for result in store.results() if result.study in by_study]
         show_trends(results, lambda curve: by_study[curve.study], "step", arguments)
 
     arguments.overrides = overrides(arguments.overrides)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from intrinsic_cli.errors import ConfigError, RunError, StoreError
+from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir, Store
 from intrinsic_cli.training.stop import Stop
@@ -23,7 +24,9 @@ class Launcher(Protocol):
 
     slots: int
 
-    def launch(self, specs: Sequence[RunSpec], store: Store, stop: Stop) -> Iterator[tuple[RunSpec, str]]:
+    def launch(
+        self, specs: Sequence[RunSpec], store: Store, stop: Stop
+    ) -> Iterator[tuple[RunSpec, RunState]]:
         """Train `specs` and yield each as it ends, with what became of it: `done`, `failed`, `elsewhere`
         (another process holds it) or `stopped` (asked to leave; it goes on from its snapshot next time).
 
@@ -33,24 +36,24 @@ class Launcher(Protocol):
         ...
 
 
-def record_death(run: RunDir, reason: str, attempts: int) -> str:
+def record_death(run: RunDir, reason: str, attempts: int) -> RunState:
     """Record why a run's process left no word, unless it did or another process has the run. Its state then."""
     try:
         with run.claim() as mine:
             if not mine:
-                return "elsewhere"
-            if run.state == "done":
-                return "done"
+                return RunState.ELSEWHERE
+            if run.state is RunState.DONE:
+                return RunState.DONE
             if not run.has_error:
                 run.fail(RunError(reason), attempts=attempts)
     except StoreError as error:  # the folder can't even take the reason: the run stays pending there
         log.error("%s: %s, and %s", run.path.name, reason, error)
-    return "failed"
+    return RunState.FAILED
 
 
 def out_of_memory(run: RunDir) -> bool:
     """Whether the run failed for want of memory: another attempt in a fresh process may do better."""
-    return run.state == "failed" and run.error().get("error") == "OutOfMemory"
+    return run.state is RunState.FAILED and run.error().get("error") == "OutOfMemory"
 
 
 def death(status: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.training.inputs import Load, Loader
@@ -19,7 +20,9 @@ class Inline:
         self._load = load or Loader()
         self._progress = progress
 
-    def launch(self, specs: Sequence[RunSpec], store: Store, stop: Stop) -> Iterator[tuple[RunSpec, str]]:
+    def launch(
+        self, specs: Sequence[RunSpec], store: Store, stop: Stop
+    ) -> Iterator[tuple[RunSpec, RunState]]:
         for spec in specs:
             if stop.requested:
                 return

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir, Store
 from intrinsic_cli.study.launchers.base import at_least, death, out_of_memory, record_death
@@ -32,7 +33,9 @@ class Local:
         self._environments = [_environment(slot, self.slots, gpus) for slot in range(self.slots)]
         self._options = ["--progress"] if progress and self.slots == 1 else []
 
-    def launch(self, specs: Sequence[RunSpec], store: Store, stop: Stop) -> Iterator[tuple[RunSpec, str]]:
+    def launch(
+        self, specs: Sequence[RunSpec], store: Store, stop: Stop
+    ) -> Iterator[tuple[RunSpec, RunState]]:
         todo = deque(specs)
         attempts: Counter[RunSpec] = Counter()
         free = deque(self._environments)
@@ -56,13 +59,13 @@ class Local:
                         answers.unregister(worker.answers)
                         answer, spec = worker.answer(), busy.pop(worker)
                         state = self._judge(answer, worker, store.run(spec), attempts[spec], stop)
-                        if answer == state and not out_of_memory(store.run(spec)):
+                        if answer is not None and answer is state and not out_of_memory(store.run(spec)):
                             resting.append(worker)
                         else:
                             worker.leave()
                             worker.status()
                             free.append(worker.environment)
-                        if state == "again":
+                        if state is None:
                             todo.appendleft(spec)
                         else:
                             yield spec, state
@@ -73,19 +76,21 @@ class Local:
                     worker.leave()
                     worker.status()
 
-    def _judge(self, answer: str | None, worker: _Worker, run: RunDir, attempts: int, stop: Stop) -> str:
-        """What became of a run after its worker's `answer` (None: it died). `again`: try it once more in a
+    def _judge(
+        self, answer: RunState | None, worker: _Worker, run: RunDir, attempts: int, stop: Stop
+    ) -> RunState | None:
+        """What became of a run after its worker's `answer` (None: it died). None: try it once more in a
         fresh process, since this one was killed, told to leave by somebody else, or short of memory."""
-        gone = answer in (None, "stopped")
+        gone = answer in (None, RunState.STOPPED)
         if answer is not None and not gone and not out_of_memory(run):
             return answer
-        if run.state == "done":
-            return "done"
+        if run.state is RunState.DONE:
+            return RunState.DONE
         if stop.requested:
-            return "stopped"
+            return RunState.STOPPED
         if attempts <= self._retries:
-            return "again"
-        return record_death(run, death(worker.status()), attempts) if gone else "failed"
+            return None
+        return record_death(run, death(worker.status()), attempts) if gone else RunState.FAILED
 
 
 class _Worker:
@@ -107,10 +112,10 @@ class _Worker:
             self._process.stdin.write(json.dumps(spec.to_dict()) + "\n")
             self._process.stdin.flush()
 
-    def answer(self) -> str | None:
+    def answer(self) -> RunState | None:
         """What became of its run; None where it died instead."""
         line = self.answers.readline()
-        return json.loads(line)["state"] if line.endswith("\n") else None
+        return RunState(json.loads(line)["state"]) if line.endswith("\n") else None
 
     def leave(self) -> None:
         """Let it end its step and go."""

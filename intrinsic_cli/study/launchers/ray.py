@@ -19,6 +19,7 @@ import ray
 from ray.exceptions import RayError, TaskCancelledError
 
 from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.base import at_least, out_of_memory, record_death
@@ -57,7 +58,9 @@ class Ray:
                 f"({there.get('CPU', 0):g} CPUs, {there.get('GPU', 0):g} GPUs)"
             )
 
-    def launch(self, specs: Sequence[RunSpec], store: Store, stop: Stop) -> Iterator[tuple[RunSpec, str]]:
+    def launch(
+        self, specs: Sequence[RunSpec], store: Store, stop: Stop
+    ) -> Iterator[tuple[RunSpec, RunState]]:
         root, here = str(store.root.absolute()), os.getcwd()
         # Attempts are counted here, where the reason of the last one is recorded.
         remote: Any = ray.remote  # and not `options`, where Ray would let GPU tasks share a process
@@ -90,18 +93,20 @@ class Ray:
                     if state == "alone":
                         reason = f"a Ray node has no {run.path.absolute()}; output_dir must be on all of them"
                         yield spec, record_death(run, reason, 1)
-                    elif state == "stopped" and stop.requested:
-                        yield spec, "stopped"
-                    elif state not in ("died", "stopped") and not out_of_memory(run):
-                        yield spec, state
+                    elif state == RunState.STOPPED and stop.requested:
+                        yield spec, RunState.STOPPED
+                    elif state not in ("died", RunState.STOPPED) and not out_of_memory(run):
+                        yield spec, RunState(state)
                     else:
                         deaths[spec] += 1
-                        if run.state in ("done", "running"):  # ended before its process; has another one
-                            yield spec, "done" if run.state == "done" else "elsewhere"
+                        if (found := run.state) is RunState.DONE:  # ended before its process
+                            yield spec, RunState.DONE
+                        elif found is RunState.RUNNING:  # has another one
+                            yield spec, RunState.ELSEWHERE
                         elif deaths[spec] <= self._retries and not stop.requested:
                             tasks[begin(spec)] = spec
                         elif stop.requested:
-                            yield spec, "stopped"
+                            yield spec, RunState.STOPPED
                         else:
                             yield spec, record_death(run, f"its Ray task died: {reason}", deaths[spec])
         finally:

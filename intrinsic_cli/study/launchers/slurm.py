@@ -23,6 +23,7 @@ from submitit import AutoExecutor, Job, JobEnvironment
 from submitit.core.utils import DelayedSubmission, FailedJobError
 
 from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store, publish
 from intrinsic_cli.study.launchers.base import at_least, out_of_memory, record_death
@@ -109,7 +110,9 @@ class Slurm:
         executor.update_parameters(**self._parameters)
         return executor
 
-    def launch(self, specs: Sequence[RunSpec], store: Store, stop: Stop) -> Iterator[tuple[RunSpec, str]]:
+    def launch(
+        self, specs: Sequence[RunSpec], store: Store, stop: Stop
+    ) -> Iterator[tuple[RunSpec, RunState]]:
         """As `Launcher.launch`, but for a requested stop: the jobs go on, and no run is yielded as `stopped`."""
         folder = store.root.absolute() / ".slurm"
         executor, queue = self.executor(folder), Queue()
@@ -118,8 +121,8 @@ class Slurm:
         there = {spec for group in living.values() for spec in group}
         todo = []
         for spec in specs:
-            if spec not in there and store.run(spec).state == "done":
-                yield spec, "done"  # by a job of an earlier command, since this one looked
+            if spec not in there and store.run(spec).state is RunState.DONE:
+                yield spec, RunState.DONE  # by a job of an earlier command, since this one looked
             elif spec not in there:
                 todo.append(spec)
         while todo or living:
@@ -140,9 +143,9 @@ class Slurm:
                 ending = self._ending(job, queue)
                 del living[job]
                 for spec, state in self._look(job, group, ending, store, deaths):
-                    if state == "again":
+                    if state is None:
                         todo.append(spec)
-                    elif state == "under way":
+                    elif state is RunState.PENDING:
                         living.setdefault(job, []).append(spec)
                     else:
                         yield spec, state
@@ -156,29 +159,32 @@ class Slurm:
 
     def _look(
         self, job: Job[None], group: list[RunSpec], ending: str | None, store: Store, deaths: Counter[RunSpec]
-    ) -> Iterator[tuple[RunSpec, str]]:
-        """What has become of a job's runs. Of a job that died, the first run without a word was under way;
-        those behind it wait for another job, as it does while it has attempts left."""
+    ) -> Iterator[tuple[RunSpec, RunState | None]]:
+        """What has become of a job's runs: pending while it waits or runs, None to try again.
+
+        Of a job that died, the first run without a word was under way; those behind it wait for another job,
+        as it does while it has attempts left.
+        """
         died = False
         for spec in group:
             run = store.run(spec)
             state = run.state
-            if state == "done":
+            if state is RunState.DONE:
                 yield spec, state
             elif ending is None:
-                yield spec, "under way"
-            elif state == "running":
-                yield spec, "elsewhere"
-            elif state == "failed" and not out_of_memory(run):
+                yield spec, RunState.PENDING
+            elif state is RunState.RUNNING:
+                yield spec, RunState.ELSEWHERE
+            elif state is RunState.FAILED and not out_of_memory(run):
                 yield spec, state
             elif died and ending != "CANCELLED":
-                yield spec, "again"
+                yield spec, None
             else:
-                died = died or state != "failed"
+                died = died or state is not RunState.FAILED
                 deaths[spec] += 1
                 again = deaths[spec] <= self._retries and ending != "CANCELLED"
                 reason = f"its Slurm job {job.job_id} ended as {ending} (log: {job.paths.stderr})"
-                yield spec, "again" if again else record_death(run, reason, deaths[spec])
+                yield spec, None if again else record_death(run, reason, deaths[spec])
 
     def _submit(
         self, executor: AutoExecutor, specs: Sequence[RunSpec], store: Store, folder: Path
@@ -241,7 +247,7 @@ class Runs:
             for tree in self.trees:
                 spec = RunSpec.from_dict(tree)
                 if (
-                    not stop.requested and store.run(spec).state != "failed"
+                    not stop.requested and store.run(spec).state is not RunState.FAILED
                 ):  # before this task was queued again
                     train_one(spec, store, load, stop)
             # Preempted, or cancelled: to leave now would end the job for good, where Slurm may queue it again.

@@ -1,0 +1,179 @@
+"""What a run measured, as a checked record, and what has become of a run.
+
+This module alone knows the keys of `result.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from intrinsic_cli.errors import ConfigError, DamagedError, StoreError
+from intrinsic_cli.spec import LARGEST, RunSpec, record
+
+FORMAT = 1  # of result.json
+
+
+class RunState(StrEnum):
+    """What has become of a run: what its directory says, and what a launcher adds to that."""
+
+    DONE = "done"  # its result is whole
+    RUNNING = "running"  # somebody holds its claim
+    FAILED = "failed"  # it left a reason, and nobody has begun it again
+    PENDING = "pending"  # none of these: not begun, or interrupted
+    UNREADABLE = "unreadable"  # what it left can't be read, or is not what a run leaves
+    STOPPED = "stopped"  # asked to leave; it goes on from its snapshot next time
+    ELSEWHERE = "elsewhere"  # another process holds it
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended for good, unless somebody asks for another attempt."""
+        return self in (RunState.DONE, RunState.FAILED)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What one finished run measured. Counts of rows are rows; D, d and m count numbers.
+
+    run_id              the name of its directory when it was trained
+    spec                what the run is
+    metric              the primary metric: the name of `score`
+    score               its value on the validation rows
+    metrics             every metric on the validation rows, by name; `metric` is one of them
+    holdout_metrics     the same on the held-out rows of the training split; None where none were held out
+    chance              the score of the best constant answer on the validation rows
+    n_train, n_eval, n_holdout
+                        rows trained on, scored and held out
+    d                   numbers trained, λ and a head trained directly among them; D for full fine-tuning
+    m                   λs among them: one per group for SAID, else 0
+    D                   numbers of the model with its head
+    steps               optimizer steps taken
+    projection_version  draw version of P; None without P
+    precision           `fp32`, `bf16` or `pure_bf16`
+    device              `cpu`, or the kind and name of the accelerator
+    started             when training began: ISO 8601, UTC, to the second
+    seconds             wall time by part, in seconds: `total` has all of them, `evaluation` is one
+    resumed             the steps from which a run went on that had been interrupted, rising
+    processes           how many trained it together
+    sent_bytes_per_step bytes that each process sends the others in a step; 0 for one process
+    peak_memory_mb      peak memory in MiB: of the GPU on a GPU, else resident memory
+    theta_hash          SHA-256 of the tensors' names, dtypes, shapes and numbers; None where none are kept
+    model_hash          SHA-256 of the base model's weights
+    data_hash           SHA-256 of the rows
+    label_names         the class names in the order of their ids; empty for regression
+    environment         versions, commit, machine: what a repetition needs to know, by name
+    path                the directory it was read from; not part of the file
+
+    What a file of an earlier version lacks is None, or the only value that there was then.
+    """
+
+    run_id: str
+    spec: RunSpec
+    metric: str
+    score: float
+    metrics: Mapping[str, float]
+    holdout_metrics: Mapping[str, float] | None
+    chance: float
+    n_train: int
+    n_eval: int
+    d: int
+    m: int
+    D: int
+    steps: int
+    precision: str
+    device: str
+    started: str
+    seconds: Mapping[str, float]
+    environment: Mapping[str, str | int | float | bool | None]
+    n_holdout: int = 0
+    projection_version: int | None = None
+    resumed: tuple[int, ...] = ()
+    processes: int = 1
+    sent_bytes_per_step: int = 0
+    peak_memory_mb: float | None = None
+    theta_hash: str | None = None
+    model_hash: str | None = None
+    data_hash: str | None = None
+    label_names: tuple[str, ...] = ()
+    path: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        least = {
+            "n_train": 0,
+            "n_eval": 1,
+            "n_holdout": 0,
+            "d": 1,
+            "m": 0,
+            "D": 1,
+            "steps": 0,
+            "processes": 1,
+        }
+        for name, low in least.items():
+            if not low <= getattr(self, name) <= LARGEST:
+                raise DamagedError(f"{name}={getattr(self, name)} is not from {low} to {LARGEST}")
+        for name in ("metrics", "holdout_metrics"):
+            scores = getattr(self, name)
+            if scores is not None and self.metric not in scores:
+                raise DamagedError(f"{name} lacks {self.metric}, the metric of the run")
+        if self.seconds.get("total", -1) < 0:
+            raise DamagedError("seconds lacks a total of at least 0")
+
+    @property
+    def study(self) -> str:
+        """The study of its spec."""
+        return self.spec.study
+
+    @property
+    def holdout(self) -> float | None:
+        """The score on the held-out rows; None where none were held out."""
+        return None if self.holdout_metrics is None else self.holdout_metrics[self.metric]
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall time of the run in seconds, over all its attempts."""
+        return self.seconds["total"]
+
+    @property
+    def directory(self) -> Path:
+        """The directory it was read from. Raises StoreError for a record that was not read from one."""
+        if self.path is None:
+            raise StoreError(f"the record of {self.run_id} was not read from a run's directory")
+        return self.path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `result.json`: plain dicts, lists, numbers and text."""
+        tree = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}
+        plain = {
+            "spec": self.spec.to_dict(), "metrics": dict(self.metrics), "seconds": dict(self.seconds),
+            "holdout_metrics": None if self.holdout_metrics is None else dict(self.holdout_metrics),
+            "environment": dict(self.environment), "resumed": list(self.resumed),
+            "label_names": list(self.label_names),
+        }  # fmt: skip
+        return {"format": FORMAT, "study": self.study, **tree, **plain}
+
+    @classmethod
+    def from_dict(cls, tree: object, path: Path | None = None) -> RunResult:
+        """The inverse of `to_dict`, read from `path`. Keys that it does not know are left out.
+
+        Raises DamagedError at a field that is missing, of another type, not finite or out of its range, and
+        StoreError at a format that this idim does not know.
+        """
+        if not isinstance(tree, Mapping):
+            raise DamagedError(f"it holds {type(tree).__name__} and no record")
+        version = tree.get("format", FORMAT)
+        if not isinstance(version, int) or isinstance(version, bool):
+            raise DamagedError(f"format={version!r} is no number")
+        if version != FORMAT:
+            raise StoreError(
+                f"it is of format {version} and this idim reads {FORMAT}; use the idim that wrote it, or "
+                "another output_dir"
+            )
+        known = {f.name for f in fields(cls)} - {"path"}
+        try:
+            found = record(cls, {k: v for k, v in tree.items() if k in known}, "result", DamagedError)
+        except ConfigError as error:  # of the spec's own checks
+            raise DamagedError(str(error)) from error
+        return replace(found, path=path)
