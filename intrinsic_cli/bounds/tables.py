@@ -6,43 +6,31 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from intrinsic_cli.bounds.measure import Bounded
 from intrinsic_cli.bounds.theory import trend
-from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.render import STYLES, csv_text
+from intrinsic_cli.render import Answer, Table
 
-FORMATS = ("table", "md", "csv", "json")
 HEADER = (
     "model", "task", "subspace", "d", "K", "bits", "train error", "bound", "majority", "", "validation error",
     "gap", "d90", "√(d/m)",
 )  # fmt: skip
 
 
-def text(rows: Sequence[Bounded], form: str = "table") -> str:
-    """The whole answer of `idim bound` in one of FORMATS."""
-    if form not in FORMATS:
-        raise ConfigError(f"--format {form} is not known; use one of {', '.join(FORMATS)}")
-    if form == "json":
-        return json.dumps([record(row) for row in rows], indent=1, allow_nan=False)
-    if form == "csv":
-        return csv_text([record(row) for row in rows])
-
-    def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-        return tabulate(body, header, tablefmt=STYLES[form], disable_numparse=True)
-
-    parts = [table(HEADER, [_cells(row) for row in rows])]
+def answer(rows: Sequence[Bounded]) -> Answer:
+    """What `idim bound` says."""
     kinds = [bound.kind for bound in rows[0].bounds]
-    body = [[str(row.spec.d), str(row.levels), *(f"{b.risk:.4f}" for b in row.bounds)] for row in rows]
-    parts.append("Other bounds on the same bits:\n\n" + table(["d", "K", *kinds], body))
+    risks = [[str(row.spec.d), str(row.levels), *(f"{b.risk:.4f}" for b in row.bounds)] for row in rows]
     names = [*rows[0].description.bits, "search", "total"]
-    body = []
+    sizes = []
     for row in rows:
         bits = [*row.description.bits.values(), sum(row.search.values())]
-        body.append([str(row.spec.d), str(row.levels), *(f"{b:g}" for b in (*bits, sum(bits)))])
-    parts.append("Bits, all that a decoder needs:\n\n" + table(["d", "K", *names], body))
-    return "\n\n".join([*parts, ("\n\n" if form == "md" else "\n").join(notes(rows))])
+        sizes.append([str(row.spec.d), str(row.levels), *(f"{b:g}" for b in (*bits, sum(bits)))])
+    blocks = [
+        Table(HEADER, [_cells(row) for row in rows], keys=5),
+        Table(["d", "K", *kinds], risks, "Other bounds on the same bits:", keys=2),
+        Table(["d", "K", *names], sizes, "Bits, all that a decoder needs:", keys=2),
+    ]
+    return Answer(blocks, notes(rows), [record(row) for row in rows])
 
 
 def record(row: Bounded) -> dict[str, Any]:
@@ -84,7 +72,7 @@ def notes(rows: Sequence[Bounded]) -> list[str]:
         "paid for, tried or not. Learning rates, epochs and other choices of training cost nothing: no decoder "
         "needs them, so the bound holds for whatever they lead to.",
     ]
-    for search in {tuple(row.search.items()) for row in rows}:
+    for search in {tuple(row.search.items()) for row in rows if row.search}:
         told = ", ".join(f"{round(2**bits)} of {name} ({bits:.2f} bits)" for name, bits in search)
         lines.append(f"Tried on the same rows and paid for under `search`: {told}.")
     lines.append("gap: (train − validation) / (1 − validation) of the decoded model's accuracies.")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from intrinsic_cli.result import RunResult
+
+from intrinsic_cli.render import FORMATS, Answer, check_format, render
 
 
 def overrides(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +25,19 @@ def folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", help="output folder of a sweep")
 
 
+def table_format(parser: argparse.ArgumentParser) -> None:
+    """`--format`, of commands that print tables."""
+    parser.add_argument(
+        "--format", default="table", type=check_format, metavar="|".join(FORMATS), help="default: table"
+    )
+
+
+def print_answer(answer: Answer, form: str = "table") -> None:
+    """Print what a command found, no wider than the terminal (or COLUMNS) and in letters that it has."""
+    width = shutil.get_terminal_size(fallback=(0, 0)).columns or None
+    print(render(answer, form, width, getattr(sys.stdout, "encoding", None) or "utf-8"))
+
+
 def selection(parser: argparse.ArgumentParser) -> None:
     """What learning rates are chosen by, of commands that estimate d90."""
     parser.add_argument(
@@ -31,7 +48,7 @@ def selection(parser: argparse.ArgumentParser) -> None:
 
 def trend(parser: argparse.ArgumentParser) -> None:
     """How trends are estimated and shown."""
-    parser.add_argument("--format", default="table", metavar="table|md|csv|tex|json", help="default: table")
+    table_format(parser)
     parser.add_argument(
         "--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)"
     )
@@ -54,7 +71,7 @@ def show_trends(
         curves.group(results), thresholds=[arguments.threshold], selection=arguments.selection
     )
     made = trends(found, x)
-    print(trend_text.text(made, axis, arguments.format))
+    print_answer(trend_text.answer(made, axis), arguments.format)
     if arguments.figures:
         figures.write((trend_plots.plot(each, axis) for each in made), Path(arguments.figures))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import NoReturn
 from intrinsic_cli import __version__
 from intrinsic_cli.cli.commands import COMMANDS
 from intrinsic_cli.errors import IdimError, one_line
+from intrinsic_cli.render import SPELL
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,13 +62,16 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 1 (a run failed), 2 (the user's mistake), 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without ≤ gets <=, and no traceback
+            stream.reconfigure(errors=SPELL)
     if words[:1] == ["_complete"]:
         from intrinsic_cli.cli.completion import candidates
 
         print("\n".join(candidates(build_parser(), words[1:])))
         return 0
-    arguments = parse(words)
     try:
+        arguments = parse(words)
         return arguments.execute(arguments)
     except IdimError as error:
         print(f"idim: {error}", file=sys.stderr)

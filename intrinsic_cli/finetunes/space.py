@@ -8,9 +8,6 @@ are: the noise floor. λ of SAID and a head trained directly are left out.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,16 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tabulate import tabulate
 
-from intrinsic_cli.errors import ConfigError, DataError, StoreError
+from intrinsic_cli.errors import DataError, StoreError
 from intrinsic_cli.finetunes.file import SPACE, FineTune, space_of
-from intrinsic_cli.render import STYLES, differences, flat
+from intrinsic_cli.render import Answer, Table, differences, flat
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir
-
-FORMATS = ("table", "md", "csv", "json")
 
 
 @dataclass(frozen=True)
@@ -132,18 +126,8 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def text(found: Sequence[Space], form: str = "table") -> str:
-    """The whole answer of `idim tasks` in one of FORMATS."""
-    if form not in FORMATS:
-        raise ConfigError(f"--format {form} is not known; use one of {', '.join(FORMATS)}")
-    if form == "json":
-        return json.dumps(records(found), indent=1, allow_nan=False)
-    if form == "csv":
-        file = io.StringIO()
-        writer = csv.DictWriter(file, list(records(found)[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records(found))
-        return file.getvalue().rstrip("\n")
+def answer(found: Sequence[Space]) -> Answer:
+    """What `idim tasks` says."""
     blocks = []
     for space in found:
         for what, matrix in (("cosine", space.cosines), ("distance", space.distances)):
@@ -151,13 +135,13 @@ def text(found: Sequence[Space], form: str = "table") -> str:
                 [name, *("—" if np.isnan(value) else f"{value:.3f}" for value in row)]
                 for name, row in zip(space.tasks, matrix, strict=True)
             ]
-            table = tabulate(body, [what, *space.tasks], tablefmt=STYLES[form], disable_numparse=True)
-            blocks.append(f"{space.name}\n\n{table}")
-        blocks.append(
-            f"Unrelated directions have cosine 0 ± {space.d**-0.5:.3f}. On the diagonal: pairs of training seeds "
-            "of one task in one space, the noise floor."
-        )
-    return "\n\n".join(blocks)
+            blocks.append(Table([what, *space.tasks], body, space.name))
+    notes = [
+        f"{space.name}: unrelated directions have cosine 0 ± {space.d**-0.5:.3f}. On the diagonal: pairs of "
+        "training seeds of one task in one space, the noise floor."
+        for space in found
+    ]
+    return Answer(blocks, notes, records(found))
 
 
 def slug(space: Space) -> str:

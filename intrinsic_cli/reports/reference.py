@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 Column = tuple[str, str, str]  # of a table: task, subspace, variant
 
@@ -17,30 +17,35 @@ D90S = {
 }
 
 
-def d90s() -> Iterator[tuple[str, str, str, int]]:
-    """(model, task, subspace, d90) of every cell; models are marked (paper)."""
+def d90s(tasks: Collection[str]) -> Iterator[tuple[str, str, str, int]]:
+    """(model, task, subspace, d90) of every cell of these tasks; models are marked (paper)."""
     for model, row in D90S.items():
         for (task, kind), d90 in zip(CELLS, row, strict=True):
-            yield f"{model} (paper)", task, kind, d90
+            if task in tasks:
+                yield f"{model} (paper)", task, kind, d90
 
 
-def beside_paper(cells: dict[str, dict[Column, str]], labels: dict[str, str]) -> dict[str, dict[Column, str]]:
-    """The rows with the paper's row after the last one of the same model, and its other models at the end."""
-    match = {row: next((m for m in D90S if _is(labels[row], m)), None) for row in cells}
+def beside_paper(
+    cells: dict[str, dict[Column, str]], labels: dict[str, str], tasks: Collection[str]
+) -> dict[str, dict[Column, str]]:
+    """The rows with the paper's row after the last one of the same model, and its other models at the end.
+
+    The paper's rows have these tasks alone; without any of the paper's, there are none.
+    """
+    paper: dict[str, dict[Column, str]] = {}
+    for model, task, kind, d90 in d90s(tasks):
+        paper.setdefault(model, {})[task, kind, ""] = str(d90)
+    match = {row: next((model for model in paper if _is(labels[row], model)), None) for row in cells}
     merged: dict[str, dict[Column, str]] = {}
-    left = dict(D90S)
     rows = list(cells)
     for i, row in enumerate(rows):
         merged[row] = cells[row]
-        model = match[row]
-        if model and model not in (match[r] for r in rows[i + 1 :]):
-            merged[f"{model} (paper)"] = _paper_row(left.pop(model))
-    return merged | {f"{model} (paper)": _paper_row(row) for model, row in left.items()}
+        own = match[row]
+        if own and own not in (match[r] for r in rows[i + 1 :]):
+            merged[own] = paper.pop(own)
+    return merged | paper
 
 
 def _is(label: str, model: str) -> bool:
-    return label.lower() in (model.lower(), f"{model.lower()}-uncased", f"{model.lower()}-cased")
-
-
-def _paper_row(row: tuple[int, ...]) -> dict[Column, str]:
-    return {(task, kind, ""): str(d90) for (task, kind), d90 in zip(CELLS, row, strict=True)}
+    name = model.removesuffix(" (paper)").lower()
+    return label.lower() in (name, f"{name}-uncased", f"{name}-cased")

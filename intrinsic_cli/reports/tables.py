@@ -2,64 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import groupby
 from typing import Any
 
-from tabulate import tabulate
-
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.render import STYLES, csv_text, natural
+from intrinsic_cli.render import Answer, Table, natural
 from intrinsic_cli.reports.curves import FEW_SEEDS, KINDS, Curve, Found, few_seeds
 from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
 from intrinsic_cli.statistics.estimate import Estimate
 
-FORMATS = ("table", "md", "csv", "tex", "json")
 KEYS = (
     "model", "revision", "task", "subspace", "projection", "normalize", "metric", "full_score", "target",
     "threshold", "d90", "d90_low", "d90_high", "status", "runs",
 )  # fmt: skip
 
 
-def text(found: Found, form: str = "table", reference: str | None = None) -> str:
-    """The whole answer of `idim summarize` in one of FORMATS; `reference="paper"` adds the paper's d90s.
+def answer(found: Found, reference: str | None = None) -> Answer:
+    """What `idim summarize` says; `reference="paper"` adds the paper's d90s of the tasks that were run.
 
-    `found` comes from `report.estimates`; each threshold is a table of its own.
+    `found` comes from `curves.estimates`; each threshold is a table of its own.
     """
-    if form not in FORMATS:
-        raise ConfigError(f"--format {form} is not known; use one of {', '.join(FORMATS)}")
     if reference is not None and reference not in REFERENCES:
         raise ConfigError(f"--reference {reference} is not known; use one of {', '.join(REFERENCES)}")
-    if form in ("csv", "json"):
-        flat = records(found) + (paper_records() if reference else [])
-        return json.dumps(flat, indent=1, allow_nan=False) if form == "json" else csv_text(flat)
     blocks = []
     for threshold, part in groupby(found, key=lambda pair: pair[1].threshold):
-        block = list(part)
-        header, rows = grid(block, paper=reference is not None and threshold == 0.9)
-        if form == "table":
-            header = [name.replace(" ", "\n") for name in header]  # narrow columns
-        lines = [
-            f"{symbol(threshold)}: {explain(threshold)}",
-            "",
-            tabulate(rows, header, tablefmt=STYLES[form], disable_numparse=True),
-        ]
-        if form == "tex":
-            lines = [comment(lines[0]), lines[2]]
-        blocks.append("\n".join(lines))
+        block, paper = list(part), reference is not None and threshold == 0.9
+        header, rows = grid(block, paper)
+        title = f"{symbol(threshold)}: {explain(threshold)}"
+        blocks.append(Table(header, rows, title, long=long(block, paper)))
     notes = footnotes(found)
     if reference:
-        notes.append(f"Rows marked (paper): {PAPER}.")
-    blocks.append(
-        "\n".join(map(comment, notes)) if form == "tex" else ("\n\n" if form == "md" else "\n").join(notes)
-    )
-    return "\n\n".join(blocks)
-
-
-def comment(line: str) -> str:
-    """A line of LaTeX that is not set."""
-    return f"% {line}"
+        known = any(d90s({curve.task for curve, _ in found}))
+        notes.append(f"Rows marked (paper): {PAPER}." if known else f"{PAPER} has none of these tasks.")
+    flat = records(found) + (paper_records({curve.task for curve, _ in found}) if reference else [])
+    return Answer(blocks, notes, flat)
 
 
 def records(found: Found) -> list[dict[str, Any]]:
@@ -91,8 +68,8 @@ def records(found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def paper_records() -> list[dict[str, Any]]:
-    """The paper's d90s as records; all that the paper does not tell is None."""
+def paper_records(tasks: Collection[str]) -> list[dict[str, Any]]:
+    """The paper's d90s of these tasks as records; all that the paper does not tell is None."""
     return [
         dict.fromkeys(KEYS)
         | {
@@ -103,7 +80,7 @@ def paper_records() -> list[dict[str, Any]]:
             "d90": d90,
             "status": "estimated",
         }
-        for model, task, kind, d90 in d90s()
+        for model, task, kind, d90 in d90s(tasks)
     ]
 
 
@@ -119,10 +96,24 @@ def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]
         row[full_column(curve)] = full(value)
         row[column(curve, value)] = cell(value)
     if paper:
-        cells = beside_paper(cells, {curve.row: curve.spec.model.label for curve, _ in found})
+        tasks = {curve.task for curve, _ in found}
+        cells = beside_paper(cells, {curve.row: curve.spec.model.label for curve, _ in found}, tasks)
     columns = sorted({c for row in cells.values() for c in row}, key=order)
     header = ["model", *(f"{c[0]} {head(c)}" for c in columns)]
     return header, [[name, *(row.get(c, "") for c in columns)] for name, row in cells.items()]
+
+
+def long(found: Found, paper: bool = False) -> Table:
+    """The same in a row for each curve, for many columns. `found` has one threshold."""
+    header = ["model", "task", "subspace", "metric", "full", symbol(found[0][1].threshold)]
+    rows = [
+        [curve.row, curve.task, head(column(curve, value)), curve.metric, full(value), cell(value)]
+        for curve, value in found
+    ]
+    if paper:
+        tasks = {curve.task for curve, _ in found}
+        rows += [[model, task, kind.upper(), "", "", str(d90)] for model, task, kind, d90 in d90s(tasks)]
+    return Table(header, rows, keys=3)
 
 
 def column(curve: Curve, value: Estimate) -> Column:

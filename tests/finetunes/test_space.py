@@ -14,7 +14,8 @@ from support.rows import sentences, write_jsonl
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import DataError, StoreError
-from intrinsic_cli.finetunes.space import matrices, spaces, text
+from intrinsic_cli.finetunes.space import answer, matrices, spaces
+from intrinsic_cli.render import render
 from intrinsic_cli.reports import heatmap
 from intrinsic_cli.spec import ProjectionSpec
 from intrinsic_cli.store import Store
@@ -85,7 +86,7 @@ def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spe
     worse = [
         replace(r, spec=replace(r.spec, lr=9.0), score=-1.0) for r in records if r.spec.task.name == "easy"
     ]
-    assert text(spaces(records + worse)) == text(spaces(records))
+    assert render(answer(spaces(records + worse))) == render(answer(spaces(records)))
 
 
 def test_spaces_of_equal_titles_are_told_apart(results, tmp_path):
@@ -114,8 +115,10 @@ def test_the_command_its_formats_and_its_figure(results, tmp_path, capsys):
     assert [(r["task_a"], r["task_b"], r["pairs"]) for r in flat] == [
         ("easy", "easy", "1"), ("easy", "swapped", "4"), ("swapped", "swapped", "1"),
     ]  # fmt: skip
-    assert float(flat[1]["cosine"]) == space.cosines[0, 1]
-    assert json.loads(text([space], "json"))[1]["distance"] == space.distances[0, 1]
+    assert float(flat[1]["cosine"]) == pytest.approx(space.cosines[0, 1], rel=1e-9)
+    assert json.loads(render(answer([space]), "json"))[1]["distance"] == pytest.approx(
+        space.distances[0, 1], rel=1e-9
+    )
     (picture,) = tmp_path.glob("*.svg")
     root = ET.parse(picture).getroot()
     assert f"{space.cosines[0, 1]:.2f}" in [element.text for element in root.iter() if element.text]

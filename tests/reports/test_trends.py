@@ -18,10 +18,11 @@ from support.made_runs import save, study
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.planning.checkpoints import overrides
+from intrinsic_cli.render import render
 from intrinsic_cli.reports import figures, svg
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.trend_plots import plot
-from intrinsic_cli.reports.trend_text import spell, text
+from intrinsic_cli.reports.trend_text import answer, spell
 from intrinsic_cli.reports.trends import parameters, spearman, steps, trends
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.spec import step_of as step
@@ -177,7 +178,7 @@ def test_settings_are_trends_of_their_own():
 
 def test_the_table_and_what_scripts_read():
     made = by_step(trajectory() + trajectory(task="rte"))
-    shown = text(made, "step").splitlines()
+    shown = render(answer(made, "step")).splitlines()
     rows = [line.split("  ") for line in shown if line.strip().startswith(("0 ", "500 ", "1,000", "4,000"))]
     assert [[cell.strip() for cell in row if cell.strip()][:2] for row in rows] == [
         ["0", "bert-step-0"], ["500", "bert-step-500"], ["1,000", "bert-step-1000"], ["4,000", "bert-step-4000"],
@@ -185,18 +186,18 @@ def test_the_table_and_what_scripts_read():
     assert (
         "sst2 DID: rank correlation of step and d90 -1.00 [-1.00, -1.00], exact p = 0.083 (4 models)" in shown
     )
-    told = json.loads(text(made, "step", "json"))
+    told = json.loads(render(answer(made, "step"), "json"))
     assert [m["step"] for m in told["models"]] == [0, 500, 1000, 4000] * 2
     assert [(t["name"], t["rho"], t["models"]) for t in told["trends"]] == [
         ("rte DID", -1, 4),
         ("sst2 DID", -1, 4),
     ]
-    rows = list(csv.DictReader(io.StringIO(text(made, "step", "csv"))))
+    rows = list(csv.DictReader(io.StringIO(render(answer(made, "step"), "csv"))))
     assert [(row["step"], row["d90"]) for row in rows[:2]] == [("0", ""), ("500", "329")]
-    assert text(made, "step", "md").count("\n|") == 6
-    assert text(made, "step", "tex").count(r"\\") == 5
+    assert render(answer(made, "step"), "md").count("\n|") == 6
+    assert render(answer(made, "step"), "tex").count(" \\\\\n") == 10  # in two parts, too wide for a page
     with pytest.raises(ConfigError, match="--format html is not known"):
-        text(made, "step", "html")
+        render(answer(made, "step"), "html")
 
 
 def test_the_plot_has_every_interval_and_a_place_for_step_zero():

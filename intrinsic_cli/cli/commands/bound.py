@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from intrinsic_cli.cli.arguments import folder
+from intrinsic_cli.cli.arguments import folder, print_answer, table_format
 
 SUMMARY = "bound the true error of finished subspace runs"
 EXAMPLES = """\
@@ -16,7 +16,7 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     folder(parser)
-    parser.add_argument("--format", default="table", metavar="table|md|csv|json", help="default: table")
+    table_format(parser)
     parser.add_argument(
         "--levels", type=_integers, metavar="K,...", help="levels of θ to try; default 2,3,4,6,8,16"
     )
@@ -45,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
         d90s=d90s(results),
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    print(tables.text(rows, arguments.format))
+    print_answer(tables.answer(rows), arguments.format)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from intrinsic_cli.cli.arguments import folder, selection
+from intrinsic_cli.cli.arguments import folder, print_answer, selection, table_format
 
 SUMMARY = "print the d90 table of finished runs"
 EXAMPLES = """\
@@ -16,7 +16,7 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     folder(parser)
-    parser.add_argument("--format", default="table", metavar="table|md|csv|tex|json", help="default: table")
+    table_format(parser)
     parser.add_argument(
         "--threshold",
         type=_numbers,
@@ -39,7 +39,7 @@ def execute(arguments: argparse.Namespace) -> int:
         selection=arguments.selection,
         normalised=arguments.normalised,
     )
-    print(tables.text(found, arguments.format, arguments.reference))
+    print_answer(tables.answer(found, arguments.reference), arguments.format)
     return 0
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.cli.arguments import overrides, print_config
+from intrinsic_cli.cli.arguments import overrides, print_answer, print_config
 
 if TYPE_CHECKING:
     from intrinsic_cli.planning.plan import StudyPlan
@@ -75,9 +75,9 @@ def execute(arguments: argparse.Namespace, show: Callable[[StudyPlan, Store], No
 
 def _show_table(plan: StudyPlan, store: Store) -> None:
     from intrinsic_cli.reports.curves import estimates, group
-    from intrinsic_cli.reports.tables import text
+    from intrinsic_cli.reports.tables import answer
 
-    print(text(estimates(group(store.results()))))
+    print_answer(answer(estimates(group(store.results()))))
 
 
 def _forecast(plan: StudyPlan, store: Store, *, retry_failed: bool) -> int:

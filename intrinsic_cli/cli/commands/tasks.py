@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from intrinsic_cli.cli.arguments import folder
+from intrinsic_cli.cli.arguments import folder, print_answer, table_format
 
 SUMMARY = "show how near the tasks of finished runs are in the space of θ"
 EXAMPLES = """\
@@ -16,7 +16,7 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     folder(parser)
-    parser.add_argument("--format", default="table", metavar="table|md|csv|json", help="default: table")
+    table_format(parser)
     parser.add_argument("--figures", metavar="FOLDER", help="also draw each matrix of cosines as an SVG file")
 
 
@@ -28,7 +28,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.store import Store
 
     found = space.spaces(Store(arguments.dir).results())
-    print(space.text(found, arguments.format))
+    print_answer(space.answer(found), arguments.format)
     if arguments.figures:
         for each in found:
             picture = heatmap.draw(f"cosine, {each.name}", each.tasks, each.cosines.tolist())

@@ -1,0 +1,105 @@
+"""The tables and records of bounds, against numbers set and worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from support.made_runs import result
+
+from intrinsic_cli.bounds.description import Description
+from intrinsic_cli.bounds.measure import Bounded
+from intrinsic_cli.bounds.tables import answer
+from intrinsic_cli.bounds.theory import Bound
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.render import render
+
+
+def bounded(d: int, *, errors: int, errors_eval: int, risk: float, d90: int | None = None, **search: float):
+    """100 training and 10 validation rows, half of them of each class; 400 bits and what the search adds."""
+    bits = 400 + sum(search.values())
+    kinds = {"binomial": risk, "catoni": risk + 0.01}
+    return Bounded(
+        run_id=f"run-{d}",
+        spec=result(d, 0.7, model="a|b").spec,
+        levels=4,
+        description=Description((b"",), {"form": 4, "choices": 20, "symbols": 376}),
+        search=search,
+        n=100,
+        errors=errors,
+        n_eval=10,
+        errors_eval=errors_eval,
+        majority_error=0.5,
+        bounds=tuple(Bound(r, kind, bits, 100, 0.05, 0.5) for kind, r in kinds.items()),
+        screened={2: 0.4, 4: risk},
+        d90=d90,
+    )
+
+
+# Accuracies 0.8 and 0.7: the gap is 0.1 / 0.3. Then 0.4 and 0.9: -0.5 / 0.1. Then a perfect validation: none.
+ROWS = [
+    bounded(25, errors=20, errors_eval=3, risk=0.31, d90=1861, models=1.0),
+    bounded(4, errors=60, errors_eval=1, risk=0.7, models=1.0),
+    bounded(1, errors=10, errors_eval=0, risk=0.5),
+]
+
+
+def test_records():
+    first, second, third = json.loads(render(answer(ROWS), "json"))
+    assert first == {
+        "run_id": "run-25", "model": "a|b", "task": "sst2", "subspace": "did", "d": 25, "seed": 0, "K": 4,
+        "n": 100, "errors": 20, "train_error": 0.2, "validation_error": 0.3, "majority_error": 0.5, "bits": 401.0,
+        "bits_form": 4, "bits_choices": 20, "bits_symbols": 376, "bits_search": 1.0, "delta": 0.05,
+        "binomial": 0.31, "catoni": 0.32, "vacuous": False, "relative_gap": pytest.approx(1 / 3), "d90": 1861,
+        "trend": 0.5, "screened": '{"2": 0.4, "4": 0.31}',
+    }  # fmt: skip
+    assert (second["relative_gap"], second["vacuous"], second["trend"]) == (-5.0, True, 0.2)
+    assert (third["relative_gap"], third["vacuous"], third["d90"]) == (None, True, None)
+    rows = list(csv.DictReader(io.StringIO(render(answer(ROWS), "csv"))))
+    assert [(row["binomial"], row["trend"], row["relative_gap"], row["d90"]) for row in rows] == [
+        ("0.31", "0.5", "0.3333333333", "1861"), ("0.7", "0.2", "-5.0", ""), ("0.5", "0.1", "", ""),
+    ]  # fmt: skip
+
+
+CELLS = [
+    ["a|b", "sst2", "DID", "25", "4", "401", "0.2000", "0.3100", "0.5000", "", "0.3000", "+0.333", "1,861",
+     "0.500"],
+    ["a|b", "sst2", "DID", "4", "4", "401", "0.6000", "0.7000", "0.5000", "vacuous", "0.1000", "-5.000", "—",
+     "0.200"],
+    ["a|b", "sst2", "DID", "1", "4", "400", "0.1000", "0.5000", "0.5000", "vacuous", "0.0000", "—", "—", "0.100"],
+]  # fmt: skip
+
+
+def test_tables():
+    main, others, bits = answer(ROWS).tables
+    assert main.rows == CELLS
+    assert main.header[main.keys :][:3] == ("bits", "train error", "bound")
+    assert (others.header, others.rows[0]) == (
+        ["d", "K", "binomial", "catoni"],
+        ["25", "4", "0.3100", "0.3200"],
+    )
+    assert bits.header == ["d", "K", "form", "choices", "symbols", "search", "total"]
+    assert [row[-2:] for row in bits.rows] == [["1", "401"], ["1", "401"], ["0", "400"]]
+
+
+@pytest.mark.parametrize("form", ["table", "md", "tex"])
+def test_people_read_the_same_numbers_in_every_format(form):
+    told = render(answer(ROWS), form)
+    for number in ("0.3100", "0.3200", "+0.333", "1,861", "vacuous"):
+        assert number in told
+    assert "2 of models (1.00 bits)" in told
+    assert "independent" in told
+    assert "union bound" in told.lower()
+
+
+def test_wide_tables_name_the_run_in_every_part():
+    told = render(answer(ROWS), width=80)
+    assert max(map(len, told.splitlines())) <= 80
+    assert told.count("a|b      sst2    DID") == 3 * 3
+
+
+def test_an_unknown_format():
+    with pytest.raises(ConfigError, match="format"):
+        render(answer(ROWS), "html")
