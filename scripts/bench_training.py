@@ -39,13 +39,14 @@ class Stepper:
         import torch
 
         from intrinsic_cli.planning import compose
+        from intrinsic_cli.planning.words import parse
         from intrinsic_cli.subspace.attach import Full, Subspace
         from intrinsic_cli.tasks.batches import batches, collate
         from intrinsic_cli.training import inputs as loading
         from intrinsic_cli.training.device import Compute
         from intrinsic_cli.training.trainer import make_optimizer
 
-        self.spec = compose.run_spec(compose.compose_config("run", words))
+        self.spec = compose.run_spec(compose.compose_config("run", parse(words)))
         self.inputs = inputs or loading.load(self.spec)
         self.compute = Compute.here(self.spec.train.precision)
         self.model = self.inputs.fresh_model(0).train()
@@ -242,12 +243,13 @@ class Race:
 
     def __init__(self, precision: str, rows: int) -> None:
         from intrinsic_cli.planning import compose
+        from intrinsic_cli.planning.words import parse
         from intrinsic_cli.training import inputs as loading
 
         words = overrides(
             precision, "subspace=full", f"data.max_train={rows}", "data.max_eval=32", "train.epochs=1"
         )
-        self.spec = compose.run_spec(compose.compose_config("run", words))
+        self.spec = compose.run_spec(compose.compose_config("run", parse(words)))
         self.inputs = loading.load(self.spec)
         encoded = self.inputs.train
         self.rows = []

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ConfigError, ModelError, near, to_install
 from intrinsic_cli.paths import fingerprint, local_path
-from intrinsic_cli.planning.words import LISTS, parse, put, resolve, single
+from intrinsic_cli.planning.words import LISTS, put, resolve, single
 from intrinsic_cli.spec import (
     BUILTIN_MODELS,
     LARGEST,
@@ -86,18 +86,17 @@ def keys(name: str) -> list[str]:
     return list(_composed(name, ())[1])
 
 
-def compose_config(name: str, words: Sequence[str]) -> DictConfig:
-    """The config of `configs/NAME.yaml` with its groups and keys set by `words`, interpolations resolved.
+def compose_config(name: str, overrides: Sequence[Override]) -> DictConfig:
+    """The config of `configs/NAME.yaml` with its groups and keys set by `overrides`, interpolations resolved.
 
     Hydra composes the groups; the other keys are then set one by one, as Hydra would. Raises ConfigError.
     """
-    parsed = parse(words)
-    chosen = [override for override in parsed if override.key_or_group in GROUPS]
+    chosen = [override for override in overrides if override.key_or_group in GROUPS]
     for override in chosen:
         _check_option(override)
-    composed, known_keys = _composed(name, tuple(override.input_line or "" for override in chosen))
+    composed, known_keys = _composed(name, tuple((each.key_or_group, each.value()) for each in chosen))
     cfg = copy.deepcopy(composed)
-    own = [override for override in parsed if override.key_or_group not in GROUPS]
+    own = [override for override in overrides if override.key_or_group not in GROUPS]
     for override in own:
         key, word = override.key_or_group, override.input_line
         if key not in known_keys:
@@ -110,10 +109,10 @@ def compose_config(name: str, words: Sequence[str]) -> DictConfig:
 
 
 @cache
-def _composed(name: str, groups: tuple[str, ...]) -> tuple[DictConfig, tuple[str, ...]]:
+def _composed(name: str, groups: tuple[tuple[str, str], ...]) -> tuple[DictConfig, tuple[str, ...]]:
     """The config with these groups chosen, not to be changed, and all its keys."""
     with initialize_config_dir(config_dir=str(config_dir()), version_base=None):
-        cfg = compose(config_name=name, overrides=list(groups))
+        cfg = compose(config_name=name, overrides=[f"{group}={choice}" for group, choice in groups])
         return cfg, tuple(_keys(cfg))
 
 

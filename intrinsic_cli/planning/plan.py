@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.planning import compose
 from intrinsic_cli.planning.compose import compose_config, number, one_run
-from intrinsic_cli.planning.words import check_number, expand
+from intrinsic_cli.planning.words import check_number, expand, setting
+from intrinsic_cli.render import flat
 from intrinsic_cli.spec import RunSpec
+
+ONE = {"output_dir": "folder", "launcher": "launcher"}  # of these a sweep has one, however many runs
 
 
 def _values(cfg: DictConfig, key: str) -> list[Any]:
@@ -42,9 +46,9 @@ class Study:
     rel_width: float
     budget: int
 
-    def first(self) -> RunSpec:
-        """A run of the search, for checks that need one."""
-        return self.make(self.d_min, self.seeds[0], self.lrs(self.d_min)[0])
+    def ends(self) -> list[RunSpec]:
+        """A run of the smallest and one of the largest d: what holds for both holds for all of the search."""
+        return [self.make(d, self.seeds[0], self.lrs(d)[0]) for d in (self.d_min, self.d_max)]
 
 
 @dataclass(frozen=True)
@@ -60,23 +64,20 @@ class StudyPlan:
     output_dir: str
 
 
-def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
+def sweep_plan(overrides: Sequence[Override]) -> StudyPlan:
     """The plan of `idim sweep`, each run once. An adaptive search starts from its baseline.
 
     Raises ConfigError where the words can't be used, or make more runs than a sweep may have.
     """
     specs: dict[str, RunSpec] = {}
     searches: list[Study] = []
-    folders: set[str] = set()
-    launcher: dict[str, Any] = {}
     size = 0
-    for words in expand(overrides):
-        cfg = compose_config("sweep", words)
-        folders.add(compose.output_dir(cfg))
-        launcher = dict(cfg.launcher)
+    _refuse_lists(overrides)
+    for cell in expand(overrides):
+        cfg = compose_config("sweep", cell)
         adaptive = cfg.search.kind == "adaptive" and cfg.subspace.kind != "full"
         seeds, lrs, ds = (_values(cfg, key) for key in ("seed", "lr", "d"))
-        full, full_seeds, full_lrs = _full_runs(cfg, words)
+        full, full_seeds, full_lrs = _full_runs(cfg, cell)
         size += len(full_lrs) * len(full_seeds) + len(ds) * len(lrs) * len(seeds)
         check_number(size, "the lists of this sweep make")
         runs = [one_run(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
@@ -84,20 +85,40 @@ def sweep_plan(overrides: Sequence[str]) -> StudyPlan:
             searches.append(_study(cfg, full, tuple(runs)))
         elif cfg.subspace.kind != "full":
             runs += [one_run(cfg, d, seed, lr) for d in ds for lr in lrs for seed in seeds]
-        specs |= {spec.run_id: spec for spec in runs}
-    if len(folders) > 1:
-        raise ConfigError(f"output_dir={','.join(sorted(folders))}: a sweep has one folder; name one of them")
-    return StudyPlan(tuple(specs.values()), tuple(searches), launcher, folders.pop())
+        for spec in runs:
+            _refuse_twins(spec, specs.setdefault(spec.run_id, spec))
+    return StudyPlan(tuple(specs.values()), tuple(searches), dict(cfg.launcher), compose.output_dir(cfg))
 
 
-def _full_runs(cfg: DictConfig, words: Sequence[str]) -> tuple[DictConfig, list[Any], list[Any]]:
+def _refuse_lists(overrides: Sequence[Override]) -> None:
+    """Raise ConfigError at several values of what a sweep has one of."""
+    for override in overrides:
+        key = override.key_or_group
+        group = key.partition(".")[0]
+        if group in ONE and override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: a sweep has one {ONE[group]}; give {key} one value")
+
+
+def _refuse_twins(spec: RunSpec, twin: RunSpec) -> None:
+    """Raise ConfigError where two values of a list make one run, of which only one could be done."""
+    if spec == twin:
+        return
+    one, other = flat(spec.to_dict()), flat(twin.to_dict())
+    key = next(key for key in one if one[key] != other.get(key))
+    raise ConfigError(
+        f"{key}={other.get(key)},{one[key]} make one and the same run, as {key} can't change a score; "
+        f"give {key} one value"
+    )
+
+
+def _full_runs(cfg: DictConfig, cell: Sequence[Override]) -> tuple[DictConfig, list[Any], list[Any]]:
     """The config, seeds and rates of full fine-tuning beside `cfg`; no seeds where it is not wanted."""
     if cfg.subspace.kind == "full":
         return cfg, _values(cfg, "seed"), _values(cfg, "lr")
     if not isinstance(cfg.baseline.run, bool):
         raise ConfigError(f"baseline.run={cfg.baseline.run} is neither true nor false; use one of them")
-    others = [word for word in words if not word.startswith(("subspace", "projection"))]
-    full = compose_config("sweep", [*others, "subspace=full"])
+    others = [each for each in cell if each.key_or_group.partition(".")[0] not in ("subspace", "projection")]
+    full = compose_config("sweep", [*others, setting("subspace", "full")])
     seeds = _values(cfg, "seed" if cfg.baseline.seed is None else "baseline.seed")
     return full, seeds if cfg.baseline.run else [], _values(cfg, "baseline.lr")
 

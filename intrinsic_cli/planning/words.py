@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, RangeSweep, Sweep, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,6 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 from intrinsic_cli.errors import ConfigError
 
 LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
+# Keys whose one value is a list: `task.text=title,body` is that list, without the brackets that shells read.
+SEQUENCES = (
+    "task.text", "task.labels", "task.metrics", "subspace.include", "subspace.exclude", "search.seeds",
+    "search.lr_multiples", "launcher.setup",
+)  # fmt: skip
 MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(1,1e9) ends in a line
 LONGEST_WORD = 100_000  # characters: a list of MOST_RUNS values fits
 
@@ -27,7 +32,27 @@ def parse(words: Sequence[str]) -> list[Override]:
     return [_parse(word) for word in words]
 
 
-@cache  # a sweep reads the same words for each of its cells
+def setting(key: str, value: Any) -> Override:
+    """The override that gives `key` one `value`, or one list of values, as if it had been typed."""
+    text = Override._get_value_element_as_str(value)
+    return Override(
+        type=OverrideType.CHANGE, key_or_group=key, value_type=ValueType.ELEMENT, _value=value,
+        input_line=f"{key}={text}",
+    )  # fmt: skip
+
+
+def choice(key: str, some: Sequence[Any]) -> Override:
+    """The override that lets `key` have each of `some` values in turn."""
+    if len(some) == 1:
+        return setting(key, some[0])
+    text = ",".join(map(Override._get_value_element_as_str, some))
+    return Override(
+        type=OverrideType.CHANGE, key_or_group=key, value_type=ValueType.SIMPLE_CHOICE_SWEEP,
+        _value=ChoiceSweep(list=list(some), simple_form=True), input_line=f"{key}={text}",
+    )  # fmt: skip
+
+
+@cache  # completion and tests read the same words again and again
 def _parse(word: str) -> Override:
     if "=" not in word and not word.startswith("~"):
         raise ConfigError(f"{word!r} is not an override; write key=value, for example task=mrpc")
@@ -47,39 +72,48 @@ def _parse(word: str) -> Override:
         raise ConfigError(
             f"{word!r}: keys can be set, not added, removed or moved to a package; write key=value"
         )
+    if override.key_or_group in SEQUENCES and override.value_type is ValueType.SIMPLE_CHOICE_SWEEP:
+        elements = values(override)
+        if not any(isinstance(element, list) for element in elements):
+            return setting(override.key_or_group, elements)
     return override
 
 
-def expand(words: Sequence[str]) -> list[list[str]]:
-    """The product of all lists `key=a,b` into single-valued words, `d`, `seed`, `lr` and `baseline.` kept whole.
+def expand(overrides: Sequence[Override]) -> list[list[Override]]:
+    """The product of all lists `key=a,b` into single values, those of `d`, `seed`, `lr` and `baseline.` kept whole.
 
     Raises ConfigError where there are more than MOST_RUNS of them.
     """
     choices = []
-    for word, override in zip(words, parse(words), strict=True):
+    for override in overrides:
+        key = override.key_or_group
         if not override.is_sweep_override():
-            choices.append([word])
-            continue
-        key, values = override.key_or_group, _texts(word, override)
-        whole = key in LISTS or key.startswith("baseline.")
-        choices.append([f"{key}=[{','.join(values)}]"] if whole else [f"{key}={v}" for v in values])
+            choices.append([override])
+        elif key in LISTS or key.startswith("baseline."):
+            choices.append([setting(key, values(override))])
+        else:
+            choices.append([setting(key, value) for value in values(override)])
     check_number(math.prod(map(len, choices)), "the lists of this sweep make")
     return [list(combination) for combination in itertools.product(*choices)]
 
 
-def _texts(word: str, override: Override) -> list[str]:
-    """The values of a sweep override, each as the text of one value."""
-    sweep: Any = override.value()
+def values(override: Override) -> list[Any]:
+    """The values of `key=a,b`, or the one of `key=a`. Raises ConfigError where there is none."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    sweep, word = override.value(), override.input_line
     if not isinstance(sweep, ChoiceSweep | RangeSweep):
         raise ConfigError(f"{word!r} has no list of values; write key=a,b or key=range(1,4)")
     try:
-        texts = list(itertools.islice(override.sweep_string_iterator(), MOST_RUNS + 1))
+        found = list(itertools.islice(override.sweep_iterator(Override._convert_value), MOST_RUNS + 1))
     except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"{word!r} can't be read: {error}") from error
-    if not texts:
+    if any(isinstance(value, Sweep) for value in found):
+        raise ConfigError(f"{word!r} is a list within a list; write all values in one list key=a,b")
+    if not found:
         raise ConfigError(f"{word!r} is an empty list; give at least one value")
-    check_number(len(texts), f"{word!r} gives")
-    return texts
+    check_number(len(found), f"{word!r} gives")
+    return found
 
 
 def check_number(runs: int, what: str) -> None:

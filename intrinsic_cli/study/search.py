@@ -33,7 +33,7 @@ def run_study(
     from intrinsic_cli.statistics.points import PROPORTIONS, Point
 
     stop = stop or Stop()
-    first = study.first()
+    first = study.ends()[0]
     failed: dict[Proposal, str] = {}
     elsewhere: set[Proposal] = set()
     while True:
@@ -82,4 +82,9 @@ def run_study(
 
 
 def _same_curve(run: RunSpec, first: RunSpec) -> bool:
-    return (run.subspace, run.projection.kind) == (first.subspace, first.projection.kind)
+    return (run.subspace, *_of_p(run)) == (first.subspace, *_of_p(first))
+
+
+def _of_p(run: RunSpec) -> tuple[str, int | None]:
+    """What of P is the same for all runs of a curve."""
+    return run.projection.kind, run.projection.seed

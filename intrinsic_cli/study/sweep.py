@@ -5,24 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.clock import Clock
 from intrinsic_cli.study.launchers.base import Launcher
-from intrinsic_cli.subspace.selection import check_size
-from intrinsic_cli.training.inputs import Inputs, Load
-from intrinsic_cli.training.schedule import total_steps
 from intrinsic_cli.training.stop import Stop
-from intrinsic_cli.training.trainer import Trainer
 
 WAIT = 1.0  # seconds between two looks at runs that another process has
 
 
 @dataclass(frozen=True)
-class Report:
+class Ended:
     """How a sweep ended: run ids by what became of them."""
 
     done: tuple[str, ...]
@@ -37,17 +33,6 @@ def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
     yield from groups.values()
 
 
-def check(specs: Sequence[RunSpec], load: Load, stop: Stop | None = None) -> None:
-    """Load every cell and size every subspace, so that bad input ends the sweep before any training."""
-    for cell in cells(specs):
-        if stop is not None:
-            stop.raise_if_requested("before any training")
-        inputs = load(cell[0])
-        for spec in cell:
-            if spec.d is not None:
-                check_size(inputs.base.model, spec.subspace, spec.d, inputs.head)
-
-
 def pending(specs: Sequence[RunSpec], store: Store, *, retry_failed: bool = False) -> list[RunSpec]:
     """The runs still to be done, cell by cell. A run that failed is one only with `retry_failed`."""
     over = (RunState.DONE,) if retry_failed else (RunState.DONE, RunState.FAILED)
@@ -58,16 +43,17 @@ def sweep(
     specs: Sequence[RunSpec],
     store: Store,
     launcher: Launcher,
-    load: Load,
     say: Callable[[str], None],
     *,
     stop: Stop | None = None,
     retry_failed: bool = False,
-) -> Report:
+    later: Sequence[RunSpec] = (),
+) -> Ended:
     """Finish every pending run of the study; a run that fails is recorded and the rest go on.
 
-    The same call again continues. A run that another process has is waited for, and taken over if that
-    process dies. Raises IdimError, before any training, at input that can't be used, and Stopped.
+    `later` are runs to check with these, such as the ends of a search that follows. The same call again
+    continues. A run that another process has is waited for, and taken over if that process dies. Raises
+    IdimError, before any training, at input that can't be used, and Stopped.
     """
     stop = stop or Stop()
     todo = pending(specs, store, retry_failed=retry_failed)
@@ -77,7 +63,8 @@ def sweep(
     if over:
         lost = f", {len(failed)} of them failed and are left so (--retry-failed)" if failed else ""
         say(f"{len(over)} of {len(specs)} runs are over already{lost}")
-    check(todo, load, stop)
+    unchecked = [*todo, *pending(later, store, retry_failed=retry_failed)]
+    launcher.check(list(cells(unchecked)), store, stop)
     store.check_writable()
     for spec in todo:
         store.run(spec).plan(spec, forget=retry_failed)
@@ -112,7 +99,7 @@ def sweep(
                 ended(spec, state)
             else:
                 todo.append(spec)
-    return Report(tuple(done), tuple(failed))
+    return Ended(tuple(done), tuple(failed))
 
 
 def outcome(spec: RunSpec, store: Store) -> str:
@@ -127,26 +114,6 @@ def outcome(spec: RunSpec, store: Store) -> str:
     if result is None:
         return f"failed, and its folder {run.path} could not take the reason"
     return f"{result.metric} {result.score:.4f}  {result.total_seconds:.0f} s"
-
-
-def forecast(specs: Sequence[RunSpec], load: Load) -> float:
-    """Seconds that `specs` will take here: three steps and one evaluation of each kind of run, timed."""
-    total = 0.0
-    for cell in cells(specs):
-        inputs = load(cell[0])
-        for kind in {spec.subspace.kind for spec in cell}:
-            runs = [spec for spec in cell if spec.subspace.kind == kind]
-            sample = replace(runs[0], train=replace(runs[0].train, max_steps=3, evals=1, patience=None))
-            per_step, per_eval = _time(sample, inputs)
-            for spec in runs:
-                total += per_step * total_steps(spec, len(inputs.train)) + per_eval * spec.train.evals
-    return total
-
-
-def _time(sample: RunSpec, inputs: Inputs) -> tuple[float, float]:
-    Trainer(sample, inputs).run()  # the first one compiles and warms up
-    seconds = Trainer(sample, inputs).run().seconds
-    return (seconds["total"] - seconds["evaluation"]) / 3, seconds["evaluation"]
 
 
 def to_stderr(line: str) -> None:

@@ -1,8 +1,9 @@
 """A process that trains the runs it is given, one after the other, and keeps its base model and data.
 
-`python -m intrinsic_cli.study.worker FOLDER` reads a spec per line of its standard input (JSON) and answers each
-with a line `{"run_id", "state"}`. It leaves when its input ends: after the run, or, where the input ends
-during a run (its driver asked it to stop, or died), after the step, with a snapshot.
+`python -m intrinsic_cli.study.worker FOLDER` reads lines of JSON. `{"train": SPEC}` is answered with
+`{"run_id", "state"}`; `{"check": [SPEC, ...]}`, runs that share their inputs, with `{}`, or with `{"error",
+"message"}` where these can't be used. It leaves when its input ends: after the run, or, where the input ends during
+a run (its driver asked it to stop, or died), after the step, with a snapshot.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from typing import Any
 
+from intrinsic_cli.errors import IdimError
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
-from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.inputs import Loader, check
 from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop
 
@@ -30,17 +33,31 @@ def main(words: list[str]) -> int:
     os.dup2(2, 1)  # what a library prints must not look like an answer
     stop, store, load = Stop(), Store(folder), Loader()
     signal.signal(signal.SIGTERM, lambda number, _: stop.request(number))
-    for tree in _specs(stop):
-        spec = RunSpec.from_dict(tree)
-        state = train_one(spec, store, load, stop, progress="--progress" in options)
-        print(json.dumps({"run_id": spec.run_id, "state": state}), file=answers, flush=True)
+    for message in _messages(stop):
+        if "check" in message:
+            answer = _check([RunSpec.from_dict(tree) for tree in message["check"]], load)
+        else:
+            spec = RunSpec.from_dict(message["train"])
+            state = train_one(spec, store, load, stop, progress="--progress" in options)
+            answer = {"run_id": spec.run_id, "state": state}
+        print(json.dumps(answer), file=answers, flush=True)
         if stop.requested:
             break
     return 0
 
 
-def _specs(stop: Stop) -> Any:
-    """The specs that come in. A thread reads them, so that the input's end is seen during a run."""
+def _check(specs: list[RunSpec], load: Loader) -> dict[str, str]:
+    try:
+        check(specs, load)
+    except Exception as error:
+        if not isinstance(error, IdimError):
+            traceback.print_exc()
+        return {"error": type(error).__name__, "message": str(error)}
+    return {}
+
+
+def _messages(stop: Stop) -> Any:
+    """The messages that come in. A thread reads them, so that the input's end is seen during a run."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:

@@ -20,7 +20,7 @@ from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.contract import Projection, add_to_all, fold_all
 from intrinsic_cli.projections.rows import fold_rows
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
-from intrinsic_cli.subspace.selection import check_size, group_of, scale_names, select
+from intrinsic_cli.subspace.selection import free_dimensions, group_of, scale_names, select
 from intrinsic_cli.subspace.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
 
 # Gradients are folded when so many numbers have come: few starts of the threads, and little memory held.
@@ -103,7 +103,7 @@ class Subspace(nn.Module):
     ) -> None:
         super().__init__()
         seed = seed if projection.seed is None else projection.seed
-        free = check_size(model, spec, d, head)
+        free = free_dimensions(model, spec, d, head)
         moved, direct = select(model, spec, head)
         group_names = scale_names(moved, spec, head)
         self.m = len(group_names)

@@ -71,7 +71,7 @@ def scale_names(moved: Iterable[str], spec: SubspaceSpec, head: Sequence[str] = 
     return list(dict.fromkeys(group_of(name, spec.groups, head) for name in moved))
 
 
-def check_size(model: nn.Module, spec: SubspaceSpec, d: int, head: Sequence[str] = ()) -> int:
+def free_dimensions(model: nn.Module, spec: SubspaceSpec, d: int, head: Sequence[str] = ()) -> int:
     """How many of d numbers are left for θ. Raises ConfigError where none is."""
     moved, direct = select(model, spec, head)
     m = len(scale_names(moved, spec, head))

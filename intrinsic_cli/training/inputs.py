@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -11,8 +12,11 @@ from torch import nn
 from intrinsic_cli.models import pretrained, soundness
 from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.subspace.selection import free_dimensions
 from intrinsic_cli.tasks import splits
 from intrinsic_cli.tasks.batches import Encoded, tokenize
+
+KEPT = 2**29  # bytes of inputs that a process keeps beside those that it loads
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,13 @@ class Inputs:
     def head(self) -> tuple[str, ...]:
         """Names of the tensors that were not pre-trained."""
         return self.base.head
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights and of the encoded rows."""
+        weights = sum(p.nbytes for p in self.base.model.parameters())
+        parts = [part for part in (self.train, self.validation, self.holdout) if part is not None]
+        return weights + sum(part.ids.nbytes + part.starts.nbytes + part.labels.nbytes for part in parts)
 
     def fresh_model(self, seed: int) -> nn.Module:
         """A model of its own around the base model's tensors, with the head of `seed`.
@@ -50,18 +61,28 @@ Load = Callable[[RunSpec], Inputs]
 
 
 class Loader:
-    """Keeps the inputs of the last cell, so that runs planned cell by cell load each cell once."""
+    """Keeps the inputs of the last cells, at most KEPT bytes beside those of the newest: runs that are planned
+    cell by cell load each cell once, and so do small cells that are checked before."""
 
     def __init__(self) -> None:
-        self._key: object = None
-        self._inputs: Inputs | None = None
+        self._kept: OrderedDict[object, Inputs] = OrderedDict()
 
     def __call__(self, spec: RunSpec) -> Inputs:
         key = (spec.model, spec.task, spec.data)
-        if self._inputs is None or key != self._key:
-            self._inputs = None  # let the old cell's memory go before the next is loaded
-            self._inputs, self._key = load(spec), key
-        return self._inputs
+        if key not in self._kept:
+            while sum(inputs.nbytes for inputs in self._kept.values()) > KEPT:
+                self._kept.popitem(last=False)  # its memory goes before the next is loaded
+            self._kept[key] = load(spec)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def check(specs: Sequence[RunSpec], load: Load) -> None:
+    """Load the inputs that `specs` share and size every subspace. Raises IdimError at what can't be used."""
+    inputs = load(specs[0])
+    for spec in specs:
+        if spec.d is not None:
+            free_dimensions(inputs.base.model, spec.subspace, spec.d, inputs.head)
 
 
 def load(spec: RunSpec) -> Inputs:

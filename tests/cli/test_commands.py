@@ -173,7 +173,15 @@ def test_the_plan_says_what_is_done_and_trains_nothing(idim, easy, study):
     *runs, last = printed.splitlines()
     assert status == 0
     assert sorted(line.split()[0] for line in runs) == ["done"] * 4 + ["pending"] * 2
+    assert last == "6 runs, 2 to do"
+    assert sorted(path.name for path in study.iterdir()) == before
+    status, printed, _ = idim("sweep", "--estimate", *easy, "d=50,70", "seed=0,1", f"output_dir={study}")
+    *again, last = printed.splitlines()
+    assert (status, again) == (0, runs)
     assert last.startswith("6 runs, 2 to do, about ")
+    assert last.endswith(
+        "one after the other: by 3 steps and one evaluation of each kind of run, timed on this machine"
+    )
     assert sorted(path.name for path in study.iterdir()) == before
 
 

@@ -12,7 +12,7 @@ from intrinsic_cli.cli import commands
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import to_install
 from intrinsic_cli.planning import compose
-from intrinsic_cli.planning.words import expand
+from intrinsic_cli.planning.words import expand, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,7 +45,7 @@ def test_every_command_that_is_shown_can_be_typed(words):
     words = [w.rstrip(";") for w in words if not w.startswith("$(")]
     arguments = cli.build_parser().parse_args([w.rstrip(")") for w in words])
     if arguments.command in ("run", "sweep"):
-        for overrides in expand(arguments.overrides):
+        for overrides in expand(parse(arguments.overrides)):
             compose.compose_config(arguments.command, overrides)
 
 

@@ -11,7 +11,7 @@ from support.rows import sentences, write_jsonl
 from intrinsic_cli.errors import LONGEST, IdimError
 from intrinsic_cli.planning import compose
 from intrinsic_cli.planning.plan import sweep_plan
-from intrinsic_cli.planning.words import MOST_RUNS, expand
+from intrinsic_cli.planning.words import MOST_RUNS, expand, parse
 
 # A valid one of these could train for hours, or start processes: they are given impossible values only.
 PLACE = {"output_dir"}  # any text is a folder that can be made; what can not is tested on its own
@@ -95,7 +95,7 @@ def test_any_list_ends_in_a_plan_or_in_an_error_of_ours(easy, cases):
     @given(st.sampled_from(["grid", "adaptive"]), st.lists(word, min_size=1, max_size=2))
     def generated(search, words):
         try:
-            plan = sweep_plan([*easy, f"search={search}", *words])
+            plan = sweep_plan(parse([*easy, f"search={search}", *words]))
         except IdimError as error:
             messages.append(str(error))
             return
@@ -200,13 +200,14 @@ def test_an_output_folder_that_can_not_be(cases, easy, tmp_path, where):
 
 def test_names_never_leave_the_output_folder(cases, easy, tmp_path):
     for name in ["'../../x'", "..", "/etc/x", "x" * 3000, "'a\u202eb'", "'日本'", "'.hidden'"]:
-        for spec in sweep_plan([*easy, f"task.name={name}"]).specs:
+        for spec in sweep_plan(parse([*easy, f"task.name={name}"])).specs:
             path = cases.output / spec.run_id
             assert path.resolve().parent == cases.output.resolve()
             assert len(os.fsencode(path.name)) < 255
 
 
 def test_a_list_keeps_its_values_whatever_they_are():
-    assert expand(["task.name='a,b','c d'", "d=1,2"]) == [
-        ["task.name='a,b'", "d=[1,2]"], ["task.name='c d'", "d=[1,2]"],
+    cells = expand(parse(["task.name='a,b','c d'", "d=1,2"]))
+    assert [[(each.key_or_group, each.value()) for each in cell] for cell in cells] == [
+        [("task.name", "a,b"), ("d", [1, 2])], [("task.name", "c d"), ("d", [1, 2])],
     ]  # fmt: skip

@@ -7,16 +7,17 @@ import pytest
 from intrinsic_cli.errors import ConfigError, IdimError
 from intrinsic_cli.planning import compose
 from intrinsic_cli.planning.plan import sweep_plan
+from intrinsic_cli.planning.words import parse
 from intrinsic_cli.spec import BUILTIN_MODELS, RunSpec
 
 
 def run_spec(*words):
-    return compose.run_spec(compose.compose_config("run", words))
+    return compose.run_spec(compose.compose_config("run", parse(words)))
 
 
 def grid(*words):
     """(kind, model, task, d, seed, lr) of every run of a sweep."""
-    specs = sweep_plan(words).specs
+    specs = sweep_plan(parse(words)).specs
     assert len({spec.run_id for spec in specs}) == len(specs)
     return [(s.subspace.kind, s.model.label, s.task.name, s.d, s.seed, s.lr) for s in specs]
 
@@ -107,14 +108,14 @@ def test_the_baseline_has_seeds_and_rates_of_its_own():
 
 
 def test_curve_and_baseline_share_a_study():
-    plan = sweep_plan(["model=tiny", "d=50,60", "output_dir=there"])
+    plan = sweep_plan(parse(["model=tiny", "d=50,60", "output_dir=there"]))
     assert len(plan.specs) == 3
     assert len({spec.study for spec in plan.specs}) == 1
     assert plan.output_dir == "there"
 
 
 def test_any_other_key_can_be_a_list():
-    plan = sweep_plan(["model=tiny", "d=50", "train.batch_size=8,16", "baseline.run=false"])
+    plan = sweep_plan(parse(["model=tiny", "d=50", "train.batch_size=8,16", "baseline.run=false"]))
     assert [spec.train.batch_size for spec in plan.specs] == [8, 16]
 
 
@@ -164,7 +165,7 @@ def test_bad_words_are_answered_in_one_line(words, parts):
 @pytest.mark.parametrize("words", ["d=[]", "seed=[]", "lr=[]"])
 def test_an_empty_list_is_no_study(words):
     with pytest.raises(ConfigError, match=words.partition("=")[0]):
-        sweep_plan(["model=tiny", words])
+        sweep_plan(parse(["model=tiny", words]))
 
 
 @pytest.mark.parametrize(
@@ -172,4 +173,4 @@ def test_an_empty_list_is_no_study(words):
 )
 def test_one_bad_value_in_a_list_refuses_the_study(words):
     with pytest.raises(ConfigError):
-        sweep_plan(["model=tiny", *words])
+        sweep_plan(parse(["model=tiny", *words]))

@@ -233,11 +233,9 @@ def sweep_here(specs, store):
     """What `idim sweep` says of runs it did; a list of its lines."""
     from intrinsic_cli.study.launchers.inline import Inline
     from intrinsic_cli.study.sweep import sweep
-    from intrinsic_cli.training.inputs import Loader
 
     said = []
-    load = Loader()
-    assert sweep(specs, store, Inline(load), load, said.append).failed == ()
+    assert sweep(specs, store, Inline(), said.append).failed == ()
     return [line for line in said if "failed" in line]
 
 

@@ -22,7 +22,6 @@ from intrinsic_cli.store import HISTORY, SNAPSHOT, THETA, Store
 from intrinsic_cli.study.launchers import make_launcher
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.study.sweep import sweep
-from intrinsic_cli.training.inputs import load
 from intrinsic_cli.training.stop import Stop
 
 ROOM = 80 * 2**20  # bytes of shared memory per node: containers have little
@@ -89,7 +88,7 @@ def test_a_sweep_survives_the_death_of_a_node(cluster, make_spec, tmp_path):
     specs = [make_spec(kind="full", lr=1e-3, max_steps=12)]
     specs += [make_spec(d=d, seed=seed, max_steps=12) for d in (50, 200) for seed in range(2)]
     calm, store = Store(tmp_path / "calm"), Store(tmp_path / "disturbed")
-    sweep(specs, calm, Inline(), load, str)
+    sweep(specs, calm, Inline(), str)
     [node] = cluster.worker_nodes
 
     def kill():
@@ -99,7 +98,7 @@ def test_a_sweep_survives_the_death_of_a_node(cluster, make_spec, tmp_path):
     stop = Stop()
     thread = meanwhile(kill, stop)
     said = []
-    report = sweep(specs, store, make_launcher("ray"), load, said.append, stop=stop)
+    report = sweep(specs, store, make_launcher("ray"), said.append, stop=stop)
     thread.join()
     assert not cluster.worker_nodes
     assert sorted(report.done) == sorted(spec.run_id for spec in specs)

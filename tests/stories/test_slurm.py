@@ -22,7 +22,6 @@ from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.study.launchers.queue import Queue
 from intrinsic_cli.study.launchers.slurm import minutes
 from intrinsic_cli.study.sweep import sweep
-from intrinsic_cli.training.inputs import load
 from intrinsic_cli.training.stop import Stop
 
 
@@ -136,7 +135,7 @@ def test_a_command_that_left_is_followed_by_one_that_watches_the_same_jobs(
     assert list(launcher.launch(specs, store, stop)) == []
     thread.join()
     for spec in specs[:3]:
-        sweep([spec], store, Inline(), load, str)  # what the jobs do
+        sweep([spec], store, Inline(), str)  # what the jobs do
     stop = Stop()
     again = launcher.launch(specs, store, stop)
     assert [next(again) for _ in range(3)] == [(spec, "done") for spec in specs[:3]]
@@ -177,7 +176,7 @@ def test_a_preempted_task_goes_on_and_one_that_is_killed_is_recorded(make_spec, 
     assert list(launcher.launch([first], store, stop)) == [(first, "done")]
     thread.join()
     assert len(store.run(first).result().resumed) == 1
-    sweep([first], calm, Inline(), load, str)
+    sweep([first], calm, Inline(), str)
     assert load_theta(store.run(first)) == load_theta(calm.run(first))
 
     thread = meanwhile(disturb(store.run(second), signal.SIGKILL), stop)

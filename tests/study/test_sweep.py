@@ -11,6 +11,7 @@ from intrinsic_cli.errors import ConfigError, RunError, StoreError
 from intrinsic_cli.render import duration
 from intrinsic_cli.store import Store
 from intrinsic_cli.study import sweep
+from intrinsic_cli.study.forecast import forecast
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.training import inputs
 from intrinsic_cli.training.inputs import Loader
@@ -38,8 +39,7 @@ def loads(monkeypatch):
 
 def go(specs, store, load=None, **options):
     said = []
-    load = load or Loader()
-    report = sweep.sweep(specs, store, Inline(load), load, said.append, **options)
+    report = sweep.sweep(specs, store, Inline(load), said.append, **options)
     return report, said
 
 
@@ -143,8 +143,7 @@ def test_a_run_of_another_process_is_waited_for_and_taken_over_when_that_dies(st
             if line.startswith("waiting"):
                 holder.kill()
 
-        load = Loader()
-        report = sweep.sweep(study, store, Inline(load), load, say)
+        report = sweep.sweep(study, store, Inline(), say)
     assert set(report.done) == {spec.run_id for spec in study}
     assert "waiting for 1 runs that other processes have" in said
     assert said[-1].startswith(f"[3/3] {study[1].run_id}")
@@ -160,8 +159,7 @@ def test_a_run_that_fails_in_another_process_is_not_done_again_here(study, store
                 store.run(study[1]).fail(RunError("it diverged there"))
                 holder.communicate("\n")
 
-        load = Loader()
-        report = sweep.sweep(study, store, Inline(load), load, say)
+        report = sweep.sweep(study, store, Inline(), say)
     assert report.failed == (study[1].run_id,)
     assert "failed: it diverged there; all done" in said[-1]
     assert store.run(study[1]).error()["message"] == "it diverged there"
@@ -175,7 +173,15 @@ def test_runs_of_one_cell_stay_together(study, make_spec, store, loads):
     go(mixed, store)
     for mine, theirs in zip(study, other, strict=True):  # one layer less in every run of the other cell
         assert store.run(theirs).result().D < store.run(mine).result().D
-    assert len(loads) <= 4  # never once a run: at most to check and to train, for each of two cells
+    assert len(loads) == 2  # each cell once: what was checked is what is trained
+
+
+def test_cells_that_fill_the_memory_make_room_for_each_other(study, store, loads, monkeypatch):
+    monkeypatch.setattr(inputs, "KEPT", 0)
+    other = [replace(spec, model=replace(spec.model, num_hidden_layers=1)) for spec in study]
+    go([*study, *other], store)
+    layers = [model.num_hidden_layers for model in loads]
+    assert layers == [1, None, 1]  # the first to be trained is checked last
 
 
 def test_bad_input_ends_a_sweep_before_any_training(study, store, make_spec, tmp_path):
@@ -183,6 +189,8 @@ def test_bad_input_ends_a_sweep_before_any_training(study, store, make_spec, tmp
         go([*study, make_spec("said", d=5)], store)
     with pytest.raises(ConfigError, match="max_length=999"):
         go([*study, make_spec(max_length=999)], store)
+    with pytest.raises(ConfigError, match=r"d=5 .*m=5"):
+        go(study, store, later=[make_spec("said", d=5)])
     assert not store.root.exists()
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="can't be written"):
@@ -195,7 +203,8 @@ def test_the_forecast_counts_all_steps_and_trains_nothing(study, store, make_spe
     load = Loader()
     assert total_steps(large[0], 96) == 100_000
     # Ten thousand times the steps: no noise of a busy machine turns the two around.
-    assert 0 < sweep.forecast(small, load) < sweep.forecast(large, load)
+    assert 0 < forecast(small, load) < forecast(large, load)
+    assert forecast(small, load, slots=2) > 0
     assert not store.root.exists()
 
 

@@ -12,7 +12,7 @@ from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import KINDS, make_projection
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
 from intrinsic_cli.subspace.attach import Full, Subspace
-from intrinsic_cli.subspace.selection import check_size, select
+from intrinsic_cli.subspace.selection import free_dimensions, select
 
 SEED = 7
 
@@ -241,8 +241,8 @@ def test_d_must_exceed_the_scales(toy, groups):
 def test_d_must_exceed_a_directly_trained_head(toy):
     spec = SubspaceSpec("said", head="trained")
     with pytest.raises(ConfigError, match=rf"d=40 .*m=4 .* and {N_HEAD} .*; use d > 40$"):
-        check_size(toy, spec, 40, HEAD)
-    assert check_size(toy, spec, 41, HEAD) == 1
+        free_dimensions(toy, spec, 40, HEAD)
+    assert free_dimensions(toy, spec, 41, HEAD) == 1
 
 
 def test_a_refused_d_leaves_the_model_as_it_was(toy, batch):

@@ -27,22 +27,24 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.errors import ConfigError
     from intrinsic_cli.finetunes.file import FineTune
     from intrinsic_cli.planning import compose
+    from intrinsic_cli.planning.words import parse, setting
 
     found = FineTune.read(arguments.file)
-    given = [override.key_or_group for override in compose.parse(arguments.overrides)]
+    overrides = parse(arguments.overrides)
+    given = [override.key_or_group for override in overrides]
     for key in given:
         if not any(key == part or key.startswith(f"{part}.") for part in PARTS):
             raise ConfigError(
                 f"{key} is fixed by the fine-tune; set keys of task, data or train.eval_batch_size"
             )
-    words = [f"data.max_length={found.max_length}", *arguments.overrides]
+    overrides = [setting("data.max_length", found.max_length), *overrides]
     if "task" not in given and found.task in compose.options("task"):
-        words = [f"task={found.task}", *words]
+        overrides = [setting("task", found.task), *overrides]
     elif "task" not in given:
         raise ConfigError(
             f"the fine-tune's task, {found.task}, is none of idim's own; add task=custom task.path=…"
         )
-    cfg = compose.compose_config("run", words)
+    cfg = compose.compose_config("run", overrides)
     spec = compose.run_spec(cfg)
     from intrinsic_cli.finetunes.scoring import score
 

@@ -20,15 +20,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.planning import compose
+    from intrinsic_cli.planning.words import parse
 
-    cfg = compose.compose_config("run", arguments.overrides)
+    cfg = compose.compose_config("run", parse(arguments.overrides))
     if arguments.cfg:
         return print_config(cfg)
     spec = compose.run_spec(cfg)
     from intrinsic_cli.store import Store
-    from intrinsic_cli.study.sweep import check
     from intrinsic_cli.training import ranks, run
-    from intrinsic_cli.training.inputs import Loader
+    from intrinsic_cli.training.inputs import Loader, check
     from intrinsic_cli.training.stop import on_signals
 
     store, load = Store(cfg.output_dir), Loader()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from intrinsic_cli.cli.arguments import overrides, print_answer, print_config
 
 if TYPE_CHECKING:
     from intrinsic_cli.planning.plan import StudyPlan
+    from intrinsic_cli.planning.words import Override
+    from intrinsic_cli.spec import RunSpec
     from intrinsic_cli.store import Store
 
 SUMMARY = "train a grid of runs with its full fine-tuning baseline; again continues"
@@ -22,48 +24,34 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     overrides(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, load and train nothing")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the plan and its estimated time, train nothing"
+        "--estimate", action="store_true", help="print the plan, and how long it takes by steps trained here"
     )
     parser.add_argument("--retry-failed", action="store_true", help="also try the runs again that failed")
 
 
-def execute(arguments: argparse.Namespace, show: Callable[[StudyPlan, Store], None] | None = None) -> int:
-    """Train what is to do and `show` what came of it: the d90 table where nothing else is wanted."""
-    from intrinsic_cli.planning import compose
+def execute(
+    arguments: argparse.Namespace,
+    overrides: Sequence[Override] | None = None,
+    show: Callable[[StudyPlan, Store], None] | None = None,
+) -> int:
+    """Train what is to do and `show` what came of it: the d90 table where nothing else is wanted.
+
+    `overrides` stand in place of the words of the command line.
+    """
+    from intrinsic_cli.planning import compose, words
     from intrinsic_cli.planning.plan import sweep_plan
-    from intrinsic_cli.planning.words import expand
-
-    if arguments.cfg:
-        return print_config(compose.compose_config("sweep", expand(arguments.overrides)[0]))
-    plan = sweep_plan(arguments.overrides)
     from intrinsic_cli.store import Store
-    from intrinsic_cli.study import sweep
-    from intrinsic_cli.study.launchers import make_launcher
-    from intrinsic_cli.study.search import run_study
-    from intrinsic_cli.training import inputs
-    from intrinsic_cli.training.stop import on_signals
 
+    given = words.parse(arguments.overrides) if overrides is None else overrides
+    if arguments.cfg:
+        return print_config(compose.compose_config("sweep", words.expand(given)[0]))
+    plan = sweep_plan(given)
     store = Store(plan.output_dir)
-    if arguments.dry_run:
-        return _forecast(plan, store, retry_failed=arguments.retry_failed)
-    # A launcher that trains in this process keeps what the check loads; others load it themselves.
-    options, load = plan.launcher, inputs.load
-    if options["kind"] in ("inline", "local"):
-        options = {**options, "progress": sys.stderr.isatty()}
-    if options["kind"] == "inline":
-        options["load"] = load = inputs.Loader()
-    launcher = make_launcher(**options)
-    with on_signals() as stop:
-        report = sweep.sweep(
-            plan.specs, store, launcher, load, sweep.to_stderr, stop=stop,
-            retry_failed=arguments.retry_failed,
-        )  # fmt: skip
-        failed = list(report.failed)
-        for study in plan.searches:
-            failed += run_study(
-                study, store, launcher, sweep.to_stderr, stop, retry_failed=arguments.retry_failed
-            )
+    if arguments.dry_run or arguments.estimate:
+        return _show_plan(plan, store, estimate=arguments.estimate, retry_failed=arguments.retry_failed)
+    failed = _train(plan, store, retry_failed=arguments.retry_failed)
     wanted = any(spec.d is not None for spec in plan.specs) or plan.searches
     if wanted and (not failed or any(result.spec.d is not None for result in store.results())):
         (show or _show_table)(plan, store)
@@ -80,18 +68,55 @@ def _show_table(plan: StudyPlan, store: Store) -> None:
     print_answer(answer(estimates(group(store.results()))))
 
 
-def _forecast(plan: StudyPlan, store: Store, *, retry_failed: bool) -> int:
-    from intrinsic_cli.render import duration
+def _train(plan: StudyPlan, store: Store, *, retry_failed: bool) -> list[str]:
+    """Do all runs of the plan; returns the ids of those that failed."""
     from intrinsic_cli.study import sweep
-    from intrinsic_cli.training.inputs import Loader
+    from intrinsic_cli.study.launchers import make_launcher
+    from intrinsic_cli.study.search import run_study
+    from intrinsic_cli.training.stop import on_signals
 
-    load = Loader()
-    todo = sweep.pending(plan.specs, store, retry_failed=retry_failed)
-    sweep.check(todo, load)
+    options = plan.launcher
+    if options["kind"] in ("inline", "local"):
+        options = {**options, "progress": sys.stderr.isatty()}
+    launcher = make_launcher(**options)
+    with on_signals() as stop:
+        ended = sweep.sweep(
+            plan.specs, store, launcher, sweep.to_stderr, stop=stop, retry_failed=retry_failed,
+            later=[spec for study in plan.searches for spec in study.ends()],
+        )  # fmt: skip
+        failed = list(ended.failed)
+        for study in plan.searches:
+            failed += run_study(study, store, launcher, sweep.to_stderr, stop, retry_failed=retry_failed)
+    return failed
+
+
+def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: bool) -> int:
+    """Print what a sweep would do; with `estimate` also how long, by training a few steps."""
+    from intrinsic_cli.study.sweep import pending
+
+    todo = pending(plan.specs, store, retry_failed=retry_failed)
     for spec in plan.specs:
         print(f"{store.run(spec).state:8} {spec.run_id}")
-    seconds = sweep.forecast(todo, load)
-    print(f"{len(plan.specs)} runs, {len(todo)} to do, about {duration(seconds)} on this machine")
+    line = f"{len(plan.specs)} runs, {len(todo)} to do"
+    print(f"{line}, {_time(plan, todo)}" if estimate else line)
     for study in plan.searches:
         print(f"and a search of at most {study.budget} runs in all, d from {study.d_min} to {study.d_max}")
     return 0
+
+
+def _time(plan: StudyPlan, todo: Sequence[RunSpec]) -> str:
+    """How long `todo` takes, and how that was found."""
+    from intrinsic_cli.render import duration
+    from intrinsic_cli.study import forecast
+    from intrinsic_cli.study.launchers import make_launcher
+    from intrinsic_cli.study.sweep import cells
+    from intrinsic_cli.training.inputs import Loader, check
+
+    load, slots = Loader(), make_launcher(**plan.launcher).slots
+    for cell in cells(todo):
+        check(cell, load)
+    at_once = f"{slots} at once" if slots > 1 else "one after the other"
+    return (
+        f"about {duration(forecast.forecast(todo, load, slots))}, {at_once}: by {forecast.STEPS} steps and one "
+        "evaluation of each kind of run, timed on this machine"
+    )

@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.planning.checkpoints import overrides
+    from intrinsic_cli.planning.words import parse
 
     def show(plan: StudyPlan, store: Store) -> None:
         from intrinsic_cli.reports.trends import steps
@@ -37,5 +38,4 @@ def execute(arguments: argparse.Namespace) -> int:
         results = [result for result in store.results() if result.study in by_study]
         show_trends(results, lambda curve: by_study[curve.study], "step", arguments)
 
-    arguments.overrides = overrides(arguments.overrides)
-    return sweep.execute(arguments, show)
+    return sweep.execute(arguments, overrides(parse(arguments.overrides)), show)

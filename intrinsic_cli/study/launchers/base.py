@@ -24,6 +24,13 @@ class Launcher(Protocol):
 
     slots: int
 
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
+        """Load what the runs of each cell share, and size their subspaces, where a crash costs no driver.
+
+        Raises IdimError, with nothing left behind, at input that can't be used, and Stopped.
+        """
+        ...
+
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
     ) -> Iterator[tuple[RunSpec, RunState]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
-from intrinsic_cli.training.inputs import Load, Loader
+from intrinsic_cli.training.inputs import Load, Loader, check
 from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop
 
@@ -19,6 +19,11 @@ class Inline:
         self.slots = 1
         self._load = load or Loader()
         self._progress = progress
+
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
+        for cell in reversed(cells):  # the first one is kept for its runs
+            stop.raise_if_requested("before any training")
+            check(cell, self._load)
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import subprocess
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
+from intrinsic_cli import errors
+from intrinsic_cli.errors import IdimError, ModelError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir, Store
 from intrinsic_cli.study.launchers.base import at_least, death, out_of_memory, record_death
 from intrinsic_cli.training.stop import Stop
 
+DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # where there is none, torch has no GPU
 LOOK = 0.2  # seconds between two looks at whether to stop
 
 
@@ -32,6 +38,13 @@ class Local:
         self._retries = at_least("retries", retries, 0)
         self._environments = [_environment(slot, self.slots, gpus) for slot in range(self.slots)]
         self._options = ["--progress"] if progress and self.slots == 1 else []
+        self._ready: _Worker | None = None  # the one that has checked the inputs
+
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
+        if cells:
+            worker = _Worker(store, self._environments[0], self._options)
+            worker.check(cells, stop)
+            self._ready = worker
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
@@ -40,6 +53,9 @@ class Local:
         attempts: Counter[RunSpec] = Counter()
         free = deque(self._environments)
         resting: list[_Worker] = []
+        if self._ready is not None:
+            free.popleft()
+            resting, self._ready = [self._ready], None
         busy: dict[_Worker, RunSpec] = {}
         with selectors.DefaultSelector() as answers:
             try:
@@ -105,17 +121,55 @@ class _Worker:
         assert self._process.stdout is not None
         self.answers = self._process.stdout
 
+    def check(self, cells: Sequence[Sequence[RunSpec]], stop: Stop) -> None:
+        """Have it load and check each cell, the first one last, which it keeps for its runs.
+
+        Raises IdimError at one that can't be used, and Stopped; the process has then ended.
+        """
+        try:
+            for cell in reversed(cells):
+                self._send({"check": [spec.to_dict() for spec in cell]})
+                while not select.select([self.answers], [], [], LOOK)[0]:
+                    stop.raise_if_requested("before any training")
+                self._raise_refusal(self._answer(), cell[0])
+        except BaseException:
+            self.kill()
+            self.leave()
+            self.status()
+            raise
+
+    def _raise_refusal(self, answer: dict[str, Any] | None, spec: RunSpec) -> None:
+        """Raise what the process says of a cell, or how it died over it."""
+        if answer is None:
+            raise ModelError(
+                f"model.name={spec.model.name} and task {spec.task.name} can't be used: {death(self.status())} "
+                "while it read them; give other files, or free memory"
+            )
+        if "error" in answer:
+            kind = getattr(errors, answer["error"], None)
+            if isinstance(kind, type) and issubclass(kind, IdimError):
+                raise kind(answer["message"])
+            raise RuntimeError(f"{answer['error']}: {answer['message']}")
+
     def ask(self, spec: RunSpec) -> None:
-        """Give it a run. A process that is dead already says so when it is listened to."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(spec.to_dict()) + "\n")
-            self._process.stdin.flush()
+        """Give it a run."""
+        self._send({"train": spec.to_dict()})
 
     def answer(self) -> RunState | None:
         """What became of its run; None where it died instead."""
+        answer = self._answer()
+        return None if answer is None else RunState(answer["state"])
+
+    def _send(self, message: dict[str, Any]) -> None:
+        """A process that is dead already says so when it is listened to."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+
+    def _answer(self) -> dict[str, Any] | None:
         line = self.answers.readline()
-        return RunState(json.loads(line)["state"]) if line.endswith("\n") else None
+        return json.loads(line) if line.endswith("\n") else None
 
     def leave(self) -> None:
         """Let it end its step and go."""
@@ -131,13 +185,24 @@ class _Worker:
         return self._process.wait()
 
 
+def check_apart(cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
+    """`Launcher.check` in a process of this machine that only checks."""
+    if cells:
+        worker = _Worker(store, dict(os.environ), [])
+        worker.check(cells, stop)
+        worker.leave()
+        worker.status()
+
+
 def _gpus() -> list[str]:
     """The ids of the GPUs that this process may use."""
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+    if visible is not None or not any(map(Path.exists, map(Path, DEVICES))):
+        return []  # torch takes seconds to say the same
     import torch
 
-    return [str(i) for i in range(torch.cuda.device_count())] if visible is None else []
+    return [str(i) for i in range(torch.cuda.device_count())]
 
 
 def _environment(slot: int, slots: int, gpus: list[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.base import at_least, out_of_memory, record_death
+from intrinsic_cli.study.launchers.local import check_apart
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop, on_signals
@@ -57,6 +58,9 @@ class Ray:
                 f"launcher.cpus={cpus} launcher.gpus={gpus} is more than the Ray cluster has "
                 f"({there.get('CPU', 0):g} CPUs, {there.get('GPU', 0):g} GPUs)"
             )
+
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
+        check_apart(cells, store, stop)
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop

@@ -27,6 +27,7 @@ from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store, publish
 from intrinsic_cli.study.launchers.base import at_least, out_of_memory, record_death
+from intrinsic_cli.study.launchers.local import check_apart
 from intrinsic_cli.study.launchers.queue import Queue
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import train_one
@@ -109,6 +110,9 @@ class Slurm:
             ) from error
         executor.update_parameters(**self._parameters)
         return executor
+
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
+        check_apart(cells, store, stop)
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
