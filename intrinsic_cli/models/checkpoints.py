@@ -145,8 +145,8 @@ def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | No
         return f"model {spec.name} brings its own code; add model.trust_remote_code=true if you trust it"
     if "sentencepiece" in cause:
         return (
-            f"model {spec.name} has no tokenizer.json; save its tokenizer beside it, "
-            "or read its SentencePiece file after: pip install sentencepiece protobuf"
+            f"model {spec.name} has no tokenizer.json, and its SentencePiece file can't be read ({cause}); "
+            "save its tokenizer beside it"
         )
     return f"model {spec.name} can't be loaded: {cause}; copy or download its files again"
 

@@ -114,6 +114,23 @@ def test_curve_and_baseline_share_a_study():
     assert plan.output_dir == "there"
 
 
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["launcher=local,inline"], ["launcher=local,inline", "one launcher"]),
+        (["launcher.slots=1,2"], ["launcher.slots=1,2", "one launcher"]),
+        (["output_dir=a,b"], ["output_dir=a,b", "one folder"]),
+        (["tracker=none,none2"], ["none2"]),
+        (["projection.cache=auto,store"], ["projection.cache=auto,store", "one and the same run"]),
+        (["train.eval_batch_size=64,128"], ["train.eval_batch_size=64,128", "one and the same run"]),
+    ],
+)  # fmt: skip
+def test_a_list_of_what_a_study_has_one_of_is_refused(words, parts):
+    with pytest.raises(ConfigError) as caught:
+        sweep_plan(parse(["model=tiny", "d=50", *words]))
+    assert all(part in str(caught.value) for part in parts)
+
+
 def test_any_other_key_can_be_a_list():
     plan = sweep_plan(parse(["model=tiny", "d=50", "train.batch_size=8,16", "baseline.run=false"]))
     assert [spec.train.batch_size for spec in plan.specs] == [8, 16]

@@ -1,10 +1,13 @@
 """An adaptive search with real runs: it ends, goes on where it stopped, and never exceeds its budget."""
 
+from contextlib import ExitStack
+from dataclasses import replace
+
 import pytest
 
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.inline import Inline
-from intrinsic_cli.study.search import Study, run_study
+from intrinsic_cli.study.search import Study, _same_curve, run_study
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.stop import Stop
 
@@ -74,34 +77,41 @@ def test_a_search_without_a_baseline_says_so_and_stops(study, tmp_path):
     assert "no full fine-tuning has finished" in said[0]
 
 
-def test_a_search_passes_over_a_run_that_another_process_has(study, tmp_path, monkeypatch):
+def test_a_search_passes_over_a_run_that_another_process_has_until_that_is_gone(study, tmp_path, monkeypatch):
     monkeypatch.setattr("intrinsic_cli.study.search.WAIT", 0.01)
     store = Store(tmp_path)
-    runner, said = Runner(store), []
+    runner, said, trained = Runner(store), [], []
     runner.begin(study)
     held = study.make(4, 0, study.lrs(4)[0])  # the first of the coarse curve
-    with store.run(held).claim() as mine:
-        assert mine
+    with ExitStack() as other:
+        assert other.enter_context(store.run(held).claim())
 
-        class Shared(Runner):
-            def launch(self, specs, store, stop):
-                if len(self.trained) >= BUDGET - 1:
-                    raise StopIteration  # the search goes on with all else it can do
-                return super().launch(specs, store, stop)
+        def say(line):
+            trained.append(len(runner.trained))
+            if trained[-4:] == [trained[-1]] * 4 and len(said) > 6:  # nothing else is left to do, so it waits
+                assert len(set(runner.trained)) > 2
+                assert (
+                    runner.trained.count(held.run_id) == 1
+                )  # asked for once, then left to the one that has it
+                other.close()
+            said.append(line)
 
-        runner = Shared(store)
-        with pytest.raises((StopIteration, TimeoutError)):
-            run_study(study, store, runner, patient(said))
-    assert runner.trained.count(held.run_id) == 1  # asked for once, then left to the one that has it
-    assert len(runner.trained) > 1
+        assert run_study(study, store, runner, say) == []
+    assert runner.trained.count(held.run_id) == 2  # and taken over
+    assert "finished after" in said[-1]
+    assert held.run_id in {result.run_id for result in store.results()}
 
 
-def patient(said):
-    """A `say` that gives up after many lines, so that a search that only waits ends."""
-
-    def say(line):
-        said.append(line)
-        if len(said) > 40:
-            raise TimeoutError(line)
-
-    return say
+def test_a_search_counts_no_run_of_another_space(study, make_spec, tmp_path):
+    """`projection.seed` is a curve of its own in the table, and so it is in the search."""
+    store = Store(tmp_path)
+    first = study.ends()[0]
+    assert _same_curve(replace(first, d=64, seed=1, lr=1.0), first)
+    elsewhere = replace(first, projection=replace(first.projection, seed=3))
+    assert not _same_curve(elsewhere, first)
+    runner, said = Runner(store), []
+    runner.begin(study)
+    list(runner.launch([elsewhere], store, Stop()))
+    run_study(study, store, runner, said.append)
+    own = [spec for spec in runner.trained if spec != elsewhere.run_id]
+    assert f"finished after {len(own)} runs" in said[-1]
