@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.contract import Projection, add_to_all, fold_all
 from intrinsic_cli.projections.rows import fold_rows
@@ -69,7 +70,8 @@ class Subspace(nn.Module):
 
     Args:
         model: any module; its selected weights are overwritten by `write`, in their own dtype and device.
-        spec: `did` or `said`, with normalisation, groups, patterns and the treatment of the head.
+        spec: `did` or `said`, with normalisation, groups, patterns and the treatment of the head; the bare
+            word stands for the defaults.
         d: how many numbers are trained in all: θ, the m scales of SAID, and a head trained directly.
         seed: of P, unless `projection.seed` is set; each tensor draws from `stream_seed(seed, "P/" + name)`.
         projection: kind of P and how its random numbers are kept. `cache="stream"` keeps neither them nor
@@ -86,22 +88,28 @@ class Subspace(nn.Module):
         d, m, D: trained numbers, scales, and weights that P moves.
 
     `parameters()` yields θ, λ and a directly trained head: all that an optimizer needs. Per step:
-    `write()`, forward, backward (any number of times), `collect()`, optimizer step.
-    Raises ConfigError where d leaves nothing for θ.
+    `write()`, forward, backward (any number of times), `collect()`, optimizer step. The weights follow the
+    last step's θ at the next `write`, or when the subspace is closed: `with Subspace(...) as space:`.
+    Raises ConfigError where d leaves nothing for θ, and where `collect` finds θ or λ changed since `write`.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        spec: SubspaceSpec,
+        spec: SubspaceSpec | str,
         d: int,
-        seed: int,
+        seed: int = 0,
         projection: ProjectionSpec = ProjectionSpec(),  # noqa: B008 (frozen)
         head: Sequence[str] = (),
         dtype: torch.dtype | None = None,
         version: int | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"Subspace({model!r}): the first argument is the model, a torch.nn.Module")
+        spec = SubspaceSpec(spec) if isinstance(spec, str) else spec
+        if spec.kind == "full":
+            raise ConfigError("Subspace(model, 'full'): full fine-tuning needs none; choose did or said")
         seed = seed if projection.seed is None else projection.seed
         free = free_dimensions(model, spec, d, head)
         moved, direct = select(model, spec, head)
@@ -170,8 +178,19 @@ class Subspace(nn.Module):
         self._taken_size = 0
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
+        self._written = self._versions()
         if projection.cache == "stream":
             self._stream(model)
+
+    def __enter__(self) -> Subspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _versions(self) -> list[int]:
+        """How often θ and λ have been changed in place, as autograd counts it."""
+        return [p._version for p in (self.theta, self.lam) if p is not None]
 
     @torch.no_grad()
     def write(self) -> None:
@@ -179,6 +198,7 @@ class Subspace(nn.Module):
 
         Those that are streamed get the new values when their layer runs.
         """
+        self._written = self._versions()
         self._x = self._lead.encode(self.theta.detach())
         self._lam = self.lam.tolist() if self.lam is not None else [1.0]
         self._add(self._kept, [part.weight.data for part in self._kept])
@@ -246,7 +266,15 @@ class Subspace(nn.Module):
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Move what the backward passes folded since the last call into `theta.grad` and `lam.grad`."""
+        """Move what the backward passes folded since the last call into `theta.grad` and `lam.grad`.
+
+        Raises ConfigError where θ or λ has changed since `write`: the gradients are those of other weights.
+        """
+        if self._written != self._versions():
+            raise ConfigError(
+                "θ has changed since the weights were written, so these gradients belong to other weights; call "
+                "write() before each forward pass"
+            )
         self._close_group()
         self.theta.grad = self._lead.decode(self._z)
         self._z.zero_()
@@ -260,7 +288,10 @@ class Subspace(nn.Module):
 
     @torch.no_grad()
     def close(self, *, restore: bool = False) -> None:
-        """Let go of the model: remove the hooks, thaw what was frozen, and with `restore` put θ_0 back."""
+        """Leave the model with the weights that θ and λ say now, or with `restore` with θ_0 again, and let go of
+        it: remove the hooks and thaw what was frozen. Closing twice is closing once."""
+        if self._hooks and not restore and self._written != self._versions():
+            self.write()
         for stream in self._streams:
             stream.close()
         self._streams.clear()

@@ -458,6 +458,55 @@ def test_close_restores_a_head_that_was_trained(toy, batch):
     assert all(same_bits(p, start[name]) for name, p in toy.named_parameters())
 
 
+def by_hand(space, start):
+    """θ_0 + s P θ of every moved weight of a DID, float64."""
+    return {
+        part.name: start[part.name].double().view(-1)
+        + part.scale * part.projection.matvec(space.theta.detach()).double()
+        for part in space._slices
+    }
+
+
+@pytest.mark.parametrize("cache", ["auto", "stream"])
+def test_a_model_leaves_the_loop_with_the_weights_of_the_last_step(toy, batch, cache):
+    start = copies(toy)
+    with Subspace(toy, "did", d=40, seed=SEED, projection=ProjectionSpec(cache=cache), head=HEAD) as space:
+        optimizer = torch.optim.Adam(space.parameters(), lr=0.3)
+        for _ in range(3):
+            space.write()
+            loss_of(toy, batch).backward()
+            space.collect()
+            optimizer.step()
+    for name, weights in by_hand(space, start).items():
+        torch.testing.assert_close(toy.get_parameter(name).view(-1).double(), weights, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(toy.head.weight, start["head.weight"])
+    loss_of(toy, batch).backward()  # and is an ordinary model again
+    assert toy.head.weight.grad is not None
+
+
+def test_gradients_of_weights_that_theta_does_not_say_are_refused(toy, batch):
+    space = attach(toy, kind="said", groups="module")
+    for p in (space.theta, space.lam):
+        space.write()
+        loss_of(toy, batch).backward()
+        space.collect()
+        with torch.no_grad():
+            p.add_(0.1)
+        loss_of(toy, batch).backward()
+        with pytest.raises(ConfigError, match=r"θ has changed.*call write\(\) before each forward"):
+            space.collect()
+
+
+def test_what_is_no_subspace_of_a_model_is_one_line(toy):
+    for words in (("did", "did"), (None, "said")):
+        with pytest.raises(ConfigError, match="the first argument is the model"):
+            Subspace(*words, d=40)
+    with pytest.raises(ConfigError, match="subspace='dit' is not known; use one of full, did, said"):
+        Subspace(toy, "dit", d=40)
+    with pytest.raises(ConfigError, match="choose did or said"):
+        Subspace(toy, "full", d=40)
+
+
 # --- bfloat16 ---------------------------------------------------------------------------------------------
 
 
