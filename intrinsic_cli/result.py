@@ -45,6 +45,7 @@ class RunResult:
     metrics             every metric on the validation rows, by name; `metric` is one of them
     holdout_metrics     the same on the held-out rows of the training split; None where none were held out
     chance              the score of the best constant answer on the validation rows
+    higher_is_better    whether a higher `score` is a better one, unlike a loss
     n_train, n_eval, n_holdout
                         rows trained on, scored and held out
     d                   numbers trained, λ and a head trained directly among them; D for full fine-tuning
@@ -89,6 +90,7 @@ class RunResult:
     seconds: Mapping[str, float]
     environment: Mapping[str, str | int | float | bool | None]
     n_holdout: int = 0
+    higher_is_better: bool = True
     projection_version: int | None = None
     resumed: tuple[int, ...] = ()
     processes: int = 1

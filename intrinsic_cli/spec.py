@@ -120,6 +120,11 @@ class TaskSpec:
         if not self.metrics:
             raise ConfigError("task.metrics is empty; its first entry is the metric that d90 uses")
 
+    @property
+    def kind(self) -> str:
+        """Which kind of task it is: a name of `tasks.task.KINDS`."""
+        return "regression" if self.regression else "classification"
+
 
 @dataclass(frozen=True)
 class DataSpec:

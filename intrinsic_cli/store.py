@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import secrets
 import traceback
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,14 +26,16 @@ from intrinsic_cli.errors import DamagedError, IdimError, StoreError
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 
-RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT = (
+RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES = (
     "result.json",
     "error.json",
     "config.json",
     "history.jsonl",
     "theta.safetensors",
     "snapshot.bin",
+    "outcomes.npz",
 )
+LARGEST_OUTCOMES = 2**30  # bytes of a run's outcomes, unpacked
 
 
 def write_whole(path: Path, *parts: bytes) -> None:
@@ -54,6 +59,17 @@ def write_whole(path: Path, *parts: bytes) -> None:
 def publish(path: Path, record: Any) -> None:
     """Write `record` as JSON, whole or not at all. NaN is refused."""
     write_whole(path, (json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def _narrow(values: Any) -> Any:
+    """Whole numbers in as few bytes as hold them, and real ones as float32."""
+    import numpy as np
+
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
+    return (
+        values.astype(np.min_scalar_type(int(values.max(initial=0)))) if values.dtype.kind in "iu" else values
+    )
 
 
 class RunDir:
@@ -122,10 +138,10 @@ class RunDir:
     def begin(self, spec: RunSpec, history: int | None = None) -> None:
         """Record the resolved configuration and clear what an earlier attempt left. With `history`, its
         snapshot and so many bytes of its history stay."""
-        fresh = history is None
-        for name in (RESULT, ERROR, THETA, HISTORY, SNAPSHOT) if fresh else (RESULT, ERROR, THETA):
+        fresh, cleared = history is None, (RESULT, ERROR, THETA, OUTCOMES)
+        for name in (*cleared, HISTORY, SNAPSHOT) if fresh else cleared:
             (self.path / name).unlink(missing_ok=True)
-        for name in (RESULT, ERROR, THETA, SNAPSHOT):  # drafts of an owner that was killed while it wrote
+        for name in (*cleared, SNAPSHOT):  # drafts of an owner that was killed while it wrote
             for draft in self.path.glob(f".{name}.*.tmp"):
                 draft.unlink(missing_ok=True)
         publish(self.path / CONFIG, spec.to_dict())
@@ -153,6 +169,41 @@ class RunDir:
     def theta(self, content: bytes) -> None:
         """Write what the run has learned."""
         write_whole(self.path / THETA, content)
+
+    def keep_outcomes(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write, row by row, what the final evaluation answered; see `outcomes`."""
+        import numpy as np
+
+        columns = {f"{split}.{name}": v for split, table in tables.items() for name, v in table.items()}
+        file = io.BytesIO()
+        np.savez_compressed(file, **{name: _narrow(np.asarray(v)) for name, v in columns.items()})
+        write_whole(self.path / OUTCOMES, file.getvalue())
+
+    def outcomes(self) -> dict[str, dict[str, Any]] | None:
+        """What the final evaluation answered and what was right: by split, columns (n,) in the rows' order.
+
+        The splits are `validation` and, where rows were held out, `holdout`. Classification has the columns
+        `prediction` and `label`, class ids; regression the same, float32 values; other kinds what their task's
+        `blank` and `facts` say. `task_of(spec.task).score` gives any metric of any rows of them. None for a run
+        without the file, which earlier versions did not write. Raises DamagedError where it is not whole.
+        """
+        import numpy as np
+
+        path = self.path / OUTCOMES
+        if not path.is_file():
+            return None
+        tables: dict[str, dict[str, Any]] = {}
+        try:
+            with zipfile.ZipFile(path) as packed:
+                if sum(member.file_size for member in packed.infolist()) > LARGEST_OUTCOMES:
+                    raise ValueError(f"it unpacks to more than {LARGEST_OUTCOMES} bytes")
+            with np.load(path, allow_pickle=False) as columns:
+                for key in columns.files:
+                    split, _, name = key.partition(".")
+                    tables.setdefault(split, {})[name] = columns[key]
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise DamagedError(f"{path} is damaged ({error}); delete its folder or run it again") from error
+        return tables
 
     def log(self, **record: Any) -> None:
         """Append one line to the history."""

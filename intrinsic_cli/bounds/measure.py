@@ -15,11 +15,12 @@ from intrinsic_cli.bounds.theory import Bound
 from intrinsic_cli.errors import ConfigError, DataError, StoreError
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import attach, place
-from intrinsic_cli.finetunes.scoring import predict
+from intrinsic_cli.finetunes.scoring import answer
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir
 from intrinsic_cli.tasks.batches import Encoded
+from intrinsic_cli.tasks.task import KINDS
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Loader
 
@@ -81,7 +82,7 @@ def bounded(
         raise ConfigError(
             f"levels={list(levels)}, screen={screen} and qat_steps={qat_steps} can't be negative"
         )
-    runs = [r for r in results if r.spec.subspace.kind != "full" and r.label_names]
+    runs = [r for r in results if r.spec.subspace.kind != "full" and KINDS[r.spec.task.kind].classes]
     if not runs:
         raise StoreError("no finished subspace run of a classification task here; bounds need one")
     runs.sort(key=lambda r: (r.data_hash or "", r.model_hash or "", r.spec.d or 0, r.run_id))
@@ -125,8 +126,8 @@ def _one(
     def errors(description: Description, rows: Encoded) -> int:
         """Of the model that the messages alone, and what is fixed, give back."""
         place(space, decode(description.messages, found).tensors)
-        guesses = predict(model, rows, found.precision, spec.train.eval_batch_size)
-        return int(np.sum(guesses != rows.labels))
+        answers = answer(inputs.task, model, rows, found.precision, spec.train.eval_batch_size)
+        return int(np.sum(~inputs.task.outcomes(answers)))
 
     def bound(wrong: int, description: Description) -> tuple[Bound, ...]:
         return theory.bounds(wrong, n, description.total + extra, majority, delta)

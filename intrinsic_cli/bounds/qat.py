@@ -18,7 +18,8 @@ from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import place
 from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.subspace.attach import Subspace
-from intrinsic_cli.tasks.batches import Encoded, batches, collate
+from intrinsic_cli.tasks.batches import Encoded, batches
+from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.device import Compute
 
 RATE = 0.1  # of the run's own learning rate: θ is near its end already
@@ -29,7 +30,7 @@ def finetune(
 ) -> FineTune:
     """`found` after `steps` of training at no more than `levels` levels: θ holds float16 numbers, so that
     coding it loses nothing more. λ and a trained head stay as they are. The subspace holds the model."""
-    compute = Compute.here(found.precision)
+    compute, task = Compute.here(found.precision), task_of(spec.task)
     place(space, found.tensors)
     latent = space.theta.detach().clone()
     centroids = torch.from_numpy(quantise(latent.cpu().numpy(), levels)[1]).to(latent)
@@ -42,7 +43,7 @@ def finetune(
             space.theta.copy_(centroids[symbols])
         space.write()
         with compute.autocast():
-            loss = model(**compute.batch(collate(train, rows))).loss
+            loss = task.loss(model, compute.batch(task.batch(train, rows)))
         loss.backward()
         space.collect()
         nn.utils.clip_grad_norm_([space.theta], spec.train.max_grad_norm)

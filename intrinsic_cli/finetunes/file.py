@@ -25,11 +25,13 @@ from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.projections import KINDS
 from intrinsic_cli.spec import PRECISIONS, ModelSpec, ProjectionSpec, SubspaceSpec, record
 from intrinsic_cli.store import THETA, RunDir
+from intrinsic_cli.tasks.task import KINDS as TASKS
 
 FORMAT = 1
 SUFFIX = ".safetensors"
 MAX_HEADER = 1 << 20  # bytes; that of two labels is about a thousand
 MAX_LABELS = 1000
+HEADS = {False: "classification", True: "regression"}  # `regression` of a file
 SPACE = ("kind", "normalize", "groups", "include", "exclude", "head")  # of a SubspaceSpec; the rest trains
 
 
@@ -41,7 +43,8 @@ class FineTune:
     head_hash               of the freshly drawn head; None until a base model was at hand.
     projection, version     of P; `projection.seed`, of P and the drawn head, is never None here.
     precision               that training computed in: `fp32`, `bf16` or `pure_bf16`.
-    labels                  class names in the order of their ids; () for regression.
+    labels                  class names in the order of their ids; () where the answers are no classes.
+    kind                    of task (`tasks.task.KINDS`).
     task, metric, score, n_eval     what it was trained on, and how well it does; the last two may be None.
     tensors                 `theta` (d − m − head,), `lam` (m,), `head.i`: float32, finite, on the CPU.
     """
@@ -55,7 +58,7 @@ class FineTune:
     precision: str
     max_length: int
     labels: tuple[str, ...]
-    regression: bool
+    kind: str
     task: str
     metric: str
     score: float | None
@@ -97,7 +100,7 @@ class FineTune:
             projection=replace(spec.projection, seed=spec.space_seed),
             version=result.projection_version, precision=result.precision,
             max_length=spec.data.max_length, labels=result.label_names,
-            regression=spec.task.regression, task=spec.task.name, metric=result.metric,
+            kind=spec.task.kind, task=spec.task.name, metric=result.metric,
             score=result.score, n_eval=result.n_eval, tensors=tensors,
         )  # fmt: skip
 
@@ -114,6 +117,8 @@ class FineTune:
             found = tree.pop("format")
             if found != FORMAT:
                 raise StoreError(f"{path} is of format {found!r}; this idim reads format {FORMAT}")
+            if "regression" in tree:
+                tree["kind"] = HEADS[tree.pop("regression")]
             return record(cls, {**tree, "tensors": tensors}, "fine-tune", StoreError)
         except StoreError:
             raise
@@ -127,6 +132,8 @@ class FineTune:
             "format": FORMAT,
             **{k: v for k, v in asdict(replace(self, tensors={})).items() if k != "tensors"},
         }
+        if self.kind in HEADS.values():  # where format 1 began
+            tree["regression"] = tree.pop("kind") == HEADS[True]
         base, space = tree["model"], tree["subspace"]
         tree["model"] = {k: base[k] for k in ("name", "revision", "num_hidden_layers") if base[k] is not None}
         tree["subspace"] = {k: space[k] for k in SPACE}
@@ -177,8 +184,10 @@ def _check(found: FineTune) -> None:
     for number, limit in zip(numbers, limits, strict=True):
         if type(number) is not int or not 0 <= number < limit:
             raise StoreError(f"{number!r:.60} in a portable fine-tune is out of range")
-    if len(found.labels) > MAX_LABELS or bool(found.labels) == found.regression:
-        raise StoreError(f"{len(found.labels)} labels do not fit regression={found.regression}")
+    if found.kind not in TASKS:
+        raise StoreError(f"task kind {found.kind!r:.60} is not known; use the idim that wrote the file")
+    if len(found.labels) > MAX_LABELS or bool(found.labels) != TASKS[found.kind].classes:
+        raise StoreError(f"{len(found.labels)} labels do not fit a task of {found.kind}")
     if len(set(found.labels)) != len(found.labels):
         raise StoreError("the labels of a portable fine-tune are not different from each other")
     if found.score is not None and not math.isfinite(found.score):

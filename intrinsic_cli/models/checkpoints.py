@@ -20,12 +20,14 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 MISSING_SHARE = 0.2
 
 
-def from_pretrained(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
+def from_pretrained(spec: ModelSpec, model_class: str, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
     """Model, tokenizer, and the names of the tensors that the checkpoint lacks or has in another size.
 
-    `labels` are settings of the classification head. Raises ModelError when anything is missing or unfit.
+    `model_class` is an `AutoModelFor…` of transformers; `labels` are settings of its head. Raises ModelError when
+    anything is missing or unfit.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig
+    import transformers
+    from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     folder = (
@@ -54,8 +56,8 @@ def from_pretrained(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, 
             for key, value in {**labels, "return_dict": True}.items():
                 setattr(config, key, value)
             if folder is not None:
-                soundness.check_size(spec, config, folder)
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+                soundness.check_size(spec, model_class, config, folder)
+            model, report = getattr(transformers, model_class).from_pretrained(
                 source, config=config, dtype=torch.float32, use_safetensors=None if spec.allow_pickle else True,
                 output_loading_info=True, ignore_mismatched_sizes=True, **options,
             )  # fmt: skip

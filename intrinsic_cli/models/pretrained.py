@@ -16,6 +16,7 @@ from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.models import checkpoints, soundness
 from intrinsic_cli.spec import ModelSpec, stream_seed
+from intrinsic_cli.tasks.task import KINDS
 
 SIDES = ("left", "right")
 
@@ -37,23 +38,21 @@ class LoadedModel:
 
 
 def load(
-    spec: ModelSpec, num_labels: int, regression: bool = False, label_names: Sequence[str] = ()
+    spec: ModelSpec, num_labels: int, label_names: Sequence[str] = (), *, kind: str = "classification"
 ) -> LoadedModel:
-    """The model and tokenizer of `spec`, with `num_labels` outputs (1 for regression).
+    """The model and tokenizer of `spec` for a kind of task, with `num_labels` outputs where it has classes.
 
     The global random state is left as it was. The head is that of seed 0; `draw_head` gives another. Weights
     come from safetensors unless `spec.allow_pickle`. Raises ModelError when anything is missing or unfit.
     """
-    labels = {
-        "num_labels": num_labels,
-        "problem_type": "regression" if regression else "single_label_classification",
-    }
+    task = KINDS[kind]
+    labels = task.settings(num_labels)
     paths.quiet()
     with _private_rng(0):
         if spec.name == "tiny":
             model, tokenizer, missing = _tiny(spec, labels)
         else:
-            model, tokenizer, missing = checkpoints.from_pretrained(spec, labels)
+            model, tokenizer, missing = checkpoints.from_pretrained(spec, task.model_class, labels)
     if label_names:
         model.config.id2label = dict(enumerate(label_names))
         model.config.label2id = {name: i for i, name in enumerate(label_names)}

@@ -83,12 +83,12 @@ def _weights_size(folder: Path) -> int:
     return sum(path.stat().st_size for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind))
 
 
-def check_size(spec: ModelSpec, config: Any, folder: Path) -> None:
+def check_size(spec: ModelSpec, model_class: str, config: Any, folder: Path) -> None:
     """Build the model without memory, and compare its size with that of its weights."""
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of empty tensors, refused below
-        model = AutoModelForSequenceClassification.from_config(
+        model = getattr(transformers, model_class).from_config(
             config, trust_remote_code=spec.trust_remote_code
         )
     for key, parameter in model.named_parameters():

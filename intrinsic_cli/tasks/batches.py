@@ -53,8 +53,9 @@ class Encoded:
         return np.diff(self.starts)
 
 
-def tokenize(part: Part, tokenizer: Any, max_length: int) -> Encoded:
-    """All rows of `part` as token ids, cut to `max_length` tokens (a pair loses its longer side first).
+def tokenize(part: Part, tokenizer: Any, max_length: int, label: type = np.int64) -> Encoded:
+    """All rows of `part` as token ids, cut to `max_length` tokens (a pair loses its longer side first), with
+    labels of dtype `label`.
 
     Raises ConfigError when the model can't read `max_length` tokens, ModelError where the tokenizer fails, and
     DataError where nothing is left of a row.
@@ -84,12 +85,11 @@ def tokenize(part: Part, tokenizer: Any, max_length: int) -> Encoded:
     if 0 in lengths:
         text = part.texts[lengths.index(0)]
         raise DataError(f"the tokenizer leaves nothing of the row {text!r:.60}; remove it")
-    regression = any(isinstance(label, float) for label in part.labels)
     return Encoded(
         ids=np.concatenate(ids) if ids else np.zeros(0, np.int32),
         types=np.concatenate(types) if types else None,
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
-        labels=np.asarray(part.labels, dtype=np.float32 if regression else np.int64),
+        labels=np.asarray(part.labels, dtype=label),
         pad_id=tokenizer.pad_token_id,
         pad_type=tokenizer.pad_token_type_id,
         padding_side=tokenizer.padding_side,

@@ -10,7 +10,7 @@ import numpy as np
 
 from intrinsic_cli.errors import DataError
 from intrinsic_cli.spec import DataSpec, TaskSpec, stream_seed
-from intrinsic_cli.tasks import columns, metrics, pydoc, sources
+from intrinsic_cli.tasks import columns, pydoc, sources
 
 VALIDATION_SHARE = 0.2
 
@@ -57,7 +57,6 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
     the validation split, chosen by a hash of the row's text: rows with equal text stay together, and the
     choice is the same everywhere. Raises DataError when the rows can't be found, read, or used.
     """
-    metrics.check(task.metrics, regression=task.regression)
     splits, names = _pydoc_topic() if task.path is None else _read(task)
     train, validation = splits
     order = np.argsort(_raw_stream(data.seed, "rows", len(train)), kind="stable")

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
-from intrinsic_cli.tasks.batches import Encoded, batches, collate
+from intrinsic_cli.tasks.batches import Encoded, batches
+from intrinsic_cli.tasks.metrics import Answers
+from intrinsic_cli.tasks.task import Task
 from intrinsic_cli.training import ranks
 from intrinsic_cli.training.device import Compute
 
 
 def evaluate(
-    model: nn.Module, encoded: Encoded, compute: Compute, batch_size: int
-) -> tuple[np.ndarray, float]:
-    """Predictions in the rows' order, (n,) class ids or values, and the mean loss over the rows.
+    task: Task, model: nn.Module, encoded: Encoded, compute: Compute, batch_size: int
+) -> tuple[Answers, float]:
+    """The answers to all rows, in their order, beside what is right; and the mean loss.
 
     The model lies on the device, and is in training mode again afterwards.
     """
     model.eval()
-    regression = encoded.labels.dtype.kind == "f"
-    predictions = np.zeros(len(encoded), dtype=np.float64 if regression else np.int64)
+    answers = task.blank(len(encoded))
     loss = 0.0
     with torch.inference_mode():
         for rows in ranks.share(batches(encoded, batch_size, None)):
             with compute.autocast():
-                output = model(**compute.batch(collate(encoded, rows)))
-            logits = output.logits.float()
-            predictions[rows] = (logits.squeeze(-1) if regression else logits.argmax(-1)).cpu().numpy()
-            loss += output.loss.item() * len(rows)
+                mean, columns = task.answer(model, compute.batch(task.questions(encoded, rows)))
+            for name, values in columns.items():
+                answers[name][rows] = values.cpu().numpy()
+            loss += mean.item() * task.weight(encoded, rows)
     model.train()
-    everybody = ranks.total(torch.from_numpy(predictions).to(compute.device)).cpu().numpy()
+    everybody = {
+        name: ranks.total(torch.from_numpy(values).to(compute.device)).cpu().numpy()
+        for name, values in answers.items()
+    }
     loss = ranks.total(torch.tensor(loss, dtype=torch.float64, device=compute.device)).item()
-    return everybody, loss / len(encoded)
+    return {**everybody, **task.facts(encoded)}, loss / task.weight(encoded, range(len(encoded)))

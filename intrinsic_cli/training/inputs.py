@@ -14,7 +14,8 @@ from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.subspace.selection import free_dimensions
 from intrinsic_cli.tasks import splits
-from intrinsic_cli.tasks.batches import Encoded, tokenize
+from intrinsic_cli.tasks.batches import Encoded
+from intrinsic_cli.tasks.task import Task, task_of
 
 KEPT = 2**29  # bytes of inputs that a process keeps beside those that it loads
 
@@ -23,6 +24,7 @@ KEPT = 2**29  # bytes of inputs that a process keeps beside those that it loads
 class Inputs:
     """A pristine base model and the encoded splits of one (model, task, data) cell of a study."""
 
+    task: Task
     base: LoadedModel
     train: Encoded
     validation: Encoded
@@ -86,16 +88,18 @@ def check(specs: Sequence[RunSpec], load: Load) -> None:
 
 
 def load(spec: RunSpec) -> Inputs:
-    """Load model and data of `spec`. Raises ModelError or DataError."""
+    """Load model and data of `spec`. Raises ConfigError, ModelError or DataError."""
+    task = task_of(spec.task)
     rows = splits.load(spec.task, spec.data)
-    base = pretrained.load(spec.model, max(1, len(rows.label_names)), spec.task.regression, rows.label_names)
+    base = pretrained.load(spec.model, len(rows.label_names), rows.label_names, kind=task.kind)
 
     def encode(part: splits.Part) -> Encoded:
-        encoded = tokenize(part, base.tokenizer, spec.data.max_length)
+        encoded = task.encode(part, base.tokenizer, spec.data.max_length)
         soundness.check_ids(spec.model.name, base.model, encoded.ids, encoded.types)
         return encoded
 
     return Inputs(
+        task=task,
         base=base,
         train=encode(rows.train),
         validation=encode(rows.validation),

@@ -20,7 +20,6 @@ from intrinsic_cli.errors import OutOfMemory, Stopped, StoreError
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir, Store
-from intrinsic_cli.tasks import metrics
 from intrinsic_cli.training import ranks, trackers
 from intrinsic_cli.training.environment import environment, peak_memory_mb, reset_peak_memory
 from intrinsic_cli.training.inputs import Inputs, Load
@@ -94,15 +93,17 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
     theta = _theta(spec, outcome)
     if first:
         run.theta(theta)
-    primary = spec.task.metrics[0]
+        run.keep_outcomes(outcome.answers)
+    task = inputs.task
     return RunResult(
         run_id=spec.run_id,
         spec=spec,
-        metric=primary,
-        score=outcome.metrics[primary],
+        metric=task.primary,
+        score=outcome.metrics[task.primary],
         metrics=outcome.metrics,
         holdout_metrics=outcome.holdout,
-        chance=metrics.chance(primary, inputs.validation.labels),
+        chance=task.chance(task.primary, outcome.answers["validation"]),
+        higher_is_better=task.higher_is_better,
         n_train=len(inputs.train),
         n_eval=len(inputs.validation),
         n_holdout=len(inputs.holdout) if inputs.holdout is not None else 0,

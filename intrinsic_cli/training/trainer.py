@@ -17,8 +17,8 @@ from tqdm import tqdm
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.subspace.attach import Full, Subspace
-from intrinsic_cli.tasks import metrics
-from intrinsic_cli.tasks.batches import Encoded, batches, collate
+from intrinsic_cli.tasks.batches import Encoded, batches
+from intrinsic_cli.tasks.metrics import Answers
 from intrinsic_cli.training import ranks, snapshot
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.evaluation import evaluate
@@ -33,7 +33,11 @@ LOSS_EVERY = 10  # optimizer steps between two looks at the loss, each of which 
 
 @dataclass
 class Outcome:
-    """What a run measured. Scores are on the validation split, `holdout` on rows held out of training."""
+    """What a run measured. Scores are on the validation split, `holdout` on rows held out of training.
+
+    `answers` are the tables (`tasks.metrics.Answers`) that the scores are of, by split: any metric of any rows
+    follows from them.
+    """
 
     metrics: dict[str, float]
     holdout: dict[str, float] | None
@@ -49,6 +53,7 @@ class Outcome:
     processes: int
     sent_bytes: int  # gradients that each process handed over per step, 0 for one process
     tensors: dict[str, Tensor] = field(repr=False, default_factory=dict)
+    answers: dict[str, Answers] = field(repr=False, default_factory=dict)
 
 
 @dataclass
@@ -112,10 +117,11 @@ class Trainer:
         self.trained: list[nn.Parameter] = [p for g in self.optimizer.param_groups for p in g["params"]]
         self.steps = total_steps(spec, len(inputs.train))
         self.eval_steps = evaluation_steps(self.steps, spec.train.evals)
-        self.patience = Patience(spec.train.patience)
+        self.patience = Patience(spec.train.patience, inputs.task.higher_is_better)
         self.at = Position()
         self.losses: list[Tensor] = []  # of the batches since the last look, as this process saw them
         self.scores: dict[str, float] = {}
+        self.answers: Answers = {}  # that the scores are of
         self.seconds = {"total": 0.0, "evaluation": 0.0}  # of earlier attempts, and of evaluations so far
         self.resumed: list[int] = []
         self.sent_bytes = 0
@@ -141,11 +147,12 @@ class Trainer:
             while not self.finished:
                 self._epoch(stop)
         if self.patience.limit is not None:
-            self.scores = self.patience.restore(self.trained)
+            self.scores, self.answers = self.patience.restore(self.trained)
             self.space.write()
-        holdout = self.inputs.holdout
-        held_out = None if holdout is None else self.evaluate(holdout)[0]
-        return self._outcome(held_out)
+        answers = {"validation": self.answers}
+        if self.inputs.holdout is not None:
+            answers["holdout"], _ = self.evaluate(self.inputs.holdout)
+        return self._outcome(answers)
 
     def _epoch(self, stop: Stop | None) -> None:
         """Go through what is left of the epoch, or to the run's end."""
@@ -182,14 +189,15 @@ class Trainer:
 
     def step(self, micro_batches: list[list[int]]) -> None:
         """One optimizer step on training rows, whose gradients are those of all rows in one batch."""
-        n_rows = sum(map(len, micro_batches))
+        task, train = self.inputs.task, self.inputs.train
+        whole = sum(task.weight(train, rows) for rows in micro_batches)
         self.space.write()
         for rows in micro_batches:
             mine = ranks.share(rows)
             # Every process has the same gradients to sum, even one whose share is empty.
-            batch = self.compute.batch(collate(self.inputs.train, mine or rows[:1]))
+            batch = self.compute.batch(task.batch(train, mine or rows[:1]))
             with self.compute.autocast():
-                loss = self.model(**batch).loss * (len(mine) / n_rows)
+                loss = task.loss(self.model, batch) * (task.weight(train, mine) / whole)
             loss.backward()
             self.losses.append(loss.detach())
         self.space.collect()
@@ -203,10 +211,10 @@ class Trainer:
         self.at.step += 1
         self._bar.update()
 
-    def evaluate(self, encoded: Encoded) -> tuple[dict[str, float], float]:
-        """Every metric of the task on encoded rows, and their mean loss, with the weights as written."""
-        predicted, loss = evaluate(self.model, encoded, self.compute, self.spec.train.eval_batch_size)
-        return metrics.score(self.spec.task.metrics, predicted, encoded.labels), loss
+    def evaluate(self, encoded: Encoded) -> tuple[Answers, float]:
+        """The answers to encoded rows, and their mean loss, with the weights as written."""
+        batch_size = self.spec.train.eval_batch_size
+        return evaluate(self.inputs.task, self.model, encoded, self.compute, batch_size)
 
     def state_dict(self) -> Snapshot:
         """All that the rest of the run depends on."""
@@ -253,12 +261,12 @@ class Trainer:
         """Evaluate on the validation rows."""
         start = time.perf_counter()
         self.space.write()
-        scores, loss = self.evaluate(self.inputs.validation)
+        self.answers, loss = self.evaluate(self.inputs.validation)
         self._finite(loss, f"the validation loss after step {self.at.step} of {self.steps}")
-        self.scores = scores
-        named = {f"eval_{name}": value for name, value in scores.items()}
+        self.scores = self.inputs.task.score(self.answers)
+        named = {f"eval_{name}": value for name, value in self.scores.items()}
         self.log(step=self.at.step, epoch=self.at.epoch, eval_loss=loss, **named)
-        self.patience.see(scores[self.spec.task.metrics[0]], scores, self.trained)
+        self.patience.see(self.scores[self.inputs.task.primary], self.scores, self.answers, self.trained)
         self.seconds["evaluation"] += time.perf_counter() - start
 
     def _leave(self, stop: Stop) -> None:
@@ -280,14 +288,15 @@ class Trainer:
         if not math.isfinite(value):
             raise RunError(f"{what} is {value}: diverged at lr={self.spec.lr:g}; try a smaller lr")
 
-    def _outcome(self, holdout: dict[str, float] | None) -> Outcome:
-        space = self.space
+    def _outcome(self, answers: dict[str, Answers]) -> Outcome:
+        space, held_out = self.space, answers.get("holdout")
+        holdout = None if held_out is None else self.inputs.task.score(held_out)
         return Outcome(
             metrics=self.scores, holdout=holdout, steps=self.at.step, d=space.d, m=space.m, D=space.D,
             projection_version=space.version if isinstance(space, Subspace) else None,
             precision=self.compute.precision, device=str(self.compute.device), seconds=self._spent(),
             resumed=self.resumed, processes=ranks.count(), sent_bytes=self.sent_bytes,
-            tensors=self._tensors_to_keep(),
+            tensors=self._tensors_to_keep(), answers=answers,
         )  # fmt: skip
 
     def _tensors_to_keep(self) -> dict[str, Tensor]:

@@ -276,7 +276,7 @@ def test_a_forged_file_without_a_forgery_loads(tmp_path):
 def test_a_file_can_not_ask_for_code_to_be_run_or_pickles_to_be_read(tmp_path, monkeypatch):
     asked = []
     real = pretrained.load
-    monkeypatch.setattr(pretrained, "load", lambda spec, *a: asked.append(spec) or real(spec, *a))
+    monkeypatch.setattr(pretrained, "load", lambda spec, *a, **k: asked.append(spec) or real(spec, *a, **k))
 
     def change(tree, tensors):
         tree["model"] |= {"trust_remote_code": True, "allow_pickle": True}

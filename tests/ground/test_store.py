@@ -6,11 +6,14 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import made_runs
 
-from intrinsic_cli.errors import IdimError, RunError, StoreError
-from intrinsic_cli.store import RESULT, RunDir, Store, publish
+from intrinsic_cli.errors import DamagedError, IdimError, RunError, StoreError
+from intrinsic_cli.store import OUTCOMES, RESULT, RunDir, Store, publish
 
 RECORD = made_runs.result(100, 0.5)
 
@@ -206,3 +209,61 @@ def test_a_run_that_is_planned_again_has_not_failed(run, make_spec):
     assert run.state == "failed"
     run.plan(make_spec())
     assert run.state == "pending"
+
+
+# --- what the final evaluation answered -------------------------------------------------------------------
+
+
+def tables(n=872):
+    """A validation split of the size of SST-2's, nine tenths of it right, and a smaller holdout."""
+    draw = np.random.default_rng(0)
+    label = draw.integers(0, 2, n)
+    right = draw.random(n) < 0.9
+    made = {"validation": {"prediction": np.where(right, label, 1 - label), "label": label}}
+    return made | {"holdout": {name: column[:100] for name, column in made["validation"].items()}}
+
+
+def test_outcomes_come_back_row_by_row_in_less_than_a_kilobyte(tmp_path):
+    run = RunDir(tmp_path)
+    assert run.outcomes() is None  # a run of an earlier version has none
+    run.keep_outcomes({"validation": tables()["validation"]})
+    assert (tmp_path / OUTCOMES).stat().st_size <= 1024
+    run.keep_outcomes(tables())
+    assert run.outcomes().keys() == {"validation", "holdout"}
+    for split, table in tables().items():
+        for name, column in table.items():
+            assert run.outcomes()[split][name].tolist() == column.tolist()
+
+
+def test_outcomes_keep_reals_and_many_classes(tmp_path):
+    run, values = RunDir(tmp_path), np.linspace(-3, 3, 7)
+    run.keep_outcomes({"validation": {"prediction": values, "label": np.arange(7) * 60_000}})
+    found = run.outcomes()["validation"]
+    assert found["prediction"].dtype == np.float32
+    np.testing.assert_array_equal(found["prediction"], values.astype(np.float32))
+    assert found["label"].tolist() == [0, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000]
+
+
+@given(cut=st.integers(0, 99))
+@settings(max_examples=20)
+def test_torn_outcomes_are_damaged(cut, tmp_path_factory):
+    run = RunDir(tmp_path_factory.mktemp("torn"))
+    run.keep_outcomes(tables())
+    path = run.path / OUTCOMES
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * cut // 100])
+    with pytest.raises(DamagedError, match="run it again"):
+        run.outcomes()
+
+
+def test_outcomes_that_unpack_to_more_than_memory_are_refused(tmp_path, monkeypatch):
+    run = RunDir(tmp_path)
+    run.keep_outcomes({"validation": {"label": np.zeros(100_000, np.int64)}})
+    monkeypatch.setattr("intrinsic_cli.store.LARGEST_OUTCOMES", 10_000)
+    with pytest.raises(DamagedError, match="unpacks to more than 10000 bytes"):
+        run.outcomes()
+
+
+def test_outcomes_hold_no_pickles(tmp_path):
+    np.savez(tmp_path / OUTCOMES, **{"validation.label": np.array([{}], dtype=object)})
+    with pytest.raises(DamagedError):
+        RunDir(tmp_path).outcomes()

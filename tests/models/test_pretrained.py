@@ -7,6 +7,7 @@ from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers as hf
@@ -192,7 +193,7 @@ def test_the_hash_is_that_of_the_pretrained_tensors(folders):
     assert loaded.weights_hash == digest.hexdigest()
     pretrained.draw_head(loaded.model, loaded.head, 5)
     assert (
-        pretrained.load(ModelSpec(str(folders["bert"])), 2, regression=False).weights_hash
+        pretrained.load(ModelSpec(str(folders["bert"])), 2, kind="classification").weights_hash
         == loaded.weights_hash
     )
 
@@ -270,10 +271,10 @@ def test_tiny_is_the_same_every_time_and_reads_any_text():
 
 
 def test_regression_has_one_output_and_a_squared_loss():
-    loaded = pretrained.load(ModelSpec("tiny"), 1, regression=True)
+    loaded = pretrained.load(ModelSpec("tiny"), 0, kind="regression")
     pretrained.draw_head(loaded.model, loaded.head, 0)
     loaded.model.eval()
-    batch = collate(tokenize(Part(["a", "bb"], None, [1.5, -2.0]), loaded.tokenizer, 8), [0, 1])
+    batch = collate(tokenize(Part(["a", "bb"], None, [1.5, -2.0]), loaded.tokenizer, 8, np.float32), [0, 1])
     out = loaded.model(**batch)
     assert out.loss.item() == pytest.approx(((out.logits[:, 0] - batch["labels"]) ** 2).mean().item())
 

@@ -86,7 +86,7 @@ def write(name, kind, projection, normalize, size=24, version=1):
     found = FineTune(
         model=ModelSpec("tiny"), weights_hash=base.weights_hash, head_hash=head_hash(base),
         subspace=SubspaceSpec(kind, normalize), projection=ProjectionSpec(projection, seed=SEED), version=version,
-        precision="fp32", max_length=64, labels=("calm", "loud"), regression=False, task="easy",
+        precision="fp32", max_length=64, labels=("calm", "loud"), kind="classification", task="easy",
         metric="accuracy", score=0.5, n_eval=40, tensors=tensors,
     )  # fmt: skip
     (FOLDER / f"{name}.safetensors").write_bytes(found.to_bytes())

@@ -103,7 +103,10 @@ def test_tokens_and_padding_are_the_tokenizers_own(tokenizer):
 
 
 def test_labels_keep_their_kind(tokenizer):
-    assert collate(tokenize(Part(["a"], None, [2.5]), tokenizer, 8), [0])["labels"].dtype == torch.float32
+    assert (
+        collate(tokenize(Part(["a"], None, [2.5]), tokenizer, 8, np.float32), [0])["labels"].dtype
+        == torch.float32
+    )
     assert collate(tokenize(Part(["a"], None, [2]), tokenizer, 8), [0])["labels"].dtype == torch.int64
     assert len(tokenize(Part([], None, []), tokenizer, 8)) == 0
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.spec import DataSpec, TaskSpec, stream_seed
-from intrinsic_cli.tasks import metrics, splits
+from intrinsic_cli.tasks import splits
+from intrinsic_cli.tasks.task import task_of
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "task"
 GLUE = Path(__file__).parents[3] / "shared" / "glue"
@@ -54,7 +55,7 @@ def test_every_config_is_a_task_spec(file):
     values = values.get("task", values)
     assert set(values) == {f.name for f in fields(TaskSpec)} - {"fingerprint"}
     assert values["name"] == file.stem
-    metrics.check(config(file.stem).metrics, regression=values["regression"])
+    task_of(config(file.stem))
 
 
 def test_all_nine_glue_tasks_have_their_official_metrics_and_splits():
@@ -360,7 +361,7 @@ def test_a_holdout_that_leaves_nothing(csv):
 
 def test_a_metric_of_the_other_kind(csv):
     with pytest.raises(ConfigError, match="'pearson' is no classification metric"):
-        splits.load(custom(csv, metrics=["pearson"]), DataSpec())
+        task_of(custom(csv, metrics=["pearson"]))
 
 
 def test_no_network_and_nothing_cached(tmp_path):

@@ -49,7 +49,8 @@ def spec_of(name, make_spec):
 def outcome(store, spec):
     run = store.run(spec)
     result = run.result()
-    return load_file(run.path / THETA), result.metrics, result.steps, run.history()
+    answers = {name: column.tolist() for name, column in run.outcomes()["validation"].items()}
+    return load_file(run.path / THETA), result.metrics, result.steps, run.history(), answers
 
 
 def same(one, other):

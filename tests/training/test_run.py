@@ -15,6 +15,7 @@ from intrinsic_cli.errors import DataError, RunError, Stopped
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
+from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import execute
 from intrinsic_cli.training.stop import Stop
@@ -41,7 +42,7 @@ def test_a_run_leaves_all_that_repeats_it(store, loader, make_spec):
     result = execute(spec, store, loader)
     run = store.run(spec)
     assert {path.name for path in run.path.iterdir()} - {".lock"} == {
-        "config.json", "result.json", "history.jsonl", "theta.safetensors"
+        "config.json", "result.json", "history.jsonl", "theta.safetensors", "outcomes.npz"
     }  # fmt: skip
     assert run.state == "done"
     assert RunResult.from_dict(json.loads((run.path / "result.json").read_text())) == result
@@ -64,6 +65,21 @@ def test_a_run_leaves_all_that_repeats_it(store, loader, make_spec):
         assert int(file.metadata()["projection_version"]) == result.projection_version == 1
         assert file.get_tensor("theta").shape == (195,)
         assert file.get_tensor("lam").shape == (5,)
+
+
+@pytest.mark.parametrize("options", [
+    {"metrics": ("f1", "matthews")}, {"patience": 1, "evals": 3, "lr": 0.5, "max_steps": 30},
+])  # fmt: skip
+def test_outcomes_give_every_score_again(store, loader, make_spec, options):
+    """Rows in the file's order, so that any metric can be had of any rows, such as those of a bootstrap."""
+    spec = make_spec(holdout=10, **options)
+    result = execute(spec, store, loader)
+    inputs, found = loader(spec), store.run(spec).outcomes()
+    assert found["validation"]["label"].tolist() == inputs.validation.labels.tolist()
+    assert found["holdout"]["label"].tolist() == inputs.holdout.labels.tolist()
+    task = task_of(spec.task)
+    assert task.score(found["validation"]) == result.metrics
+    assert task.score(found["holdout"]) == result.holdout_metrics
 
 
 def test_equal_thetas_have_equal_hashes(tmp_path, loader, make_spec):

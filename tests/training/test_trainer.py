@@ -96,9 +96,10 @@ def test_what_is_kept_stands_for_the_scores(fit, make_spec, loader, kind):
     outcome, history = fit(spec)
     inputs = loader(spec)
     model = rebuild(spec, inputs, outcome.tensors)
-    predictions, loss = evaluate(model, inputs.validation, CPU, 7)
+    answers, loss = evaluate(inputs.task, model, inputs.validation, CPU, 7)
     assert loss == pytest.approx(history[-1]["eval_loss"], rel=1e-4)
-    assert np.mean(predictions == inputs.validation.labels) == outcome.metrics["accuracy"]
+    assert inputs.task.score(answers) == outcome.metrics
+    assert np.array_equal(answers["prediction"], outcome.answers["validation"]["prediction"])
     assert outcome.tensors["theta"].any()
     assert len(outcome.tensors["theta"]) + outcome.m == outcome.d == spec.d
 
@@ -184,7 +185,7 @@ def test_evaluate_agrees_with_one_row_at_a_time(make_spec, loader):
     spec = make_spec()
     encoded = loader(spec).validation
     model = loader(spec).fresh_model(3)
-    predictions, loss = evaluate(model, encoded, CPU, batch_size=7)
+    found, loss = evaluate(loader(spec).task, model, encoded, CPU, batch_size=7)
     assert model.training
     model.eval()
     answers, losses = [], []
@@ -194,7 +195,7 @@ def test_evaluate_agrees_with_one_row_at_a_time(make_spec, loader):
             logits = model(input_ids=ids[None]).logits
             answers.append(logits.argmax(-1).item())
             losses.append(nn.functional.cross_entropy(logits, torch.tensor([encoded.labels[i]])).item())
-    assert predictions.tolist() == answers
+    assert found["prediction"].tolist() == answers
     assert loss == pytest.approx(np.mean(losses), rel=1e-5)
 
 
@@ -279,10 +280,12 @@ def test_patience_keeps_the_best_and_counts_the_waits():
     seen = []
     for i, score in enumerate([0.5, 0.7, 0.6, 0.8, 0.8, 0.1]):
         weight.data.fill_(i)
-        patience.see(score, {"accuracy": score}, [weight])
+        patience.see(score, {"accuracy": score}, {"prediction": np.full(2, i)}, [weight])
         seen.append(patience.spent)
     assert seen == [False, False, False, False, False, True]
-    assert patience.restore([weight]) == {"accuracy": 0.8}
+    scores, answers = patience.restore([weight])
+    assert scores == {"accuracy": 0.8}
+    assert answers["prediction"].tolist() == [3, 3]
     assert weight.item() == 3
 
 
@@ -303,8 +306,9 @@ def test_patience_scores_are_those_of_the_restored_weights(fit, make_spec, loade
     assert outcome.metrics["accuracy"] == max(scores)
     assert outcome.steps == 80 or max(scores[-2:]) <= max(scores[:-2])
     inputs = loader(spec)
-    predictions, _ = evaluate(rebuild(spec, inputs, outcome.tensors), inputs.validation, CPU, 64)
-    assert np.mean(predictions == inputs.validation.labels) == max(scores)
+    answers, _ = evaluate(inputs.task, rebuild(spec, inputs, outcome.tensors), inputs.validation, CPU, 64)
+    assert np.mean(inputs.task.outcomes(answers)) == max(scores)
+    assert np.array_equal(answers["prediction"], outcome.answers["validation"]["prediction"])
 
 
 # --- divergence -------------------------------------------------------------------------------------------
