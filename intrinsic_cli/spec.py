@@ -106,6 +106,14 @@ class TaskSpec:
     revision: str | None = None
     fingerprint: str | None = None
 
+    @property
+    def title(self) -> str:
+        """Short name for tables; own data that nobody gave a name are called as their file, folder or hub id."""
+        if self.name != "custom" or self.path is None:
+            return self.name
+        last = self.path.rstrip("/").rpartition("/")[2]
+        return re.sub(r"\.(csv|tsv|jsonl?|parquet)$", "", last, flags=re.IGNORECASE) or self.name
+
     def __post_init__(self) -> None:
         if len(self.text) not in (1, 2):
             raise ConfigError(f"task.text={list(self.text)} must name one or two text columns")
@@ -343,7 +351,8 @@ def record(
 
     Lists become tuples, and a whole number a float where the field is one. Numbers are finite
     and text is Unicode. `where` names the tree in messages.
-    With `typed`, values are those of a command line: a number may stand for its text, and `4k` for 4000.
+    With `typed`, values are those of a command line: a number may stand for its text, `4k` for 4000, and one
+    value for a list of it.
     Raises `error`, naming the key, at a key that is unknown or missing and at a value of another type, and
     whatever the checks of `kind` itself raise.
     """
@@ -383,6 +392,8 @@ class _Reader:
         parts = get_args(hint)
         if is_dataclass(plain):
             return record(cast(type, plain), value, key, self.error, typed=self.typed)
+        if self.typed and plain is tuple and isinstance(value, str | int | float):
+            value = (value,)
         if plain is tuple and isinstance(value, list | tuple):
             return tuple(self.value(parts[0], each, key) for each in value)
         if len(parts) == 2 and isinstance(value, Mapping) and issubclass(dict, plain):

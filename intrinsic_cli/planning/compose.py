@@ -14,12 +14,15 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ConfigError, ModelError, near, to_install
 from intrinsic_cli.paths import fingerprint, local_path
-from intrinsic_cli.planning.words import LISTS, put, resolve, single
+from intrinsic_cli.planning.words import LISTS, put, resolve, setting, single
 from intrinsic_cli.spec import (
     BUILTIN_MODELS,
     LARGEST,
@@ -32,6 +35,7 @@ from intrinsic_cli.spec import (
     SubspaceSpec,
     TaskSpec,
     TrainSpec,
+    count,
     record,
 )
 
@@ -57,23 +61,26 @@ def config_dir() -> Path:
     )
 
 
-def options(group: str) -> list[str]:
-    """The names that `group=` accepts, such as every task of `configs/task/`."""
-    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+def options(group: str, own: Path | None = None) -> list[str]:
+    """The names that `group=` accepts, such as every task of `configs/task/` and of the folder `own`."""
+    folders = [config_dir() / group, *([own / group] if own else [])]
+    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
 
 
-def describe(group: str) -> list[tuple[str, str]]:
+def describe(group: str, own: Path | None = None) -> list[tuple[str, str]]:
     """Every option of a group and what it stands for, as one line."""
     lines = []
-    for name in options(group):
-        cfg: Any = OmegaConf.load(config_dir() / group / f"{name}.yaml")
+    for name in options(group, own):
+        cfg: Any = _option(group, name, own)
         if group == "model":
             lines.append((name, cfg.name))
         elif group == "task":
             task = cfg.get("task", cfg)  # a file may set keys of other parts too
-            own = OmegaConf.is_missing(task, "path")
+            is_own = OmegaConf.is_missing(task, "path")
             where = (
-                "your own: task.path=FILE|FOLDER|HUB_ID" if own else task.path or "this Python installation"
+                "your own: task.path=FILE|FOLDER|HUB_ID"
+                if is_own
+                else task.path or "this Python installation"
             )
             lines.append((name, f"{task.metrics[0]:10} {where}"))
         else:
@@ -81,51 +88,117 @@ def describe(group: str) -> list[tuple[str, str]]:
     return lines
 
 
+def _option(group: str, name: str, own: Path | None) -> DictConfig:
+    """The file of one option."""
+    path = config_dir() / group / f"{name}.yaml"
+    if own is not None and not path.is_file():
+        path = own / group / f"{name}.yaml"
+    try:
+        cfg = OmegaConf.load(path)
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from error
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(f"{path} is no list of keys; see idim run --cfg job for those of a {group}")
+    return cfg
+
+
 def keys(name: str) -> list[str]:
     """Every key of `configs/NAME.yaml` with its default groups."""
-    return list(_composed(name, ())[1])
+    return list(_composed(name, (), None)[1])
 
 
-def compose_config(name: str, overrides: Sequence[Override]) -> DictConfig:
+def compose_config(name: str, overrides: Sequence[Override], own: Path | None = None) -> DictConfig:
     """The config of `configs/NAME.yaml` with its groups and keys set by `overrides`, interpolations resolved.
 
-    Hydra composes the groups; the other keys are then set one by one, as Hydra would. Raises ConfigError.
+    `own` is a folder with more `task/` and `model/` files. Hydra composes the groups; the other keys are then
+    set one by one, as Hydra would. Raises ConfigError.
     """
+    overrides = [each for override in overrides for each in _meant(override, own)]
     chosen = [override for override in overrides if override.key_or_group in GROUPS]
     for override in chosen:
-        _check_option(override)
-    composed, known_keys = _composed(name, tuple((each.key_or_group, each.value()) for each in chosen))
+        _check_option(override, own)
+    choices = {override.key_or_group: override.value() for override in chosen}
+    composed, known_keys = _composed(name, tuple(choices.items()), own)
     cfg = copy.deepcopy(composed)
-    own = [override for override in overrides if override.key_or_group not in GROUPS]
-    for override in own:
+    others = [override for override in overrides if override.key_or_group not in GROUPS]
+    for override in others:
         key, word = override.key_or_group, override.input_line
         if key not in known_keys:
             hint = near(key, [*known_keys, *GROUPS])
             raise ConfigError(f"{key or word} is not a key{hint} (idim {name} --cfg job shows all)")
         put(cfg, override)
-    for override in reversed(own):  # of two words for one key, the last one counts
+    for override in reversed(others):  # of two words for one key, the last one counts
         resolve(cfg, override)
     return cfg
 
 
 @cache
-def _composed(name: str, groups: tuple[tuple[str, str], ...]) -> tuple[DictConfig, tuple[str, ...]]:
+def _composed(
+    name: str, groups: tuple[tuple[str, str], ...], own: Path | None
+) -> tuple[DictConfig, tuple[str, ...]]:
     """The config with these groups chosen, not to be changed, and all its keys."""
+    words = [f"{group}={choice}" for group, choice in groups]
+    if own is not None:
+        place = str(own.absolute()).replace("\\", "\\\\").replace("'", "\\'")
+        words.append(f"hydra.searchpath=['file://{place}']")
     with initialize_config_dir(config_dir=str(config_dir()), version_base=None):
-        cfg = compose(config_name=name, overrides=[f"{group}={choice}" for group, choice in groups])
+        try:
+            cfg = compose(config_name=name, overrides=words)
+        except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{' '.join(words)} can't be composed: {reason}; mend the file") from error
         return cfg, tuple(_keys(cfg))
 
 
-def _check_option(override: Override) -> None:
+def _meant(override: Override, own: Path | None) -> list[Override]:
+    """`override`; where it is `model=` or `task=` with a path or an id, what that stands for.
+
+    The id of a model of `configs/model/` is that model, as `bert-base-uncased` is `bert-base`.
+    """
+    key, name = override.key_or_group, override.value()
+    if key not in ("model", "task") or not isinstance(name, str) or name in options(key, own):
+        return [override]
+    if key == "model" and name.lower() in _ids():
+        return [setting("model", _ids()[name.lower()])]
+    is_file = key == "task" and name.lower().endswith(paths.DATA_SUFFIXES)
+    if not (is_file or "/" in name or name.startswith((".", "~"))):
+        return [override]
+    return (
+        [setting("model.name", name)]
+        if key == "model"
+        else [setting("task", "custom"), setting("task.path", name)]
+    )
+
+
+@cache
+def _ids() -> dict[str, str]:
+    """The option of each hub id of a model, with its owner and without, in lower case."""
+    found: dict[str, str] = {}
+    for option in options("model"):
+        name = str(_option("model", option, None).name).lower()
+        found |= {name: option, name.rpartition("/")[2]: option}
+    return found
+
+
+ELSEWHERE = {  # what is typed for something that configs/ has no file of
+    "model": "a folder or an id of the hub is model.name=",
+    "task": "a file, a folder or a data set of the hub is task=custom task.path=",
+}
+
+
+def _check_option(override: Override, own: Path | None) -> None:
     """Raise ConfigError where `task=…`, `model=…` and so on name nothing that there is."""
     key, choice = override.key_or_group, single(override)
     if not isinstance(choice, str):
         raise ConfigError(f"{override.input_line!r} is not one name of {key}")
-    known = options(key)
+    known = options(key, own)
     if choice in known:
         return
-    if len(known) > 5:
-        raise ConfigError(f"{key}={choice} is not known{near(choice, known)} (idim list {key}s shows all)")
+    if key in ELSEWHERE:
+        raise ConfigError(
+            f"{key}={choice} is not known{near(choice, known)} "
+            f"(idim list {key}s shows all; {ELSEWHERE[key]}{choice})"
+        )
     raise ConfigError(f"{key}={choice} is not known; use one of {', '.join(known)}")
 
 
@@ -150,6 +223,7 @@ def _part(cfg: DictConfig, key: str) -> Any:
 
 def number(key: str, value: Any, kind: type) -> Any:
     """`value` as a finite `kind` (int or float). Raises ConfigError, naming `key`, where it is something else."""
+    value = count(value)
     limit = LARGEST if kind is int else sys.float_info.max
     finite = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= limit
     if not finite or (kind is int and value != int(value)):

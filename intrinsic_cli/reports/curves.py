@@ -37,7 +37,7 @@ class Curve:
 
     @property
     def task(self) -> str:
-        return self.spec.task.name
+        return self.spec.task.title
 
     @property
     def kind(self) -> str:

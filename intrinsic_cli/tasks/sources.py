@@ -73,6 +73,11 @@ def _builder(task: TaskSpec, path: Path, place: Path) -> tuple[str, dict[str, An
         options["sep"] = "\t"
     if path.is_dir():
         return str(path), options
+    if task.train != "train":
+        raise DataError(
+            f"task.train={task.train}: {task.path} is one file, whose rows are the split train; leave task.train "
+            "out, or give a folder of files named after their splits"
+        )
     link = place / f"rows{suffix}"
     link.symlink_to(path.absolute())
     builder = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}.get(suffix, "json")

@@ -53,9 +53,9 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
     random order: 100 rows are the first 100 of 200, and the holdout is the same for both. The order depends
     on `data.seed` alone, never on a run's seed. Validation rows keep the order of the file.
 
-    Where `task.validation` is None, or the data have one split only, a fifth of the training rows becomes
-    the validation split, chosen by a hash of the row's text: rows with equal text stay together, and the
-    choice is the same everywhere. Raises DataError when the rows can't be found, read, or used.
+    Where `task.validation` is None, or is `validation` and the data have one split only, a fifth of the
+    training rows becomes the validation split, chosen by a hash of the row's text: rows with equal text stay
+    together, and the choice is the same everywhere. Raises DataError when the rows can't be found, read, or used.
     """
     splits, names = _pydoc_topic() if task.path is None else _read(task)
     train, validation = splits
@@ -100,7 +100,10 @@ def _pydoc_topic() -> tuple[tuple[Part, Part], tuple[str, ...]]:
 def _read(task: TaskSpec) -> tuple[tuple[Part, Part], tuple[str, ...]]:
     splits = sources.read_splits(task)
     tables = {task.train: columns.split(task, splits, task.train)}
-    if task.validation is not None and (task.validation in splits or len(splits) > 1):
+    set_apart = task.validation is None or (
+        task.validation == "validation" and task.validation not in splits and len(splits) == 1
+    )
+    if task.validation is not None and not set_apart:
         tables[task.validation] = columns.split(task, splits, task.validation)
     labels = {split: columns.labels(task, split, table) for split, table in tables.items()}
     names: tuple[str, ...] = ()

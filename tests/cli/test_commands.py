@@ -192,7 +192,7 @@ def test_json_has_exactly_the_documented_keys(idim, study):
     assert list(record) == KEYS
     assert record["status"] in ("estimated", "below_grid", "above_grid", "undefined")
     expected = {
-        "model": "tiny", "revision": None, "task": "custom", "subspace": "did", "projection": "fastfood",
+        "model": "tiny", "revision": None, "task": "task", "subspace": "did", "projection": "fastfood",
         "normalize": "global", "metric": "accuracy", "threshold": 0.9, "runs": 4,
     }  # fmt: skip
     assert {key: record[key] for key in expected} == expected
@@ -209,14 +209,14 @@ def test_the_other_formats(idim, study):
     assert (row["model"], row["runs"]) == ("tiny", "4")
     markdown = idim("summarize", study, "--format", "md")[1]
     header, rule, row = (line for line in markdown.splitlines() if line.startswith("|"))
-    assert "custom DID" in header
+    assert "task DID" in header
     assert set(rule) <= set("|-: ")
     assert row.split()[1] == "tiny"
     tex = idim("summarize", study, "--format", "tex")[1]
     assert r"\begin{tabular}" in tex
     assert "tiny" in tex
     table = idim("summarize", study)[1]
-    assert "custom DID" in table
+    assert "task DID" in table
 
 
 # --- what can be asked without training -------------------------------------------------------------------

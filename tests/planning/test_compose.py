@@ -141,6 +141,9 @@ def test_any_other_key_can_be_a_list():
     [
         (["task=mprc"], ["task=mprc", "mrpc", "idim list tasks"]),
         (["model=robertabase"], ["model=robertabase", "roberta-base", "idim list models"]),
+        (["task=imdb"], ["task=imdb", "task=custom task.path=imdb"]),
+        (["model=enc"], ["model=enc", "model.name=enc"]),
+        (["task=MRPC"], ["did you mean mrpc?"]),
         (["projection=fasfood"], ["projection=fasfood", "fastfood"]),
         (["subspace=dod"], ["subspace=dod", "did", "said", "full"]),
         (["trian.epochs=2"], ["trian.epochs", "train.epochs"]),
@@ -177,6 +180,41 @@ def test_bad_words_are_answered_in_one_line(words, parts):
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["model=bert-base-uncased"], ["model=bert-base"]),
+        (["model=FacebookAI/roberta-base"], ["model=roberta-base"]),
+        (["model=owner/net"], ["model.name=owner/net"]),
+        (["model={folder}"], ["model.name={folder}"]),
+        (["task={folder}/rows.csv"], ["task=custom", "task.path={folder}/rows.csv"]),
+        (["task=owner/rows"], ["task=custom", "task.path=owner/rows"]),
+        (["task=mrpc", "task.text=one"], ["task=mrpc", "task.text=[one]"]),
+        (["task=mrpc", "task.text=one,two"], ["task=mrpc", "task.text=[one,two]"]),
+        (["task.metrics=f1,accuracy"], ["task.metrics=[f1,accuracy]"]),
+        (["subspace.include=*.weight"], ["subspace.include=['*.weight']"]),
+        (["d=1k"], ["d=1000"]),
+        (["data.max_train=1.5k"], ["data.max_train=1500"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_a_shell_user_types_is_what_is_meant(tmp_path, typed, meant):
+    (tmp_path / "rows.csv").write_text("text,label\na,b\n")
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_text("")
+    one, other = ([word.format(folder=tmp_path) for word in words] for words in (typed, meant))
+    assert run_spec(*one) == run_spec(*other)
+    assert sweep_plan(parse(one)).specs == sweep_plan(parse(other)).specs
+
+
+def test_own_data_are_called_as_their_file(tmp_path):
+    (tmp_path / "Reviews.CSV").write_text("text,label\na,b\n")
+    task = run_spec("model=tiny", f"task={tmp_path}/Reviews.CSV").task
+    assert (task.name, task.title) == ("custom", "Reviews")
+    assert run_spec("model=tiny", "task=owner/rows").task.title == "rows"
+    assert run_spec("model=tiny", "task=owner/rows", "task.name=mine").task.title == "mine"
 
 
 @pytest.mark.parametrize("words", ["d=[]", "seed=[]", "lr=[]"])

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import sentences, write_jsonl
 
 from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.spec import DataSpec, TaskSpec, stream_seed
@@ -274,8 +275,8 @@ ROWS = [f"t{i},{i % 2}" for i in range(30)]
 @pytest.mark.parametrize(
     ("rows", "changes", "message"),
     [
-        (ROWS, {"label": "labell"}, r"task\.label=labell: .* it has text, label \(did you mean label\?\)"),
-        (ROWS, {"text": ["txt"]}, r"task\.text=txt: .* it has text, label \(did you mean text\?\)"),
+        (ROWS, {"label": "labell"}, r"task\.label=labell: .* it has text, label; did you mean label\?"),
+        (ROWS, {"text": ["txt"]}, r"task\.text=txt: .* it has text, label; did you mean text\?"),
         (ROWS, {"text": ["text", "pair"]}, r"task\.text=pair: .* no such column"),
         ([f"{i},{i % 2}" for i in range(30)], {}, r"task\.text=text: row 1 \(without .* is no text but 0"),
         ([], {}, "empty split"),
@@ -391,3 +392,13 @@ def test_labels_of_two_kinds_are_refused_with_an_example_of_each(tmp_path):
         splits.load(task, DataSpec())
     assert "'yes'" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "part"),
+    [({"train": "nonsense"}, "task.train=nonsense"), ({"validation": "nonsense"}, "has no split 'nonsense'")],
+)
+def test_a_split_that_one_file_does_not_have_is_refused(tmp_path, names, part):
+    path = write_jsonl(tmp_path / "rows.jsonl", sentences(40))
+    with pytest.raises(DataError, match=part):
+        splits.load(custom(path, **names), DataSpec())
