@@ -24,6 +24,7 @@ NORMALIZE = ("global", "tensor")
 GROUPS = ("layer", "module", "tensor")
 HEADS = ("projected", "trained", "frozen")
 CACHES = ("auto", "store", "regenerate", "stream")
+KERNELS = ("auto", "numba", "torch")
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
 LONGEST_PART = 40  # characters of one part of a run's name: file systems stop at 255 bytes for the whole
 LARGEST = 2**63 - 1  # of integers, which tensors, files and other languages can hold
@@ -180,7 +181,8 @@ class SubspaceSpec:
 
 @dataclass(frozen=True)
 class ProjectionSpec:
-    """The random matrix P: its kind, and whether its random numbers are stored or drawn anew each use.
+    """The random matrix P: its kind, and how it is computed: whether its random numbers are stored or drawn
+    anew each use (`cache`), and by what (`kernel`).
 
     `seed` of P and of the drawn head, so that runs of several training seeds move in one space, from one
     place; None is the run's own seed.
@@ -189,9 +191,11 @@ class ProjectionSpec:
     kind: str = "fastfood"
     cache: str = "auto"
     seed: int | None = None
+    kernel: str = "auto"
 
     def __post_init__(self) -> None:
         _one_of("projection.cache", self.cache, CACHES)
+        _one_of("projection.kernel", self.kernel, KERNELS)
         _at_least("projection.seed", self.seed, 0)
 
 
@@ -283,7 +287,8 @@ class RunSpec:
         for part in ("model", "task"):
             if tree[part]["fingerprint"]:
                 tree[part].pop("name" if part == "model" else "path")
-        tree["projection"].pop("cache")
+        for key in ("cache", "kernel"):
+            tree["projection"].pop(key)
         if self.projection.seed is None:  # runs were named so before P had a seed of its own
             tree["projection"].pop("seed")
         tree["train"].pop("eval_batch_size")

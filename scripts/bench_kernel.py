@@ -17,7 +17,7 @@ from figure import Figure
 
 from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.contract import Projection, add_to_all, fold_all
-from intrinsic_cli.projections.hadamard import torch_fwht
+from intrinsic_cli.projections.hadamard import fwht
 
 Shapes = list[tuple[int, ...]]
 
@@ -136,7 +136,7 @@ class PlainTorch:
         """(size,) float32: P θ of a tensor."""
         signs, order, gains = drawn
         padded = torch.nn.functional.pad(self.theta, (0, max(0, len(signs) - len(self.theta))))
-        return torch_fwht(torch_fwht(padded[: len(signs)] * signs)[order] * gains)[:size]
+        return fwht(fwht(padded[: len(signs)] * signs)[order] * gains)[:size]
 
     def step(self) -> None:
         """Forward and backward over all tensors, one at a time."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from intrinsic_cli.errors import ConfigError, DataError
+from intrinsic_cli.projections.compiled import cached_njit
 
 CODEBOOKS = (np.dtype(np.float16), np.dtype(np.float32))
 MAX_LEVELS = 1 << 16
@@ -53,7 +53,7 @@ def symbol_dtype(levels: int) -> type[np.unsignedinteger]:
     return np.uint8 if levels <= 256 else np.uint16
 
 
-@numba.njit(cache=True)
+@cached_njit()
 def _best_edges(theta: NDArray[np.float64], levels: int) -> NDArray[np.int64]:
     """Edges (levels + 1,) that cut a sorted θ into cells of least squared error; equal edges are empty cells.
 

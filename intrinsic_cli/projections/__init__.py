@@ -1,6 +1,6 @@
 """Random projections P of shape (D, d), named like SciPy's linear operators: `matvec`, `rmatvec`.
 
-Every kind keeps one contract (`base.Projection`): P is a function of (kind, version, seed, shape) and of
+Every kind keeps one contract (`contract.Projection`): P is a function of (kind, version, seed, shape) and of
 nothing else, every entry has variance 1/D, so that E‖Pθ‖² = ‖θ‖², and `rmatvec` is the exact adjoint of
 `matvec`. To add a kind, write its class in a module of its own and name it in `_CLASSES`.
 """
@@ -28,15 +28,23 @@ KINDS = tuple(_CLASSES)
 
 
 def make_projection(
-    kind: str, *, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
+    kind: str,
+    *,
+    shape: tuple[int, ...],
+    seed: int,
+    cache: str = "auto",
+    version: int | None = None,
+    kernel: str = "auto",
 ) -> Projection:
-    """The random matrix P of `shape` (D, d) that `seed` (0 to 2⁶⁴ − 1) picks, in the newest draw or `version`.
+    """The random matrix P that `seed` (0 to 2⁶⁴ − 1) picks, in the newest draw or `version`.
 
+    `shape` is that of the tensor which P moves, and d behind it: (D, d), or (768, 3072, d) for a matrix.
     `cache` says whether random numbers are kept between uses (`store`, at most 2 bytes per row of P) or
     drawn anew each time (`regenerate`, nothing kept); both give the same bits. `auto` is `store`.
-    Raises ConfigError for an unknown kind, cache or version, d < 1, D < 1, or a seed out of range.
+    `kernel` is what computes the products with P, `numba` or `torch`; `auto` is the faster that works.
+    Raises ConfigError for an unknown kind, cache, version or kernel, d < 1, D < 1, or a seed out of range.
     """
-    return _CLASSES[kind](shape, seed, cache, version)
+    return _CLASSES[kind](shape, seed, cache, version, kernel)
 
 
 def versions(kind: str) -> tuple[int, ...]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
-from numba import njit
 
 from intrinsic_cli.projections import draws
-from intrinsic_cli.projections.cast import narrow, widen
 from intrinsic_cli.projections.contract import Projection
-from intrinsic_cli.projections.hadamard import LANES, fwht, fwht_inplace, torch_fwht
+from intrinsic_cli.projections.hadamard import LANES
 
 _CHUNK = 1 << 22  # numbers of a block matrix held at a time by the torch operations
 
@@ -23,15 +22,17 @@ class BlockProjection(Projection):
     The last block is cut to the rows that D leaves.
     """
 
-    def __init__(
-        self, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
-    ) -> None:
-        super().__init__(shape, seed, cache, version)
-        d = self.shape[1]
-        self.n = max(LANES, 1 << (d - 1).bit_length())
+    @property
+    def n(self) -> int:
+        """The rows of a whole block."""
+        return max(LANES, 1 << (self.shape[1] - 1).bit_length())
 
     @property
-    def _block_rows(self) -> int:
+    def block_rows(self) -> int:
+        return self.n
+
+    @property
+    def encoded_size(self) -> int:
         return self.n
 
     def _mix(self, theta: torch.Tensor) -> torch.Tensor:
@@ -39,17 +40,18 @@ class BlockProjection(Projection):
         self._check("theta", theta, self.shape[1], theta.dtype)
         padded = theta.new_zeros(self.n)
         padded[: self.shape[1]] = theta
-        return _transform(padded * _signs(self.n, theta.device))
+        return self._kernel(theta.device).transform(padded * _signs(self.n, theta.device))
 
     def _unmix(self, x: torch.Tensor) -> torch.Tensor:
         """B H x: (n,) -> (d,), the adjoint of `_mix`."""
-        return (_transform(x) * _signs(self.n, x.device))[: self.shape[1]].clone()
+        mixed = self._kernel(x.device).transform(x)
+        return (mixed * _signs(self.n, x.device))[: self.shape[1]].clone()
 
-    def _torch_chunks(self):
+    def _chunks(self) -> Iterator[tuple[int, int, int, int]]:
         """(begin, end, first row, last row) of runs of blocks small enough to hold as a matrix."""
         step = max(1, _CHUNK // self.n)
-        for begin in range(0, self._blocks, step):
-            end = min(begin + step, self._blocks)
+        for begin in range(0, self.blocks, step):
+            end = min(begin + step, self.blocks)
             yield begin, end, begin * self.n, min(end * self.n, self.shape[0])
 
     def _store_rows(self, rows: torch.Tensor, scale: float, w0: torch.Tensor, out: torch.Tensor) -> None:
@@ -65,49 +67,4 @@ class BlockProjection(Projection):
 
 @lru_cache(maxsize=8)
 def _signs(n: int, device: torch.device) -> torch.Tensor:
-    return draws.torch_signs(draws.key(n, draws.STREAM_SIGN), 0, n, device)
-
-
-def _transform(v: torch.Tensor) -> torch.Tensor:
-    if v.device.type != "cpu":
-        return torch_fwht(v)
-    v = v.clone()
-    fwht_inplace(v.numpy())
-    return v
-
-
-@njit(nogil=True)
-def height(rows, n):
-    """The size of the transform that gives the first `rows` rows of H_n: a power of two, LANES to n.
-
-    The first m rows of H_n u are H_m times the sum of the n / m chunks of u, so a short last block costs n
-    additions and a short transform.
-    """
-    m = n
-    while m >= 2 * max(rows, LANES):
-        m //= 2
-    return m
-
-
-@njit(nogil=True)
-def store(buffer, w0, scale, out, first, rows):
-    """out ← w0 + scale · H_m buffer on rows first … first + rows − 1, for a buffer of m numbers."""
-    fwht(buffer)
-    source, target = w0[first : first + rows], out[first : first + rows]
-    for i in range(rows):
-        target[i] = narrow(widen(source[i]) + scale * buffer[i], target[i])
-
-
-@njit(nogil=True)
-def load(buffer, v, scale, first, rows):
-    """buffer ← H_m (scale · v) on rows first … first + rows − 1; False if v is zero there."""
-    source = v[first : first + rows]
-    anything = False
-    for i in range(rows):
-        value = widen(source[i])
-        anything |= value != 0
-        buffer[i] = scale * value
-    if anything:
-        buffer[rows:] = 0
-        fwht(buffer)
-    return anything
+    return draws.signs(draws.key(n, draws.STREAM_SIGN), 0, n, device)

@@ -1,8 +1,8 @@
-"""The contract that every projection keeps, and the parts all of them share.
+"""The contract that every projection keeps, in torch. How its products are computed lies in `kernels`.
 
 Training works on all tensors of a model at once, so P θ is cut in two: what depends on d alone is done once
 per step (`encode`, `decode`), what depends on the tensor's seed and rows is done per tensor (`add_to`,
-`fold`):
+`fold`), for all of them together by `add_to_all`, `fold_all`:
 
     x = P.encode(theta)              once, for every tensor of the model
     P.add_to(w0, x, scale, out)      per tensor: out = w0 + scale · P θ
@@ -13,46 +13,58 @@ per step (`encode`, `decode`), what depends on the tensor's seed and rows is don
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.projections.threads import run_all
+from intrinsic_cli.projections import kernels
+from intrinsic_cli.spec import KERNELS
 
-# The sums of `fold` are kept in this many rows. A tensor's pieces go to fixed rows and each row is summed in
-# the order of the calls, so the result does not depend on the number of threads.
+# The sums of `fold` are kept in this many rows. A kernel that works in pieces gives each piece a fixed row and
+# sums a row in the order of the calls, so that the result does not depend on who worked on what.
 ROWS = 8
-_PIECE = 1 << 17  # a piece of work has at least this many rows of P, so that starting it costs little
 
 
 class Projection(ABC):
-    """A random matrix P of `shape` (D, d); each entry has mean 0 and variance 1/D, so E‖Pθ‖² = ‖θ‖².
+    """A random matrix P that maps (d,) to a tensor of shape `rows`, seen flat; each entry has mean 0 and
+    variance 1/D, with D the tensor's size, so E‖Pθ‖² = ‖θ‖².
 
-    `version` names the draw: the same (kind, version, seed, shape) is the same matrix for ever. `versions` are
-    all that can be drawn, the newest last, which None stands for. Arithmetic is float64 for float64 input and
-    float32 otherwise. Vectors are contiguous and one-dimensional. CPU and other devices hold the same P; their
-    sums may differ in the last bits.
+    `shape` is (D, d). `version` names the draw: the same (kind, version, seed, rows, d) is the same matrix for
+    ever. `versions` are all that can be drawn, the newest last, which None stands for. Arithmetic is float64
+    for float64 input and float32 otherwise. Vectors are contiguous and one-dimensional. Every kernel and device
+    has the same P; their sums may differ in the last bits.
+
+    A kind states its definition in torch operations (`add_torch`, `fold_torch`), which run anywhere; faster
+    kernels for it are modules of `kernels`.
     """
 
     kind: ClassVar[str]
     versions: ClassVar[tuple[int, ...]] = (1,)
 
     def __init__(
-        self, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
+        self,
+        shape: tuple[int, ...],
+        seed: int,
+        cache: str = "auto",
+        version: int | None = None,
+        kernel: str = "auto",
     ) -> None:
-        D, d = shape
-        if D < 1 or d < 1:
+        *rows, d = map(int, shape)
+        D = math.prod(rows)
+        if min(D, d, *rows) < 1:
             raise ConfigError(f"projection of shape (D={D}, d={d}): both must be at least 1")
         if not 0 <= seed < 1 << 64:
             raise ConfigError(f"projection seed={seed} is out of range; use 0 to 2**64 - 1")
         if cache not in ("auto", "store", "regenerate"):
             raise ConfigError(f"projection.cache={cache!r} is not known; use one of auto, store, regenerate")
-        self.shape = (int(D), int(d))
+        if kernel not in KERNELS:
+            raise ConfigError(f"projection.kernel={kernel!r} is not known; use one of {', '.join(KERNELS)}")
+        self.rows = tuple(rows)
+        self.shape = (D, d)
         self.seed = int(seed)
         if version not in (None, *self.versions):
             known = ", ".join(map(str, self.versions))
@@ -61,6 +73,11 @@ class Projection(ABC):
             )
         self.cache = cache
         self.version = self.versions[-1] if version is None else version
+        self.kernel = kernel
+        self._set_up()
+
+    def _set_up(self) -> None:  # noqa: B027 (a kind may have nothing to add)
+        """What a kind adds: its keys, its scale."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, seed={self.seed}, version={self.version})"
@@ -110,45 +127,27 @@ class Projection(ABC):
 
     @property
     @abstractmethod
-    def _block_rows(self) -> int:
+    def block_rows(self) -> int:
         """P is worked on in blocks of so many consecutive rows; the last may be shorter."""
 
     @property
-    def _blocks(self) -> int:
-        return -(-self.shape[0] // self._block_rows)
+    def blocks(self) -> int:
+        """How many blocks P has."""
+        return -(-self.shape[0] // self.block_rows)
 
-    @abstractmethod
-    def prepare(self, device: torch.device | str = "cpu") -> None:
+    def prepare(self, device: torch.device | str = "cpu") -> None:  # noqa: B027 (most kinds store nothing)
         """Draw what is stored, on `device`; the first use does it otherwise."""
 
     @abstractmethod
-    def _add_blocks(
-        self, begin: int, end: int, w0: np.ndarray, x: np.ndarray, scale, out: np.ndarray
-    ) -> None:
-        """`add_to` for the blocks begin … end − 1, without the GIL; bfloat16 comes as uint16."""
-
-    @abstractmethod
-    def _fold_blocks(self, runs: np.ndarray, v: np.ndarray, scale, z: np.ndarray) -> None:
-        """`fold` into one row z for the blocks of `runs`, which lie end to end in v, without the GIL.
-
-        runs: (r, 2) int64, ascending; run i is the blocks runs[i, 0] … runs[i, 1] − 1.
-        """
-
-    @abstractmethod
-    def _add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
+    def add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         """`add_to` in torch operations, for any device."""
 
     @abstractmethod
-    def _fold_torch(self, v: torch.Tensor, scale: float, z: torch.Tensor) -> None:
+    def fold_torch(self, v: torch.Tensor, scale: float, z: torch.Tensor) -> None:
         """`fold` into one row z in torch operations, for any device."""
 
-    @cached_property
-    def _pieces(self) -> list[tuple[int, int, int]]:
-        """(row, begin, end): the fixed split of the blocks, and the row of the accumulator of each piece."""
-        count = max(1, min(ROWS, self._blocks, self.shape[0] // _PIECE))
-        edges = [self._blocks * i // count for i in range(count + 1)]
-        # Many small tensors should not all meet in row 0.
-        return [((self.seed + i) % ROWS, edges[i], edges[i + 1]) for i in range(count)]
+    def _kernel(self, device: torch.device) -> kernels.Kernel:
+        return kernels.choose(self, device)
 
     def _check(self, name: str, v: torch.Tensor, size: int, arithmetic: torch.dtype | None) -> None:
         if v.shape != (size,):
@@ -160,6 +159,10 @@ class Projection(ABC):
         if not v.is_contiguous():
             raise ConfigError(f"{self!r}: {name} is not contiguous; pass {name}.contiguous()")
 
+    def _check_accumulator(self, z: torch.Tensor) -> None:
+        if z.shape != (ROWS, self.encoded_size):
+            raise ConfigError(f"{self!r}: z has shape {tuple(z.shape)}, expected {(ROWS, self.encoded_size)}")
+
 
 def add_to_all(
     projections: Sequence[Projection],
@@ -168,61 +171,44 @@ def add_to_all(
     scales: Sequence[float],
     out: Sequence[torch.Tensor],
 ) -> None:
-    """`add_to` for many tensors that share x, in one go over the threads. All on the device of x."""
-    on_cpu = x.device.type == "cpu"
-    encoded = as_array(x) if on_cpu else None
-    work: list[tuple] = []
-    for P, source, scale, target in zip(projections, w0, scales, out, strict=True):
+    """`add_to` for many tensors that share x, in one go, by the kernel of the first. All on the device of x."""
+    for P, source, target in zip(projections, w0, out, strict=True):
         P._check("x", x, P.encoded_size, x.dtype)
         P._check("w0", source, P.shape[0], x.dtype)
         P._check("out", target, P.shape[0], x.dtype)
         P.prepare(x.device)
-        if on_cpu:
-            arrays = as_array(source), encoded, as_scalar(scale, x.dtype), as_array(target)
-            work += [(P, begin, end, *arrays) for _, begin, end in P._pieces]
-        else:
-            P._add_torch(source, x, scale, target)
-    run_all(lambda piece: piece[0]._add_blocks(*piece[1:]), work)
+    if projections:
+        projections[0]._kernel(x.device).add(projections, w0, x, scales, out)
 
 
 def fold_all(
     projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Sequence[float], z: torch.Tensor
 ) -> None:
-    """`fold` for many tensors into one accumulator z, in one go over the threads. All on the device of z."""
-    sums = as_array(z) if z.device.type == "cpu" else None
-    work: dict[int, list[tuple]] = {}
-    for P, source, scale in zip(projections, v, scales, strict=True):
+    """`fold` for many tensors into one accumulator z, in one go, by the kernel of the first. All on its device."""
+    for P, source in zip(projections, v, strict=True):
         P._check("v", source, P.shape[0], z.dtype)
-        if z.shape != (ROWS, P.encoded_size):
-            raise ConfigError(f"{P!r}: z has shape {tuple(z.shape)}, expected {(ROWS, P.encoded_size)}")
+        P._check_accumulator(z)
         P.prepare(z.device)
-        if sums is not None:
-            values, size = as_array(source), P._block_rows
-            for row, begin, end in P._pieces:
-                piece = np.array([[begin, end]]), values[begin * size : end * size], as_scalar(scale, z.dtype)
-                work.setdefault(row, []).append((P, *piece, sums[row]))
-        else:
-            P._fold_torch(source, scale, z[0])
-    run_all(fold_pieces, list(work.values()))
+    if projections:
+        projections[0]._kernel(z.device).fold(projections, v, scales, z)
 
 
-def fold_pieces(pieces: list[tuple]) -> None:
-    """Fold (P, runs, v, scale, row of z) in order: all that goes to one row."""
-    for P, *piece in pieces:
-        P._fold_blocks(*piece)
+def fold_rows(
+    P: Projection, rows: torch.Tensor, values: torch.Tensor, scale: float, z: torch.Tensor
+) -> torch.Tensor:
+    """`P.fold` of a matrix that is zero outside `rows`, such as an embedding's gradient. Returns z.
 
-
-def as_scalar(value: float, dtype: torch.dtype) -> np.floating:
-    return np.float64(value) if dtype == torch.float64 else np.float32(value)
+    rows: (k,) int64 in any order; repeated rows add up, in the dtype of z. values: (k, width), of a dtype
+    that `fold` takes; D is a multiple of width. The sums are those of folding the whole matrix, in its bits.
+    """
+    P._check_accumulator(z)
+    P.prepare(z.device)
+    P._kernel(z.device).fold_rows(P, rows, values, scale, z)
+    return z
 
 
 def _arithmetic(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype == torch.bfloat16 else dtype
-
-
-def as_array(v: torch.Tensor) -> np.ndarray:
-    v = v.detach() if v.requires_grad else v
-    return v.view(torch.uint16).numpy() if v.dtype == torch.bfloat16 else v.numpy()
 
 
 class _Apply(torch.autograd.Function):

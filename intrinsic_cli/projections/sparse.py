@@ -8,19 +8,18 @@ are drawn on the CPU, in order, at each use; nothing is stored. On another devic
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numba import njit
 
 from intrinsic_cli.projections import draws
-from intrinsic_cli.projections.cast import narrow, widen
-from intrinsic_cli.projections.compiled import cached_njit
 from intrinsic_cli.projections.contract import Projection
-from intrinsic_cli.projections.draws import word
 
-_ROWS = 1024  # rows of a block
+ROWS = 1024  # rows of a block
+_UNIT = 1.1102230246251565e-16  # 2⁻⁵³
+_SQRT_HALF, _LOG_TWO = 0.7071067811865476, 0.6931471805599453
+_CHUNK = 1 << 20  # nonzeros drawn at a time by the torch operations, about
 
 
 class Sparse(Projection):
@@ -28,14 +27,11 @@ class Sparse(Projection):
 
     kind: ClassVar[str] = "sparse"
 
-    def __init__(
-        self, shape: tuple[int, int], seed: int, cache: str = "auto", version: int | None = None
-    ) -> None:
-        super().__init__(shape, seed, cache, version)
-        self._key = np.uint64(draws.key(self.seed, draws.STREAM_GAP))
+    def _set_up(self) -> None:
+        self.key = draws.key(self.seed, draws.STREAM_GAP)
         D = self.shape[0]
-        self._gap_rate = 0.0 if D == 1 else 1 / _log(1 - 1 / math.sqrt(D))
-        self._scale = D**-0.25
+        self.gap_rate = 0.0 if D == 1 else 1 / log(1 - 1 / math.sqrt(D))
+        self.scale = D**-0.25
 
     @property
     def encoded_size(self) -> int:
@@ -49,81 +45,70 @@ class Sparse(Projection):
         return z.view(-1, self.shape[1]).sum(dim=0)
 
     @property
-    def _block_rows(self) -> int:
-        return _ROWS
+    def block_rows(self) -> int:
+        return ROWS
 
-    def prepare(self, device: torch.device | str = "cpu") -> None:
-        pass
+    def add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
+        product, theta = torch.zeros(self.shape[0], dtype=x.dtype), x.cpu()
+        for row, column, sign in self._nonzeros():
+            product.index_add_(0, row, theta[column] * sign.to(x.dtype))
+        out.copy_(w0.to(x.dtype) + (product * (scale * self.scale)).to(x.device))
 
-    def _add_blocks(
-        self, begin: int, end: int, w0: np.ndarray, x: np.ndarray, scale, out: np.ndarray
-    ) -> None:
-        _add(begin, end, self._key, self._gap_rate, w0, x, scale * x.dtype.type(self._scale), out)
+    def fold_torch(self, v: torch.Tensor, scale: float, z: torch.Tensor) -> None:
+        values, sums = v.cpu().to(z.dtype), torch.zeros(z.numel(), dtype=z.dtype)
+        for row, column, sign in self._nonzeros():
+            sums.index_add_(0, column, values[row] * sign.to(z.dtype))
+        z += (sums * (scale * self.scale)).to(z.device)
 
-    def _fold_blocks(self, runs: np.ndarray, v: np.ndarray, scale, z: np.ndarray) -> None:
-        _fold(runs, self._key, self._gap_rate, v, scale * z.dtype.type(self._scale), z)
+    def _nonzeros(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Row, column and sign (int64, on the CPU) of all nonzeros, in order, some blocks at a time."""
+        D, d = self.shape
+        # Of one block: their mean and ten deviations. A block that has more draws on.
+        mean = ROWS * d / math.sqrt(D)
+        width = math.ceil(mean + 10 * math.sqrt(mean) + 10)
+        step = max(1, _CHUNK // width)
+        for begin in range(0, self.blocks, step):
+            block = torch.arange(begin, min(begin + step, self.blocks))
+            sizes = (D - block * ROWS).clamp(max=ROWS) * d  # entries
+            start, counted = torch.full_like(block, -1), 0
+            while (start < sizes).any():
+                place, sign = self._draw(block, counted, width)
+                place = start[:, None] + place.cumsum(dim=1)
+                inside = place < sizes[:, None]
+                row = block[:, None] * ROWS + place // d
+                yield row[inside], (place % d)[inside], sign[inside]
+                start, counted = place[:, -1], counted + width
 
-    def _add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
-        product = torch.zeros(self.shape[0], dtype=x.dtype)
-        self.add_to(product, x.cpu(), scale, product)
-        out.copy_(w0.to(x.dtype) + product.to(x.device))
+    def _draw(self, block: torch.Tensor, first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(blocks, count) int64: the steps to the nonzeros `first`, …, of each block, and their signs.
 
-    def _fold_torch(self, v: torch.Tensor, scale: float, z: torch.Tensor) -> None:
-        z += self.fold(v.cpu().to(z.dtype), scale).sum(dim=0).to(z.device)
+        Of one draw, 53 bits give the step and the lowest bit the sign.
+        """
+        bits = draws.words(self.key, block[:, None] << 40 | torch.arange(first, first + count))
+        u = ((bits >> 11 & (1 << 53) - 1).double() + 1) * _UNIT
+        gaps = (_log_of(u) * self.gap_rate).long()
+        return 1 + gaps, 1 - 2 * (bits & 1)
 
 
-@cached_njit(nogil=True)
-def _log(u):
+def log(u: float) -> float:
     """Natural logarithm from +, *, / alone, so that every machine draws the same; 0 < u ≤ 1, to 1e-16."""
     mantissa, exponent = math.frexp(u)
-    if mantissa < 0.7071067811865476:
+    if mantissa < _SQRT_HALF:
         mantissa, exponent = 2 * mantissa, exponent - 1
     s = (mantissa - 1) / (mantissa + 1)
     total = 0.0
     for power in range(23, 0, -2):  # log m = 2 (s + s³/3 + s⁵/5 + …), |s| < 0.172
         total = total * s * s + 1 / power
-    return exponent * 0.6931471805599453 + 2 * s * total
+    return exponent * _LOG_TWO + 2 * s * total
 
 
-@njit(nogil=True, inline="always")
-def _next(key, block, count, gap_rate):
-    """The gap before nonzero `count` of a block, and its sign: 53 bits and the lowest bit of one draw."""
-    bits = word(key, np.uint64(block) << np.uint64(40) | np.uint64(count))
-    u = (np.float64(bits >> np.uint64(11)) + 1) * 1.1102230246251565e-16
-    return np.int64(_log(u) * gap_rate), 1 - 2 * np.int64(bits & np.uint64(1))
-
-
-@cached_njit(nogil=True)
-def _add(begin, end, key, gap_rate, w0, x, scale, out):
-    d = x.shape[0]
-    sums = np.empty(_ROWS, x.dtype)
-    for block in range(begin, end):
-        first = block * _ROWS
-        rows = min(_ROWS, out.shape[0] - first)
-        sums[:] = 0
-        count = 0
-        place, sign = _next(key, block, count, gap_rate)
-        while place < rows * d:
-            sums[place // d] += sign * x[place % d]
-            count += 1
-            gap, sign = _next(key, block, count, gap_rate)
-            place += 1 + gap
-        for a in range(rows):
-            out[first + a] = narrow(widen(w0[first + a]) + scale * sums[a], out[first + a])
-
-
-@cached_njit(nogil=True)
-def _fold(runs, key, gap_rate, v, scale, z):
-    d = z.shape[0]
-    first = 0
-    for begin, end in runs:
-        for block in range(begin, end):
-            rows = min(_ROWS, v.shape[0] - first)
-            count = 0
-            place, sign = _next(key, block, count, gap_rate)
-            while place < rows * d:
-                z[place % d] += scale * sign * widen(v[first + place // d])
-                count += 1
-                gap, sign = _next(key, block, count, gap_rate)
-                place += 1 + gap
-            first += rows
+def _log_of(u: torch.Tensor) -> torch.Tensor:
+    """`log` of each number: the same operations, and so the same bits."""
+    mantissa, exponent = torch.frexp(u)
+    low = mantissa < _SQRT_HALF
+    mantissa, exponent = torch.where(low, 2 * mantissa, mantissa), exponent.double() - low.double()
+    s = (mantissa - 1) / (mantissa + 1)
+    total = torch.zeros_like(s)
+    for power in range(23, 0, -2):
+        total = total * s * s + 1 / power
+    return exponent * _LOG_TWO + 2 * s * total

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
-from intrinsic_cli.projections.contract import Projection, add_to_all, fold_all
-from intrinsic_cli.projections.rows import fold_rows
+from intrinsic_cli.projections.contract import Projection, add_to_all, fold_all, fold_rows
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
 from intrinsic_cli.subspace.selection import free_dimensions, group_of, scale_names, select
 from intrinsic_cli.subspace.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
@@ -74,9 +73,9 @@ class Subspace(nn.Module):
             word stands for the defaults.
         d: how many numbers are trained in all: θ, the m scales of SAID, and a head trained directly.
         seed: of P, unless `projection.seed` is set; each tensor draws from `stream_seed(seed, "P/" + name)`.
-        projection: kind of P and how its random numbers are kept. `cache="stream"` keeps neither them nor
-            the weights of the model's layers, which are made when a layer runs, forward and backward, with
-            the same bits, and are NaN at other times until `close`. θ must not change between the two.
+        projection: kind of P, its kernel, and how its random numbers are kept. `cache="stream"` keeps neither
+            them nor the weights of the model's layers, which are made when a layer runs, forward and backward,
+            with the same bits, and are NaN at other times until `close`. θ must not change between the two.
         head: names of the classification head's tensors.
         dtype: cast the model to it (bfloat16, say) while θ_0 stays exact, so that the weights are rounded
             once per step and nothing is lost by accumulation. None leaves the model's own dtypes.
@@ -140,10 +139,11 @@ class Subspace(nn.Module):
             p.grad = None  # of a backward pass before this subspace
             P = make_projection(
                 projection.kind,
-                shape=(p.numel(), free),
+                shape=(*p.shape, free),
                 seed=stream_seed(seed, f"P/{name}"),
                 cache="regenerate" if projection.cache == "stream" else projection.cache,
                 version=version,
+                kernel=projection.kernel,
             )
             part = _Slice(
                 name=name,

@@ -181,6 +181,7 @@ SCIENCE = {
 }
 LOGISTICS = {
     "cache": lambda s: replace(s, projection=replace(s.projection, cache="regenerate")),
+    "kernel": lambda s: replace(s, projection=replace(s.projection, kernel="torch")),
     "eval_batch_size": lambda s: replace(s, train=replace(s.train, eval_batch_size=1)),
     "keep_weights": lambda s: replace(s, train=replace(s.train, keep_weights=True)),
 }

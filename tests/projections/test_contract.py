@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.oracle import MATRICES, fastfood_rows
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.projections import KINDS, make_projection
+from intrinsic_cli.projections import KINDS
 
 # (D, d): d = 1, d > D, powers of two and none, one block and several, a last block cut short or whole.
 SHAPES = [
@@ -34,18 +34,13 @@ def randn(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
-
-
 def test_every_kind_has_an_oracle():
     assert set(MATRICES) == set(KINDS)
 
 
 @pytest.mark.parametrize(("D", "d"), SHAPES)
-def test_is_the_matrix_of_its_definition(kind, D, d):
-    P = make_projection(kind, shape=(D, d), seed=12345)
+def test_is_the_matrix_of_its_definition(make, kind, D, d):
+    P = make(kind, shape=(D, d), seed=12345)
     expected = MATRICES[kind](D, d, 12345)
     assert P.shape == expected.shape == (D, d)
     theta, v = randn(d), randn(D, seed=1)
@@ -64,53 +59,52 @@ def test_is_the_matrix_of_its_definition(kind, D, d):
         (5_000, 30_000, [0, 4_999]),  # more than an eighth of a block: they do not repeat
     ],
 )
-def test_large_blocks_are_those_of_their_definition(version, D, d, rows):
-    P = make_projection("fastfood", shape=(D, d), seed=12345, version=version)
+def test_large_blocks_are_those_of_their_definition(make, version, D, d, rows):
+    P = make("fastfood", shape=(D, d), seed=12345, version=version)
     assert P.version == version
     theta = randn(d)
     expected = fastfood_rows(rows, D, 12345, version, theta.numpy())
     np.testing.assert_allclose(P.matvec(theta)[rows].numpy(), expected, rtol=0, atol=1e-13 * theta.norm())
 
 
-def test_a_short_block_draws_fewer_numbers_from_version_2_on():
+def test_a_short_block_draws_fewer_numbers_from_version_2_on(make):
     theta = randn(5_000)
     for D, same in ((8_192, True), (384, False), (5_000, True), (8_193, False)):
-        one, two = (make_projection("fastfood", shape=(D, 5_000), seed=4, version=v) for v in (1, 2))
+        one, two = (make("fastfood", shape=(D, 5_000), seed=4, version=v) for v in (1, 2))
         a, b = one.matvec(theta), two.matvec(theta)
         assert torch.equal(a[:8_192], b[:8_192]) == (same or D > 8_192)
         assert torch.equal(a, b) == same
 
 
 @pytest.mark.parametrize("D", [20, 384])
-def test_a_block_whose_draws_repeat_keeps_the_norm_on_average(D):
+def test_a_block_whose_draws_repeat_keeps_the_norm_on_average(make, D):
     # E‖Pθ‖² = ‖θ‖², also for a θ whose H B θ repeats with the draws: without new signs it would be 2 ‖θ‖² or 0.
     n = 8_192
-    one = make_projection("fastfood", shape=(D, n), seed=0)
+    one = make("fastfood", shape=(D, n), seed=0)
     for encoded in (randn(n), randn(4_096).repeat(2)):
         theta = one.decode(encoded)
         torch.testing.assert_close(one.encode(theta), n * encoded)
         ratios = [
-            float(make_projection("fastfood", shape=(D, n), seed=s).matvec(theta).square().sum())
-            for s in range(300)
+            float(make("fastfood", shape=(D, n), seed=s).matvec(theta).square().sum()) for s in range(300)
         ]
         share = np.array(ratios) / float(theta.square().sum())
         assert abs(share.mean() - 1) <= 5 * share.std() / math.sqrt(len(share))
 
 
 @pytest.mark.parametrize(("D", "d"), SHAPES + LARGE)
-def test_rmatvec_is_the_exact_adjoint(kind, D, d):
+def test_rmatvec_is_the_exact_adjoint(make, kind, D, d):
     if kind == "dense" and D * d > 1e7:
         pytest.skip("a dense projection of this size takes minutes")
-    P = make_projection(kind, shape=(D, d), seed=7)
+    P = make(kind, shape=(D, d), seed=7)
     theta, v = randn(d), randn(D, seed=1)
     Px, Pv = P.matvec(theta), P.rmatvec(v)
     assert abs(Px @ v - theta @ Pv) <= 1e-10 * max(Px.norm() * v.norm(), theta.norm() * Pv.norm())
 
 
-def test_adjoint_over_several_tensors_together(kind):
+def test_adjoint_over_several_tensors_together(make, kind):
     # What training does: one θ, tensors of many sizes, scales of their own, one decoded gradient.
     sizes, scales, d = (1, 40, 384, 5000), (1.0, 0.5, 2.0, -1.5), 100
-    Ps = [make_projection(kind, shape=(D, d), seed=i) for i, D in enumerate(sizes)]
+    Ps = [make(kind, shape=(D, d), seed=i) for i, D in enumerate(sizes)]
     theta = randn(d)
     x = Ps[0].encode(theta)
     z = Ps[0].accumulator(torch.float64)
@@ -128,32 +122,29 @@ def test_adjoint_over_several_tensors_together(kind):
 
 @given(st.sampled_from(KINDS), st.integers(1, 400), st.integers(1, 70), st.integers(0, 2**64 - 1))
 @settings(max_examples=60, deadline=None)
-def test_linear_and_adjoint_for_any_shape_and_seed(kind, D, d, seed):
-    P = make_projection(kind, shape=(D, d), seed=seed)
+def test_linear_and_adjoint_for_any_shape_and_seed(make, kind, D, d, seed):
+    P = make(kind, shape=(D, d), seed=seed)
     a, b, v = randn(d), randn(d, seed=1), randn(D, seed=2)
     torch.testing.assert_close(P.matvec(2 * a - 3 * b), 2 * P.matvec(a) - 3 * P.matvec(b), rtol=0, atol=1e-10)
     assert abs(P.matvec(a) @ v - a @ P.rmatvec(v)) <= 1e-10 * (P.matvec(a).norm() * v.norm() + 1)
 
 
 @pytest.mark.parametrize(("D", "d"), [(40, 30), (257, 20), (1000, 3)])
-def test_norm_is_kept_on_average(kind, D, d):
+def test_norm_is_kept_on_average(make, kind, D, d):
     # E‖Pθ‖² = ‖θ‖² over seeds, within five standard errors of the mean.
     theta = randn(d)
     ratios = [
-        float(make_projection(kind, shape=(D, d), seed=s).matvec(theta).square().sum() / theta.square().sum())
+        float(make(kind, shape=(D, d), seed=s).matvec(theta).square().sum() / theta.square().sum())
         for s in range(400)
     ]
     assert abs(np.mean(ratios) - 1) <= 5 * np.std(ratios) / math.sqrt(len(ratios)) + 1e-9
 
 
-def test_every_row_has_the_same_share_of_the_norm(kind):
+def test_every_row_has_the_same_share_of_the_norm(make, kind):
     # Each entry of P has variance 1/D: rows at the start, in the middle and in the cut last block alike.
     D, d = 90, 20  # n = 32: two blocks and 26 rows
     squares = np.mean(
-        [
-            make_projection(kind, shape=(D, d), seed=s).matvec(randn(d, seed=s)).square().numpy()
-            for s in range(1500)
-        ],
+        [make(kind, shape=(D, d), seed=s).matvec(randn(d, seed=s)).square().numpy() for s in range(1500)],
         axis=0,
     )
     shares = squares * D / d
@@ -161,15 +152,15 @@ def test_every_row_has_the_same_share_of_the_norm(kind):
         assert shares[rows].mean() == pytest.approx(1, abs=0.1)
 
 
-def test_sorf_keeps_the_norm_exactly_when_blocks_are_whole():
+def test_sorf_keeps_the_norm_exactly_when_blocks_are_whole(make):
     theta = randn(50)
-    P = make_projection("sorf", shape=(64 * 7, 50), seed=3)
+    P = make("sorf", shape=(64 * 7, 50), seed=3)
     assert float(P.matvec(theta).norm()) == pytest.approx(float(theta.norm()), rel=1e-12)
 
 
 @pytest.mark.parametrize(("D", "d"), [(5, 3), (70, 20)])
-def test_gradcheck(kind, D, d):
-    P = make_projection(kind, shape=(D, d), seed=5)
+def test_gradcheck(make, kind, D, d):
+    P = make(kind, shape=(D, d), seed=5)
     theta, v = randn(d).requires_grad_(), randn(D).requires_grad_()
     assert torch.autograd.gradcheck(P.matvec, theta)
     assert torch.autograd.gradcheck(P.rmatvec, v)
@@ -177,10 +168,10 @@ def test_gradcheck(kind, D, d):
 
 
 @pytest.mark.parametrize(("D", "d"), [(3000, 100), (20_000, 5_000)])
-def test_float32_agrees_with_float64(kind, D, d):
+def test_float32_agrees_with_float64(make, kind, D, d):
     if kind == "dense" and D * d > 1e7:
         pytest.skip("a dense projection of this size takes minutes")
-    P = make_projection(kind, shape=(D, d), seed=9)
+    P = make(kind, shape=(D, d), seed=9)
     theta, v = randn(d, dtype=torch.float32), randn(D, seed=1, dtype=torch.float32)
     for product, x in ((P.matvec, theta), (P.rmatvec, v)):
         exact = product(x.double())
@@ -188,41 +179,8 @@ def test_float32_agrees_with_float64(kind, D, d):
         assert (product(x) - exact).norm() <= 3e-6 * exact.norm()
 
 
-# Every length of transform, with at least one whole block: n = 16, 32, … 16,384, and 131,072.
-AGREE = [(1, 1), (384, 5000), *((3 * n + 5, n) for n in (16 << i for i in range(11))), (140_000, 70_000)]
-
-
-@pytest.mark.parametrize(("D", "d"), AGREE)
-def test_torch_operations_agree_with_the_kernels(kind, D, d):
-    if kind == "dense" and D * d > 1e7:
-        pytest.skip("a dense projection of this size takes minutes")
-    P = make_projection(kind, shape=(D, d), seed=11)
-    theta, v, w0 = randn(d), randn(D, seed=1), randn(D, seed=2)
-    out = torch.empty(D, dtype=torch.float64)
-    P._add_torch(w0, P.encode(theta), 0.7, out)
-    torch.testing.assert_close(out, w0 + 0.7 * P.matvec(theta), rtol=0, atol=1e-11)
-    z = P.accumulator(torch.float64)
-    P._fold_torch(v, 0.7, z[0])
-    torch.testing.assert_close(P.decode(z), 0.7 * P.rmatvec(v), rtol=0, atol=1e-11 * math.sqrt(D))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(("D", "d"), [(100, 40), (3000, 100), (384, 5000)])
-def test_cuda_has_the_same_projection(kind, D, d):
-    P, on_gpu = (make_projection(kind, shape=(D, d), seed=11) for _ in range(2))
-    theta, v = randn(d), randn(D, seed=1)
-    torch.testing.assert_close(on_gpu.matvec(theta.cuda()).cpu(), P.matvec(theta), rtol=0, atol=1e-11)
-    torch.testing.assert_close(
-        on_gpu.rmatvec(v.cuda()).cpu(), P.rmatvec(v), rtol=0, atol=1e-11 * math.sqrt(D)
-    )
-    if kind == "fastfood":
-        assert torch.equal(
-            on_gpu._gains(0, D // P.n, torch.device("cuda")).cpu(), P._gains(0, D // P.n, torch.device("cpu"))
-        )
-
-
-def test_non_contiguous_input_is_read_right(kind):
-    P = make_projection(kind, shape=(50, 10), seed=1)
+def test_non_contiguous_input_is_read_right(make, kind):
+    P = make(kind, shape=(50, 10), seed=1)
     pairs = randn(10, 2)
     torch.testing.assert_close(P.matvec(pairs[:, 1]), P.matvec(pairs[:, 1].clone()), rtol=0, atol=0)
 
@@ -237,19 +195,21 @@ def test_non_contiguous_input_is_read_right(kind):
         ({"seed": -1}, "seed=-1"),
         ({"seed": 2**64}, "out of range"),
         ({"cache": "disk"}, "auto, store, regenerate"),
+        ({"kernel": "cuda"}, "projection.kernel='cuda' is not known; use one of auto, numba, torch"),
+        ({"shape": (10, 0, 3)}, "D=0"),
         ({"version": 3}, "draw version 3 of projection=fastfood is not known; use one of 1, 2"),
         ({"kind": "sorf", "version": 2}, "use one of 1"),
         ({"version": 0}, "draw version 0"),
     ],
 )
-def test_bad_options_are_named(change, message):
+def test_bad_options_are_named(make, change, message):
     options = {"kind": "fastfood", "shape": (10, 3), "seed": 0, "cache": "auto", **change}
     with pytest.raises(ConfigError, match=message):
-        make_projection(options.pop("kind"), **options)
+        make(options.pop("kind"), **options)
 
 
-def test_bad_vectors_are_named(kind):
-    P = make_projection(kind, shape=(10, 3), seed=0)
+def test_bad_vectors_are_named(make, kind):
+    P = make(kind, shape=(10, 3), seed=0)
     with pytest.raises(ConfigError, match=r"theta has shape \(4,\), expected \(3,\)"):
         P.matvec(torch.zeros(4))
     with pytest.raises(ConfigError, match=r"v has shape \(2, 5\), expected \(10,\)"):

@@ -12,6 +12,8 @@ from support.oracle import normal, quantiles, sign, word
 
 from intrinsic_cli.projections import KINDS, draws, make_projection
 from intrinsic_cli.projections.fastfood import Fastfood
+from intrinsic_cli.projections.kernels.numba.draws import draw_normals
+from intrinsic_cli.projections.kernels.numba.draws import word as compiled_word
 
 CPU = torch.device("cpu")
 
@@ -25,7 +27,7 @@ GOLDEN_SHIFTS = [704, 32, 896, 80, 240, 128]
 
 def normals(key, first, count):
     out = np.empty(count, np.int16)
-    draws.draw_normals(np.uint64(key), draws.normal_table(), first, out)
+    draw_normals(np.uint64(key), draws.normal_table(), first, out)
     return out
 
 
@@ -35,24 +37,24 @@ def test_the_hash_is_splitmix64():
         6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431,
         16408922859458223821,
     ]  # fmt: skip
-    on_tensors = draws.torch_words(1234567, torch.arange(5))
+    on_tensors = draws.words(1234567, torch.arange(5))
     assert [int(w) % 2**64 for w in on_tensors] == published
-    assert [int(draws.word(np.uint64(1234567), np.uint64(i))) for i in range(5)] == published
+    assert [int(compiled_word(np.uint64(1234567), np.uint64(i))) for i in range(5)] == published
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1])
 def test_keys_words_normals_and_signs_agree_with_plain_integers(seed):
     for stream in range(1, 7):
         key = draws.key(seed, stream)
-        assert [int(w) % 2**64 for w in draws.torch_words(key, torch.arange(3))] == [
+        assert [int(w) % 2**64 for w in draws.words(key, torch.arange(3))] == [
             word(seed, stream, i) for i in range(3)
         ]
     key = draws.key(seed, draws.STREAM_NORMAL)
     expected = [normal(seed, i) * 4096 for i in range(8, 28)]
     assert normals(key, 8, 20).tolist() == expected
-    assert draws.torch_normals(key, 8, 20, CPU).tolist() == expected
+    assert draws.normals(key, 8, 20, CPU).tolist() == expected
     key = draws.key(seed, draws.STREAM_SIGN)
-    assert draws.torch_signs(key, 64, 100, CPU).tolist() == [sign(seed, 3, 64 + i) for i in range(100)]
+    assert draws.signs(key, 64, 100, CPU).tolist() == [sign(seed, 3, 64 + i) for i in range(100)]
 
 
 def test_version_1_is_what_it_always_was():
@@ -62,7 +64,7 @@ def test_version_1_is_what_it_always_was():
     assert hashlib.sha256(draws.normal_table().astype("<i2").tobytes()).hexdigest() == GOLDEN_TABLE
     assert draws.permutation(draws.key(16, draws.STREAM_PERMUTATION), 16).tolist() == GOLDEN_PERMUTATION
     P = make_projection("fastfood", shape=(10_000, 1_000), seed=2024)
-    assert P._torch_shifts(0, 6, CPU).tolist() == GOLDEN_SHIFTS
+    assert P._shifts(0, 6, CPU).tolist() == GOLDEN_SHIFTS
 
 
 def test_the_normal_table_is_the_quantile_function():
@@ -143,8 +145,8 @@ def test_stored_and_regenerated_draws_give_the_same_bits(shape):
     theta, v = torch.randn(d), torch.randn(D)
     assert torch.equal(stored.matvec(theta), drawn.matvec(theta))
     assert torch.equal(stored.rmatvec(v), drawn.rmatvec(v))
-    assert drawn._stored.numel() == 0
-    assert stored._stored.numel() * stored._stored.element_size() <= 2 * D
+    assert drawn.stored.numel() == 0
+    assert stored.stored.numel() * stored.stored.element_size() <= 2 * D
 
 
 SCRIPT = """

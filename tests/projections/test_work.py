@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from intrinsic_cli.projections import KINDS, make_projection
-from intrinsic_cli.projections.contract import add_to_all, fold_all
-from intrinsic_cli.projections.rows import fold_rows
-from intrinsic_cli.projections.threads import _openmp, in_openmp, in_pool, run_all
+from intrinsic_cli.projections.contract import add_to_all, fold_all, fold_rows
+from intrinsic_cli.projections.kernels.numba.threads import _openmp, in_openmp, in_pool, run_all
 
 SIZES = (1, 48, 384, 150_000, 600_001)
 
@@ -33,8 +32,8 @@ def threads():
 @pytest.mark.parametrize(
     ("source", "target"), [("bfloat16", "bfloat16"), ("float32", "bfloat16"), ("bfloat16", "float32")]
 )
-def test_bfloat16_weights_are_read_exactly_and_rounded_to_nearest(kind, source, target):
-    P = make_projection(kind, shape=(700, 40), seed=2)
+def test_bfloat16_weights_are_read_exactly_and_rounded_to_nearest(make, kind, source, target):
+    P = make(kind, shape=(700, 40), seed=2)
     w0 = randn(700, 0, getattr(torch, source))
     theta = randn(40, 1)
     exact = torch.empty(700)
@@ -44,8 +43,8 @@ def test_bfloat16_weights_are_read_exactly_and_rounded_to_nearest(kind, source, 
     assert torch.equal(out, exact.to(out.dtype))  # torch rounds to nearest, ties to even
 
 
-def test_bfloat16_rounding_of_ties_infinities_and_nan():
-    P = make_projection("fastfood", shape=(8, 1), seed=2)
+def test_bfloat16_rounding_of_ties_infinities_and_nan(make):
+    P = make("fastfood", shape=(8, 1), seed=2)
     w0 = torch.tensor(
         [1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 3.4e38, -3.4e38, float("inf"), float("nan"), 1e-40]
     )
@@ -55,16 +54,16 @@ def test_bfloat16_rounding_of_ties_infinities_and_nan():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bfloat16_gradients_are_folded_in_float32(kind):
-    P = make_projection(kind, shape=(700, 40), seed=2)
+def test_bfloat16_gradients_are_folded_in_float32(make, kind):
+    P = make(kind, shape=(700, 40), seed=2)
     v = randn(700, 0, torch.bfloat16)
     z = P.fold(v)
     assert z.dtype == torch.float32
     assert torch.equal(z, P.fold(v.float()))
 
 
-def test_in_place_and_out_of_place_agree():
-    P = make_projection("fastfood", shape=(5000, 100), seed=2)
+def test_in_place_and_out_of_place_agree(make):
+    P = make("fastfood", shape=(5000, 100), seed=2)
     w0, x = randn(5000, 0), P.encode(randn(100, 1))
     out = torch.empty(5000)
     P.add_to(w0, x, 0.5, out)
@@ -74,7 +73,7 @@ def test_in_place_and_out_of_place_agree():
 
 @pytest.mark.parametrize("kind", ["fastfood", "sorf", "sparse"])
 def test_bits_do_not_depend_on_the_number_of_threads(kind, threads):
-    Ps = [make_projection(kind, shape=(D, 300), seed=i) for i, D in enumerate(SIZES)]
+    Ps = [make_projection(kind, shape=(D, 300), seed=i, kernel="numba") for i, D in enumerate(SIZES)]
     w0, v = [randn(D, 1) for D in SIZES], [randn(D, 2) for D in SIZES]
     theta = randn(300, 3)
     results = []
@@ -92,8 +91,8 @@ def test_bits_do_not_depend_on_the_number_of_threads(kind, threads):
 
 
 @pytest.mark.parametrize("kind", ["fastfood", "sorf", "sparse"])
-def test_together_and_one_by_one_give_the_same_bits(kind):
-    Ps = [make_projection(kind, shape=(D, 300), seed=i) for i, D in enumerate(SIZES)]
+def test_together_and_one_by_one_give_the_same_bits(make, kind):
+    Ps = [make(kind, shape=(D, 300), seed=i) for i, D in enumerate(SIZES)]
     v, scales = [randn(D, 2) for D in SIZES], [1.0, 2.0, 0.5, -1.0, 3.0]
     together, one_by_one = Ps[0].accumulator(torch.float32), Ps[0].accumulator(torch.float32)
     fold_all(Ps, v, scales, together)
@@ -103,10 +102,10 @@ def test_together_and_one_by_one_give_the_same_bits(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mostly_zero_gradients_are_folded_right(kind):
+def test_mostly_zero_gradients_are_folded_right(make, kind):
     # An embedding's gradient: few rows are not zero, also in the last, short block.
     D, d = 3000, 100
-    P = make_projection(kind, shape=(D, d), seed=2)
+    P = make(kind, shape=(D, d), seed=2)
     v = torch.zeros(D, dtype=torch.float64)
     v[[0, 700, 701, D - 1]] = torch.tensor([1.0, -2.0, 3.0, 4.0], dtype=torch.float64)
     theta = randn(d, 1, torch.float64)
@@ -127,8 +126,8 @@ def test_mostly_zero_gradients_are_folded_right(kind):
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_rows_alone_fold_like_the_matrix_they_are_of(kind, count, width, d, used, dtype):
-    P = make_projection(kind, shape=(count * width, d), seed=5)
+def test_rows_alone_fold_like_the_matrix_they_are_of(make, kind, count, width, d, used, dtype):
+    P = make(kind, shape=(count * width, d), seed=5)
     rows = torch.tensor(used, dtype=torch.int64)
     values = randn(len(used) * width, 6, dtype).view(-1, width)
     arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
@@ -140,8 +139,8 @@ def test_rows_alone_fold_like_the_matrix_they_are_of(kind, count, width, d, used
     assert torch.equal(fold_rows(P, rows, values, 0.7, P.accumulator(arithmetic)), expected)
 
 
-def test_a_nan_in_a_gradient_is_not_lost():
-    P = make_projection("fastfood", shape=(1000, 100), seed=2)
+def test_a_nan_in_a_gradient_is_not_lost(make):
+    P = make("fastfood", shape=(1000, 100), seed=2)
     v = torch.zeros(1000)
     v[500] = float("nan")
     assert P.rmatvec(v).isnan().all()
@@ -185,7 +184,7 @@ def test_an_error_stops_its_thread_and_is_raised(error, count, begun, threads):
 def test_a_call_that_openmp_could_not_make_is_no_result(threads, monkeypatch):
     threads(2)
     gnu = SimpleNamespace(GOMP_parallel=lambda *_: None)  # as where a signal's exception comes before the job
-    monkeypatch.setattr("intrinsic_cli.projections.threads._openmp", lambda: gnu)
+    monkeypatch.setattr("intrinsic_cli.projections.kernels.numba.threads._openmp", lambda: gnu)
     with pytest.raises(KeyboardInterrupt):
         run_all(print, [0, 1])
 
@@ -194,7 +193,7 @@ def test_a_call_that_openmp_could_not_make_is_no_result(threads, monkeypatch):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_no_interrupt_is_lost_whenever_it_comes(threads):
     threads(2)
-    P = make_projection("fastfood", shape=(1 << 18, 1000), seed=0)
+    P = make_projection("fastfood", shape=(1 << 18, 1000), seed=0, kernel="numba")
     theta = randn(1000, 1)
     expected = P.matvec(theta)
     rng = random.Random(0)

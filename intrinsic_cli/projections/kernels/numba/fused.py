@@ -13,9 +13,10 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from intrinsic_cli.projections.cast import narrowed, widened
-from intrinsic_cli.projections.draws import word
-from intrinsic_cli.projections.hadamard import LANES, across, at, next8, next16, offsets, within
+from intrinsic_cli.projections.hadamard import LANES
+from intrinsic_cli.projections.kernels.numba.cast import narrowed, widened
+from intrinsic_cli.projections.kernels.numba.draws import word
+from intrinsic_cli.projections.kernels.numba.hadamard import across, at, next8, next16, offsets, within
 
 _CACHED = 4096  # numbers that passes share while in the L1 cache
 _LINE = 64  # bytes of a cache line
