@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from intrinsic_cli.errors import DataError, IdimError, ModelError
@@ -138,21 +139,24 @@ def files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def fingerprint(path: str | Path) -> str:
+def fingerprint(path: str | Path, known: Mapping[Path, str] | None = None) -> str:
     """SHA-256 (hex) of a file's content, or of the names and contents of all visible files of a folder.
 
     Hidden files and `__pycache__` are left out. A file's own name does not count, so a renamed copy is the
-    same data. Raises DataError when a file can't be read.
+    same data. `known` are digests of files that have been read already, which are not read again. Raises DataError
+    when a file can't be read.
     """
     root = Path(path).expanduser()
+    known = known or {}
     digest = hashlib.sha256()
     try:
         if root.is_file():
-            return _sha256(root)
+            return known.get(root) or _sha256(root)
         if not root.is_dir():
             raise DataError(f"{path} does not exist")
         for file in files(root):
-            digest.update(os.fsencode(f"{file.relative_to(root).as_posix()}\0{_sha256(file)}\n"))
+            content = known.get(file) or _sha256(file)
+            digest.update(os.fsencode(f"{file.relative_to(root).as_posix()}\0{content}\n"))
     except OSError as error:
         raise DataError(f"can't read {error.filename or path}: {error.strerror or error}") from error
     return digest.hexdigest()
@@ -186,10 +190,31 @@ def check_model(folder: Path, spec: ModelSpec) -> None:
             )
 
 
+def data_root(path: Path, config: str | None) -> Path:
+    """Where the rows of `task.config` lie: of a folder of several data sets, such as GLUE's, the one in use.
+
+    Raises DataError where a folder has no data set of that name.
+    """
+    if config is None or not path.is_dir():
+        return path
+    try:
+        parts = sorted(place.name for place in path.iterdir() if place.is_dir() and place.name[0] != ".")
+    except OSError as error:
+        raise DataError(f"can't read {path}: {error.strerror or error}") from error
+    if config in parts:
+        return path / config
+    if not parts or config == "default":
+        return path
+    raise DataError(
+        f"task.config={config} not found: {path} has {', '.join(map(repr, parts))}; "
+        "name one of them, or add task.config=null for files that lie in the folder itself"
+    )
+
+
 def data_files(path: Path, name: str) -> list[Path]:
     """The data files of `task.path=name`, a file or a folder, sorted: at least one, and all of one kind.
 
-    Raises DataError where there is none, or where there are several kinds, of which `datasets` would read one.
+    Raises DataError where there is none, or where there are several kinds, of which one would go unread.
     """
     found = [path] if path.is_file() else [file for file in files(path) if file.name not in NOT_DATA]
     found = [file for file in found if file.suffix.lower() in DATA_SUFFIXES]

@@ -147,12 +147,15 @@ class DataSpec:
     holdout: int = 0
     # Picks which rows `max_train`, `max_eval` and `holdout` take; the same for every seed of a study.
     seed: int = 0
+    # GiB that a file may need when it is read: what unpacks to more is refused before memory is taken.
+    read_limit: float = 2.0
 
     def __post_init__(self) -> None:
         _at_least("data.max_train", self.max_train, 1)
         _at_least("data.max_eval", self.max_eval, 1)
         _at_least("data.max_length", self.max_length, 4)
         _at_least("data.holdout", self.holdout, 0)
+        _at_least("data.read_limit", self.read_limit, 0, strict=True, most=2**20)
 
 
 @dataclass(frozen=True)
@@ -291,6 +294,7 @@ class RunSpec:
             tree["projection"].pop(key)
         if self.projection.seed is None:  # runs were named so before P had a seed of its own
             tree["projection"].pop("seed")
+        tree["data"].pop("read_limit")
         tree["train"].pop("eval_batch_size")
         tree["train"].pop("keep_weights")
         tree["model"].pop("allow_pickle")

@@ -306,14 +306,19 @@ def _task(cfg: DictConfig) -> TaskSpec:
     folder = None if task.path is None else local_path(task.path, "task.path")
     if folder is None:
         return task
-    paths.data_files(folder, task.path)
-    # A folder of several data sets, such as GLUE's: only the one in use is this task's identity.
-    parts = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return replace(task, fingerprint=_fingerprint(folder / task.config if task.config in parts else folder))
+    root = paths.data_root(folder, task.config)
+    paths.data_files(root, str(task.path))
+    return replace(task, fingerprint=_fingerprint(root))
+
+
+def look_again() -> None:
+    """Forget what files held: each plan sees them as they are now, and as they are then until its end."""
+    _fingerprint.cache_clear()
 
 
 def run_spec(cfg: DictConfig) -> RunSpec:
     """The spec of `idim run`. Raises ConfigError where a list stands in place of a number."""
+    look_again()
     for key in LISTS:
         if OmegaConf.is_list(cfg[key]):
             raise ConfigError(f"{key}={cfg[key]} is not one number; lists are for idim sweep")

@@ -69,6 +69,7 @@ def sweep_plan(overrides: Sequence[Override]) -> StudyPlan:
 
     Raises ConfigError where the words can't be used, or make more runs than a sweep may have.
     """
+    compose.look_again()
     specs: dict[str, RunSpec] = {}
     searches: list[Study] = []
     size = 0

@@ -64,8 +64,10 @@ def sweep(
         lost = f", {len(failed)} of them failed and are left so (--retry-failed)" if failed else ""
         say(f"{len(over)} of {len(specs)} runs are over already{lost}")
     unchecked = [*todo, *pending(later, store, retry_failed=retry_failed)]
-    launcher.check(list(cells(unchecked)), store, stop)
+    summaries = launcher.check(list(cells(unchecked)), store, stop)
     store.check_writable()
+    for line in dict.fromkeys(summaries):
+        say(line)
     for spec in todo:
         store.run(spec).plan(spec, forget=retry_failed)
     done = [spec.run_id for spec in over if spec.run_id not in failed]

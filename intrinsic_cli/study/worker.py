@@ -1,9 +1,9 @@
 """A process that trains the runs it is given, one after the other, and keeps its base model and data.
 
-`python -m intrinsic_cli.study.worker FOLDER` reads lines of JSON. `{"train": SPEC}` is answered with
-`{"run_id", "state"}`; `{"check": [SPEC, ...]}`, runs that share their inputs, with `{}`, or with `{"error",
-"message"}` where these can't be used. It leaves when its input ends: after the run, or, where the input ends during
-a run (its driver asked it to stop, or died), after the step, with a snapshot.
+`python -P -m intrinsic_cli.study.worker FOLDER` reads lines of JSON. `{"train": SPEC}` is answered with
+`{"run_id", "state"}`; `{"check": [SPEC, ...]}`, runs that share their inputs, with `{"summary"}`, or with
+`{"error", "message"}` where these can't be used. It leaves when its input ends: after the run, or, where the
+input ends during a run (its driver asked it to stop, or died), after the step, with a snapshot.
 """
 
 from __future__ import annotations
@@ -48,12 +48,11 @@ def main(words: list[str]) -> int:
 
 def _check(specs: list[RunSpec], load: Loader) -> dict[str, str]:
     try:
-        check(specs, load)
+        return {"summary": check(specs, load)}
     except Exception as error:
         if not isinstance(error, IdimError):
             traceback.print_exc()
         return {"error": type(error).__name__, "message": str(error)}
-    return {}
 
 
 def _messages(stop: Stop) -> Any:

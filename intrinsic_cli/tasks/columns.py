@@ -1,51 +1,54 @@
-"""Columns of a data set, checked value by value: texts, and labels as class ids or real numbers.
+"""Columns of a data set, checked cell by cell: texts, and labels as class ids or real numbers.
 
-Every function raises DataError that names the option, the file, the split and the row at fault.
+What a column holds is decided once, over all of its cells. Every function raises DataError that names the
+option, the file, the split and the row at fault.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Collection, Mapping, Sequence
 
 from intrinsic_cli.errors import DataError, near
 from intrinsic_cli.spec import TaskSpec
+from intrinsic_cli.tasks.records import LONGEST_CELL, NUMBER, Table, shown
 
 MOST_CLASSES = 1000
-LONGEST_CELL = 1_000_000  # characters: a long book; more is a quote that is never closed
 LONGEST_NAME = 1000  # characters of a class name
-LARGEST_CLASS = 2**53  # whole numbers up to here are exact, whatever a reader makes of them
 LARGEST_VALUE = 1e18  # of regression: squared errors must be finite in float32
+HIDDEN = "-1"
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # the one way to write a whole number: 01, 1.0 and 1e2 are words
 
 
-def split(task: TaskSpec, splits: Mapping[str, Any], name: str) -> Any:
-    """The split `name`. Raises DataError that lists the splits there are."""
-    if name not in splits:
+def cells(task: TaskSpec, split: str, table: Table, name: str, option: str) -> list[str]:
+    """The column `name`, (n,), each cell a text with a value."""
+    if not table.rows:
         raise DataError(
-            f"task {task.name}: {task.path} has no split {name!r}; "
-            f"it has {', '.join(splits)}{near(name, splits)}"
+            f"task.path={task.path} can't be read: it has an empty split, {split} (a header without rows?)"
         )
-    return splits[name]
-
-
-def _column(task: TaskSpec, split: str, table: Any, name: str, option: str) -> list[Any]:
-    if name not in table.column_names:
-        columns = ", ".join(table.column_names)
-        raise DataError(
-            f"{option}={name}: {task.path} has no such column; "
-            f"it has {columns}{near(name, table.column_names)}"
-        )
-    try:
-        values = table[name][:]
-    except ValueError as error:  # a Parquet file holds whatever bytes its writer called text
-        raise DataError(
-            f"{option}={name}: this column of {task.path} can't be read: {error}; save it as UTF-8 text"
-        ) from error
+    if name not in table.cells:
+        columns = ", ".join(table.names) + (_separator(table.names) or near(name, table.names))
+        raise DataError(f"{option}={name}: {task.path} has no such column; it has {columns}")
+    values = table.cells[name]
     for row, value in enumerate(values):
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            raise _bad(task, split, row, f"{option}={name}", "has no value; fill it, or remove the row")
+        if not isinstance(value, str):
+            kind = "text" if option == "task.text" else "number" if task.regression else "class"
+            problem = (
+                "has no value; fill it, or remove the row"
+                if value is None
+                else f"is no {kind} but {value!r:.40}; name another column by {option}, or write it as text"
+            )
+            raise _bad(task, split, row, f"{option}={name}", problem)
     return values
+
+
+def _separator(names: Sequence[str]) -> str:
+    """What to say of a header that is one column because its separator is another one."""
+    marks = [mark for mark in ";\t|," if len(names) == 1 and mark in names[0]]
+    if not marks:
+        return ""
+    return f", one column; if {marks[0]!r} separates it, save it with commas as .csv, or with tabs as .tsv"
 
 
 def _bad(task: TaskSpec, split: str, row: int, option: str, problem: str) -> DataError:
@@ -62,97 +65,127 @@ def _unicode(text: str, longest: int) -> str | None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return f"is no Unicode text but {text!r:.40}; save the file as UTF-8"
+        return f"is no Unicode text but {text!r:.40} (half a surrogate pair); save the file as UTF-8"
     return None
 
 
-def texts(task: TaskSpec, split: str, table: Any, name: str) -> list[str]:
+def texts(task: TaskSpec, split: str, table: Table, name: str) -> list[str]:
     """The text column `name`, (n,)."""
-    values = _column(task, split, table, name, "task.text")
+    values = cells(task, split, table, name, "task.text")
     for row, value in enumerate(values):
-        problem = (
-            _unicode(value, LONGEST_CELL)
-            if isinstance(value, str)
-            else f"is no text but {value!r:.40}; name a column of text by task.text"
-        )
-        if problem:
+        if problem := _unicode(value, LONGEST_CELL):
             raise _bad(task, split, row, f"task.text={name}", problem)
     return values
 
 
-def labels(task: TaskSpec, split: str, table: Any) -> list[Any]:
-    """The label column, (n,): what `float` reads as finite for regression, else strings or numbers."""
-    values = _column(task, split, table, task.label, "task.label")
-    for row, value in enumerate(values):
-        if problem := _label_problem(value, task.regression):
-            raise _bad(task, split, row, f"task.label={task.label}", problem)
+def reals(task: TaskSpec, split: str, table: Table) -> list[float]:
+    """The label column of a regression, (n,): finite."""
+    values = []
+    for row, cell in enumerate(cells(task, split, table, task.label, "task.label")):
+        number = float(cell) if NUMBER.fullmatch(cell.strip()) else math.nan
+        if not math.isfinite(number):
+            problem = f"is no finite number but {shown(cell)}; leave out task.regression for classes"
+        elif abs(number) > LARGEST_VALUE:
+            problem = f"is {shown(cell)}, and {LARGEST_VALUE:g} is the most; divide all labels by one number"
+        else:
+            values.append(number)
+            continue
+        raise _bad(task, split, row, f"task.label={task.label}", problem)
     return values
 
 
-def _label_problem(value: Any, regression: bool) -> str | None:
-    """Why `value` is no label, or None."""
-    if regression:
-        try:
-            number = float(value)
-        except (ValueError, TypeError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            return f"is no finite number but {value!r:.40}; leave out task.regression for classes"
-        if abs(number) > LARGEST_VALUE:
-            return f"is {value!r:.40}, and {LARGEST_VALUE:g} is the most; divide all labels by one number"
-        return None
-    if isinstance(value, str):
-        return _unicode(value, LONGEST_NAME)
-    if not isinstance(value, int | float):
-        return f"is no class but {value!r:.40}; write a text or a whole number"
-    if math.isfinite(value) and abs(value) >= LARGEST_CLASS:
-        return f"is {value!r:.40}, a number too large for a class; write it as text"
-    return None
+def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...], dict[str, list[int]]]:
+    """Class names, in the order of their ids, and the ids (n,) of each split's labels.
+
+    Names come from `task.labels`, else from what the file declares for whole numbers, else from the cells of the
+    training split: sorted by value where every cell of the column is a whole number, as texts otherwise. A cell
+    that is a name means that name, always. Only where no cell is a name, and `task.labels` are words and all
+    cells whole numbers, do the cells number the names.
+    """
+    labels = {split: cells(task, split, table, task.label, "task.label") for split, table in tables.items()}
+    for split, values in labels.items():
+        for row, value in enumerate(values):
+            if problem := _unicode(value, LONGEST_NAME):
+                raise _bad(task, split, row, f"task.label={task.label}", problem)
+    declared = _declared(task, tables)
+    distinct = set().union(*labels.values())
+    if declared is not None:
+        named = {split: _numbered(task, split, values, declared) for split, values in labels.items()}
+        if task.labels is None:
+            return declared, {split: _ids(task, split, values, declared) for split, values in named.items()}
+        if set(task.labels) & set(declared):
+            labels, distinct = named, set(declared)
+    if task.labels is not None:
+        names = tuple(_spelled(name, distinct) for name in task.labels)
+        words = not any(NUMBER.fullmatch(name) for name in names)
+        if words and not distinct & set(names) and all(map(_WHOLE.fullmatch, distinct)):
+            labels = {split: _numbered(task, split, values, names) for split, values in labels.items()}
+    else:
+        names = _found(task, labels[task.train], distinct)
+    return names, {split: _ids(task, split, values, names) for split, values in labels.items()}
 
 
-def declared(task: TaskSpec, table: Any) -> tuple[str, ...] | None:
-    """Class names that the task or the data set states; numbers in the label column are then their ids."""
-    names = task.labels or getattr(table.features[task.label], "names", None)
-    return tuple(names) if names else None
+def _declared(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[str, ...] | None:
+    """The class names that the files declare, the same in all splits that do."""
+    found = {split: names for split, table in tables.items() if (names := table.declared.get(task.label))}
+    if len(set(found.values())) > 1:
+        said = "; ".join(f"{split}: {', '.join(names[:5])}" for split, names in found.items())
+        raise DataError(
+            f"task.label={task.label}: the splits of {task.path} declare different classes ({said}), so their "
+            "numbers don't mean the same; write the labels as text"
+        )
+    return next(iter(found.values()), None)
 
 
-def found(task: TaskSpec, labels: list[Any]) -> tuple[str, ...]:
-    """Class names where none are declared: all that occur in the training split, sorted."""
-    distinct = set(labels)
+def _spelled(name: str, cells: Collection[str]) -> str:
+    """A name as the cells write it: `true` and `false` come from the command line as `True` and `False`."""
+    if name not in ("True", "False") or name in cells:
+        return name
+    written = [cell for cell in cells if cell.casefold() == name.casefold()]
+    return written[0] if len(written) == 1 else name
+
+
+def _found(task: TaskSpec, labels: Sequence[str], distinct: Collection[str]) -> tuple[str, ...]:
+    """Class names where none are given: all that occur in the training split."""
     where = f"task.label={task.label} of {task.path}"
-    if distinct == {-1}:
+    own = set(labels)
+    if own == {HIDDEN}:
         raise DataError(f"{where} is -1 in every row of split {task.train}: the labels are hidden")
-    if any(isinstance(label, float) and not label.is_integer() for label in distinct):
+    if all(map(NUMBER.fullmatch, own)) and any(not float(label).is_integer() for label in own):
         raise DataError(
             f"{where} holds real numbers; add task.regression=true task.metrics=[pearson,spearman]"
         )
-    if len({isinstance(label, str) for label in distinct}) > 1:
-        text = next(label for label in labels if isinstance(label, str))
-        other = next(label for label in labels if not isinstance(label, str))
-        raise DataError(f"{where} holds text ({text!r}) and numbers ({other!r}); write all labels in one way")
-    if len(distinct) > MOST_CLASSES:
+    if len(own) > MOST_CLASSES:
         raise DataError(
-            f"{where} has {len(distinct)} different values; at most {MOST_CLASSES} classes are allowed"
+            f"{where} has {len(own)} different values; at most {MOST_CLASSES} classes are allowed"
         )
-    return tuple(_name(label) for label in sorted(distinct))
-
-
-def _name(label: Any) -> str:
-    return label if isinstance(label, str) else str(int(label))
-
-
-def ids(task: TaskSpec, split: str, labels: list[Any], names: tuple[str, ...], *, by_name: bool) -> list[int]:
-    """Class ids (n,) of labels that are names, or (`by_name=False`) ids already."""
-    known = {name: i for i, name in enumerate(names)}
-    ids = []
     for row, label in enumerate(labels):
-        if by_name or isinstance(label, str):
-            found = known.get(_name(label))
-        else:
-            found = int(label) if label in range(len(names)) else None
-        if found is None:
-            way = "-1 marks hidden labels, so take another split" if label == -1 else "mend it or task.labels"
-            problem = f"is {label!r}, not one of {', '.join(names)}; {way}"
-            raise _bad(task, split, row, f"task.label={task.label}", problem)
-        ids.append(found)
-    return ids
+        if label != label.strip():
+            problem = (
+                f"is {label!r:.60}, with white space around it; remove it, or state the names by task.labels"
+            )
+            raise _bad(task, task.train, row, f"task.label={task.label}", problem)
+    return tuple(sorted(own, key=int) if all(map(_WHOLE.fullmatch, distinct)) else sorted(own))
+
+
+def _numbered(task: TaskSpec, split: str, labels: Sequence[str], names: tuple[str, ...]) -> list[str]:
+    """The names of labels that are their numbers."""
+    known = {str(i): name for i, name in enumerate(names)}
+    for row, label in enumerate(labels):
+        if label not in known:
+            raise _unknown(task, split, row, label, names)
+    return [known[label] for label in labels]
+
+
+def _ids(task: TaskSpec, split: str, labels: Sequence[str], names: tuple[str, ...]) -> list[int]:
+    known = {name: i for i, name in enumerate(names)}
+    for row, label in enumerate(labels):
+        if label not in known:
+            raise _unknown(task, split, row, label, names)
+    return [known[label] for label in labels]
+
+
+def _unknown(task: TaskSpec, split: str, row: int, label: str, names: Sequence[str]) -> DataError:
+    way = "-1 marks hidden labels, so take another split" if label == HIDDEN else "mend it or task.labels"
+    problem = f"is {shown(label)}, not one of {', '.join(names)}; {way}"
+    return _bad(task, split, row, f"task.label={task.label}", problem)

@@ -1,50 +1,141 @@
-"""Text files of records, CSV and JSON, checked line by line before the readers of `datasets` see them.
+"""Files of records, read as they are: a cell is the text it is, the same from CSV, TSV, JSON and Parquet.
 
-Those readers guess: of two columns with one name they take the first, a row with a field too many shifts all
-the others, and some JSON ends the whole process. Every function raises DataError that names file and line.
+Nothing is guessed: not a column's type, not a missing value, not a separator. Only the named columns are built,
+every reader takes time linear in its file, and a size that could not be held is refused before it is read.
+Every function raises DataError that names the file, and the line or record.
 """
 
 from __future__ import annotations
 
 import csv
+import decimal
+import hashlib
+import io
 import json
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from intrinsic_cli.errors import DataError
-from intrinsic_cli.tasks.columns import LONGEST_CELL
+
+LONGEST_CELL = 1_000_000  # characters: a long book; more is a quote that is never closed
+ROW_BYTES = 64  # that Python needs for the shortest row, beside its text
+CHUNK = 1 << 24  # bytes read at a time
+BATCH = 1000  # rows of a Parquet file decoded at a time
+LISTED = 1000  # names of columns kept for messages
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
-def check(file: Path, columns: Sequence[str]) -> None:
-    """Check that `file` is UTF-8 text of records, and that none of `columns` stands twice in a record."""
-    if file.suffix.lower() == ".parquet":
-        return
+@dataclass(frozen=True)
+class Table:
+    """The records of one split, n rows.
+
+    `cells[column]` has n entries: text, or None where there is no value, or whatever else JSON and Parquet can hold
+    (lists, bytes), which the checks of a column refuse by its row. `names` are all columns, for messages.
+    `declared[column]` are class names that the file states for whole numbers in it (Parquet alone).
+    """
+
+    rows: int
+    names: tuple[str, ...]
+    cells: Mapping[str, list[Any]]
+    declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def read(file: Path, columns: Sequence[str], limit: int) -> tuple[Table, str]:
+    """The `columns` that `file` has, and SHA-256 (hex) of the very bytes they were read from.
+
+    `limit` bounds the bytes that the file may hold, packed or not, with ROW_BYTES for each row.
+    """
+    kind = file.suffix.lower()
+    content = _content(file, limit, text=kind != ".parquet")
+    digest = hashlib.sha256(content).hexdigest()
+    if kind == ".parquet":
+        return _parquet(file, content, columns, limit), digest
+    text = _decoded(file, content)
+    del content
+    if kind in (".csv", ".tsv"):
+        return _separated(file, text, "\t" if kind == ".tsv" else ",", columns), digest
+    return _json(file, text, columns), digest
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """The pieces of one split as one table; a column must be in all of them."""
+    if len(tables) == 1:
+        return tables[0]
+    shared = [name for name in tables[0].cells if all(name in table.cells for table in tables)]
+    declared = {
+        name: names for name, names in tables[0].declared.items()
+        if all(table.declared.get(name) == names for table in tables)
+    }  # fmt: skip
+    if any(table.declared.keys() - declared.keys() for table in tables):
+        raise DataError(
+            "the pieces of a split declare different class names; write all of them by one program"
+        )
+    cells = {name: [cell for table in tables for cell in table.cells[name]] for name in shared}
+    return Table(sum(table.rows for table in tables), tables[0].names, cells, declared)
+
+
+def too_large(file: Path, size: float, limit: int) -> DataError:
+    return DataError(
+        f"{file} holds {size / 2**30:.3g} GiB when it is read, above data.read_limit={limit / 2**30:g}; "
+        "raise data.read_limit if there is memory for it, or give a smaller file"
+    )
+
+
+def _content(file: Path, limit: int, *, text: bool) -> bytes:
+    """The bytes of a file, no more than `limit`; of a text's, none is NUL."""
+    parts, size, lines = [], 0, 0
     try:
-        if not file.stat().st_size:
-            raise DataError(f"{file} is empty; give a file with rows")
-        _check_bytes(file)
-        if file.suffix.lower() in (".csv", ".tsv"):
-            _check_table(file, columns)
-        else:
-            _check_json(file)
+        if (size_told := file.stat().st_size) > limit:
+            raise too_large(file, size_told, limit)
+        with file.open("rb") as stream:
+            while part := stream.read(CHUNK):
+                at = part.find(b"\0") if text else -1
+                if at >= 0:
+                    line = lines + part.count(b"\n", 0, at) + 1
+                    raise DataError(f"{file}, line {line}: holds a NUL byte; save the file as UTF-8 text")
+                lines += part.count(b"\n") if text else 0
+                size += len(part)
+                if size + ROW_BYTES * lines > limit:
+                    raise too_large(file, size + ROW_BYTES * lines, limit)
+                parts.append(part)
     except OSError as error:
         raise DataError(f"can't read {file}: {error.strerror}; give a file that can be read") from error
+    if not size:
+        raise DataError(f"{file} can't be read: it is empty; give a file with rows")
+    return b"".join(parts)
 
 
-def _check_bytes(file: Path) -> None:
-    number = 0
+def _decoded(file: Path, content: bytes) -> str:
     try:
-        with file.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if b"\0" in line:
-                    raise DataError(f"{file}, line {number}: holds a NUL byte; save the file as UTF-8 text")
-                line.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{file}, line {number}: is not UTF-8 ({error.reason}); save the file as UTF-8"
+            f"{file}, line {line}: is not UTF-8 ({error.reason}); save the file as UTF-8"
         ) from error
+
+
+def as_text(value: Any) -> Any:
+    """The text of a number or truth value, None for NaN; anything else as it is."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return None if math.isnan(value) else repr(value)
+    return str(value) if isinstance(value, int | decimal.Decimal) else value
+
+
+def shown(value: Any) -> str:
+    """A value in a message: in quotes where it is text and no number."""
+    number = isinstance(value, str) and (NUMBER.fullmatch(value) or value in ("inf", "-inf"))
+    return value[:40] if number else f"{value!r:.40}"
+
+
+# --- CSV and TSV ------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -56,59 +147,95 @@ def _cells_up_to(size: int) -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _check_table(file: Path, columns: Sequence[str]) -> None:
-    separator = "\t" if file.suffix.lower() == ".tsv" else ","
-    with _cells_up_to(LONGEST_CELL), file.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(stream, delimiter=separator, strict=True)
+def _separated(file: Path, text: str, separator: str, columns: Sequence[str]) -> Table:
+    """Cells between separators. Only an empty field has no value: NA, null and None are words."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    with _cells_up_to(LONGEST_CELL):
         try:
-            header = next((row for row in rows if row), [])
-            header = header if any(name.strip() for name in header) else []
-            if not header:
-                raise DataError(f"{file} has no header; write the names of the columns into its first line")
-            for name in columns:
-                if header.count(name) > 1:
-                    raise DataError(
-                        f"{file}: the header names the column {name!r} {header.count(name)} times; keep one"
-                    )
+            header = _header(file, rows, columns)
+            places = {name: header.index(name) for name in columns if name in header}
+            cells: dict[str, list[Any]] = {name: [] for name in places}
+            count = 0
             for row in rows:
-                if row and len(row) != len(header):
+                if not row:
+                    continue
+                if len(row) != len(header):
                     raise DataError(
                         f"{file}, line {rows.line_num}: has {len(row)} fields where the header has {len(header)}; "
                         'put a field that holds the separator in "quotes"'
                     )
+                count += 1
+                for name, place in places.items():
+                    cells[name].append(row[place] or None)
         except csv.Error as error:
             reason = f"a cell of more than {LONGEST_CELL} characters" if "limit" in str(error) else str(error)
             raise DataError(
                 f"{file}, line {rows.line_num}: {reason}; close every quote, and double those inside a field"
             ) from error
+    return Table(count, tuple(header[:LISTED]), cells)
 
 
-def _check_json(file: Path) -> None:
-    """One array of records, or one record a line: only the first character tells."""
-    with file.open(encoding="utf-8-sig") as stream:
-        if stream.read(4096).lstrip().startswith("["):
-            stream.seek(0)
-            for row, record in enumerate(_loads(stream.read(), str(file)), 1):
-                _check_record(record, f"{file}, record {row}")
-            return
-        stream.seek(0)
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                where = f"{file}, line {number}"
-                _check_record(_loads(line, where), where)
+def _header(file: Path, rows: Iterable[list[str]], columns: Sequence[str]) -> list[str]:
+    header = next((row for row in rows if row), [])
+    if not any(name.strip() for name in header):
+        raise DataError(f"{file} has no header; write the names of the columns into its first line")
+    for name in columns:
+        if header.count(name) > 1:
+            raise DataError(
+                f"{file}: the header names the column {name!r} {header.count(name)} times; keep one"
+            )
+    return header
 
 
-def _loads(text: str, where: str) -> Any:
+# --- JSON and JSON lines ----------------------------------------------------------------------------------
+
+
+def _json(file: Path, text: str, columns: Sequence[str]) -> Table:
+    """One array of records, or one record a line: only the first character tells. A number is its digits."""
+    start = len(text) - len(text.lstrip())
+    records: Iterable[tuple[str, Any]]
+    if text.startswith("[", start):
+        found = _loads(text, str(file), columns)
+        records = ((f"{file}, record {i}", record) for i, record in enumerate(found, 1))
+    else:
+        records = (
+            (f"{file}, line {number}", _loads(line, f"{file}, line {number}", columns))
+            for number, line in enumerate(io.StringIO(text, newline=None), 1)
+            if line.strip()
+        )
+    rows = []
+    for where, record in records:
+        if not isinstance(record, dict):
+            raise DataError(f'{where}: is no record but {shown(record)}; write {{"text": "…", "label": …}}')
+        rows.append(record)
+    present = [name for name in columns if any(name in row for row in rows)]
+    cells = {name: [as_text(row.get(name)) for row in rows] for name in present}
+    lacking = len(present) < len(columns)
+    return Table(len(rows), _first_keys(text) if lacking and rows else tuple(present), cells)
+
+
+def _first_keys(text: str) -> tuple[str, ...]:
+    """The keys of the first record of a text that is known to be sound."""
+    start = text.index("{")
+    record, _ = json.JSONDecoder(parse_int=str).raw_decode(text, start)
+    return tuple(record)[:LISTED]
+
+
+def _loads(text: str, where: str, columns: Sequence[str]) -> Any:
+    """`text` with numbers as their digits and no key of any object but `columns`."""
+
     def record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) < len(pairs):
+        if len({key for key, _ in pairs}) < len(pairs):
             raise DataError(
                 f"{where}: a record has one key twice ({', '.join(key for key, _ in pairs)}); keep one"
             )
-        return made
+        return {key: value for key, value in pairs if key in columns}
 
     try:
-        return json.loads(text, object_pairs_hook=record)
+        return json.loads(
+            text, object_pairs_hook=record, parse_int=str, parse_float=str,
+            parse_constant=lambda word: None if word == "NaN" else word,
+        )  # fmt: skip
     except (ValueError, RecursionError) as error:
         reason = "is nested too deeply" if isinstance(error, RecursionError) else f"is no JSON ({error})"
         raise DataError(
@@ -116,6 +243,109 @@ def _loads(text: str, where: str) -> Any:
         ) from error
 
 
-def _check_record(record: Any, where: str) -> None:
-    if not isinstance(record, dict):
-        raise DataError(f'{where}: is no record but {record!r:.40}; write {{"text": "…", "label": …}}')
+# --- Parquet ----------------------------------------------------------------------------------------------
+
+
+def _parquet(file: Path, content: bytes, columns: Sequence[str], limit: int) -> Table:
+    """The columns' values as text. What the file unpacks to is told by its metadata, and counted as it comes."""
+    import pyarrow
+    from pyarrow import parquet
+
+    failures = (pyarrow.ArrowException, ValueError, TypeError, OSError, OverflowError, MemoryError, KeyError)
+    try:
+        source = parquet.ParquetFile(pyarrow.BufferReader(content))
+        names = source.schema_arrow.names
+        for name in columns:
+            if (times := names.count(name)) > 1:
+                raise DataError(f"{file} can't be read: it has the column {name!r} {times} times; keep one")
+        present = [name for name in columns if name in names]
+        size = _unpacked(source.metadata, present)
+        if size > limit:
+            raise too_large(file, size, limit)
+        declared = _declared(file, source.schema_arrow, present)
+        cells = _decode(file, content, present, limit)
+    except failures as error:
+        cause = " ".join(str(error).split())
+        raise DataError(f"{file} can't be read: {cause}; write it again, with text as UTF-8") from error
+    return Table(source.metadata.num_rows, tuple(names[:LISTED]), cells, declared)
+
+
+def _decode(file: Path, content: bytes, columns: Sequence[str], limit: int) -> dict[str, list[Any]]:
+    """The cells of the columns, as long as they take no more than `limit` bytes."""
+    import pyarrow
+    from pyarrow import parquet
+
+    # Texts that repeat stay packed until their size is known, where their encoding allows it.
+    for packed in (list(columns), None):
+        source = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=packed)
+        cells: dict[str, list[Any]] = {name: [] for name in columns}
+        size = ROW_BYTES * source.metadata.num_rows
+        try:
+            for batch in source.iter_batches(batch_size=BATCH, columns=list(columns)) if columns else ():
+                for name in columns:
+                    size += _characters(batch.column(name))
+                    if size > limit:
+                        raise too_large(file, size, limit)
+                    cells[name] += [as_text(value) for value in batch.column(name).to_pylist()]
+            return cells
+        except (pyarrow.ArrowNotImplementedError, OSError):
+            if packed is None:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _unpacked(metadata: Any, columns: Sequence[str]) -> int:
+    """Bytes that the columns unpack to as their file tells, and ROW_BYTES for each row."""
+    total = ROW_BYTES * metadata.num_rows
+    if not metadata.num_row_groups:
+        return total
+    first = metadata.row_group(0)
+    places = [i for i in range(first.num_columns) if first.column(i).path_in_schema.split(".")[0] in columns]
+    for group in range(metadata.num_row_groups):
+        chunks = metadata.row_group(group)
+        total += sum(chunks.column(place).total_uncompressed_size for place in places)
+    return total
+
+
+def _characters(array: Any) -> int:
+    """Bytes of the texts of an array, which may be packed as a dictionary; 0 for numbers."""
+    import pyarrow
+    from pyarrow import compute
+
+    kind = array.type.value_type if pyarrow.types.is_dictionary(array.type) else array.type
+    if not any(check(kind) for check in (pyarrow.types.is_string, pyarrow.types.is_large_string,
+                                         pyarrow.types.is_binary, pyarrow.types.is_large_binary)):  # fmt: skip
+        return array.nbytes
+    if pyarrow.types.is_dictionary(array.type):
+        return compute.sum(compute.binary_length(array.dictionary).take(array.indices)).as_py() or 0
+    return compute.sum(compute.binary_length(array)).as_py() or 0
+
+
+def _declared(file: Path, schema: Any, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The class names that `datasets` wrote into the file for columns of whole numbers."""
+    import pyarrow
+
+    raw = (schema.metadata or {}).get(b"huggingface")
+    if raw is None:
+        return {}
+    try:
+        features = json.loads(raw)["info"]["features"]
+        found = {
+            name: tuple(features[name]["names"])
+            for name in columns
+            if features.get(name, {}).get("_type") == "ClassLabel"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{file} can't be read: what it says of its columns is damaged ({error!r:.80}); write it again"
+        ) from error
+    whole = {
+        name: names for name, names in found.items() if pyarrow.types.is_integer(schema.field(name).type)
+    }
+    for name, names in whole.items():
+        if not all(isinstance(word, str) for word in names) or len(set(names)) < max(2, len(names)):
+            raise DataError(
+                f"{file} can't be read: it declares {names!r:.80} as the classes of {name!r}, which are no two "
+                "different names; write it again"
+            )
+    return whole

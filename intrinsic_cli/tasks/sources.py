@@ -1,84 +1,141 @@
-"""Read a task's splits with `datasets`: from the hub, a local folder in the hub's layout, or plain files."""
+"""A task's splits as tables: from a local file, a folder, or the hub.
+
+Local data are read by our own readers, from literal files: `datasets` would take names for patterns, obey a README,
+answer from a cache, and guess types. Only what the hub has is read with it.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from intrinsic_cli import paths
-from intrinsic_cli.errors import DataError
-from intrinsic_cli.spec import TaskSpec
+from intrinsic_cli.errors import DataError, near
+from intrinsic_cli.spec import DataSpec, TaskSpec
 from intrinsic_cli.tasks import records
+from intrinsic_cli.tasks.layout import Layout, layout
+from intrinsic_cli.tasks.records import Table
 
 
-def read_splits(task: TaskSpec) -> Mapping[str, Any]:
-    """The splits of `task.path` by name, each a `datasets.Dataset`. Raises DataError."""
+@dataclass(frozen=True)
+class Source:
+    """The tables of the training and, where there is one, the validation split, in this order.
+
+    `files[split]` says in words where its rows come from, and `unread` are data files beside them.
+    """
+
+    tables: Mapping[str, Table]
+    files: Mapping[str, str]
+    unread: tuple[str, ...] = ()
+
+
+def read(task: TaskSpec, data: DataSpec) -> Source:
+    """The splits of `task.path`, each a Table. Raises DataError.
+
+    Of local data, what was read must be what `task.fingerprint` says, where the plan knew one.
+    """
     assert task.path is not None
     local = paths.local_path(task.path, "task.path")
-    if local is None:
-        offline = paths.go_offline_if_unreachable()
+    return _hub(task) if local is None else _local(task, local, int(data.read_limit * 2**30))
+
+
+def _wanted(task: TaskSpec, splits: Sequence[str]) -> list[str]:
+    """The splits that the task needs, of those there are: the training split alone where the other is set apart."""
+    set_apart = task.validation is None or (
+        task.validation == "validation" and task.validation not in splits and len(splits) == 1
+    )
+    wanted = [task.train, *([] if set_apart or task.validation is None else [task.validation])]
+    for name in wanted:
+        if name not in splits:
+            raise DataError(
+                f"task {task.name}: {task.path} has no split {name!r}; "
+                f"it has {', '.join(splits)}{near(name, splits)}"
+            )
+    return wanted
+
+
+def _local(task: TaskSpec, path: Path, limit: int) -> Source:
+    root = paths.data_root(path, task.config)
+    files = paths.data_files(root, str(task.path))
+    if root.is_file():
+        if task.train != "train":
+            raise DataError(
+                f"task.train={task.train}: {task.path} is one file, whose rows are the split train; leave "
+                "task.train out, or give a folder of files named after their splits"
+            )
+        found = Layout({"train": (root,)}, ())
+    else:
+        found = layout(
+            root, files, [task.train] if task.validation is None else [task.train, task.validation]
+        )
+    splits = found.splits
+    tables: dict[str, Table] = {}
+    digests: dict[Path, str] = {}
+    for split in _wanted(task, list(splits)):
+        pieces = []
+        for file in splits[split]:
+            table, digests[file] = records.read(file, (*task.text, task.label), limit)
+            pieces.append(table)
+        tables[split] = records.joined(pieces)
+    _check_planned(task, root, digests)
+    place = root if root.is_dir() else root.parent
+    named = {split: _names([str(f.relative_to(place)) for f in splits[split]]) for split in tables}
+    return Source(tables, named, tuple(str(file.relative_to(place)) for file in found.unread))
+
+
+def _names(files: Sequence[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} … {files[-1]} ({len(files)} files)"
+
+
+def _check_planned(task: TaskSpec, root: Path, digests: Mapping[Path, str]) -> None:
+    """Raise DataError unless the bytes that were read are those the run was planned with, and filed under."""
+    if task.fingerprint is None:
+        return
+    found = paths.fingerprint(root, digests)
+    if found != task.fingerprint:
+        raise DataError(
+            f"task.path={task.path} has changed since this run was planned (SHA-256 {found[:12]}…, planned "
+            f"{task.fingerprint[:12]}…); put the files back, or give the command again for the new ones"
+        )
+
+
+def _hub(task: TaskSpec) -> Source:
+    offline = paths.go_offline_if_unreachable()
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     paths.quiet()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    if local is None and task.path in _PACKAGED_DATASETS_MODULES:  # it would read the working directory
+    if task.path in _PACKAGED_DATASETS_MODULES:  # it would read the working directory
         raise DataError(
             f"task.path={task.path} is a format, not a data set; give a file, as rows.{task.path}"
         )
     try:
-        if local is None:
-            return datasets.load_dataset(task.path, task.config, revision=task.revision)
-        # The library's cache knows a local file by its time stamp alone: a changed file could give old rows.
-        with tempfile.TemporaryDirectory() as place:
-            path, options = _builder(task, local, Path(place))
-            return datasets.load_dataset(
-                path, task.config, cache_dir=f"{place}/cache", keep_in_memory=True, **options
-            )
+        splits = datasets.load_dataset(task.path, task.config, revision=task.revision)
+        wanted = _wanted(task, list(splits))
+        tables = {split: _table(splits[split], (*task.text, task.label)) for split in wanted}
     except DataError:
         raise
     except Exception as error:  # `datasets` passes on whatever its readers raise
         cause = " ".join(str(error.__cause__ or error).split())
-        if "corresponds to no data" in cause:
-            raise DataError(f"task.path={task.path} has an empty split (a header without rows?)") from error
-        if local is not None:
-            raise DataError(
-                f"task.path={task.path} can't be read: {cause}; mend it, or save it in another format"
-            ) from error
         if offline:
             raise DataError(
                 f"data set {task.path} is not in the cache {datasets.config.HF_DATASETS_CACHE} and the hub "
                 "can't be reached; connect to a network or give a local copy by task.path=/path"
             ) from error
         raise DataError(f"data set {task.path} (config {task.config}) can't be loaded: {cause}") from error
+    place = task.path if task.config is None else f"{task.path}/{task.config}"
+    return Source(tables, {split: f"{place} {split} of the hub" for split in tables})
 
 
-def _builder(task: TaskSpec, path: Path, place: Path) -> tuple[str, dict[str, Any]]:
-    """The builder and options of `load_dataset` for a file, or for a folder of files.
-
-    It gets a link in `place` to a file: it takes `*`, `[` and `::` in a name for a pattern or an address.
-    """
-    files = paths.data_files(path, str(task.path))
-    for file in files:
-        records.check(file, (*task.text, task.label))
-    suffix = files[0].suffix.lower()
-    options: dict[str, Any] = {}
-    if suffix in (".csv", ".tsv"):
-        # pandas would read the words NA, null and None as missing; only an empty field is.
-        options = {"keep_default_na": False, "na_values": [""]}
-    if suffix == ".tsv":
-        options["sep"] = "\t"
-    if path.is_dir():
-        return str(path), options
-    if task.train != "train":
-        raise DataError(
-            f"task.train={task.train}: {task.path} is one file, whose rows are the split train; leave task.train "
-            "out, or give a folder of files named after their splits"
-        )
-    link = place / f"rows{suffix}"
-    link.symlink_to(path.absolute())
-    builder = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}.get(suffix, "json")
-    return builder, options | {"data_files": {task.train: str(link)}}
+def _table(data: Any, names: Sequence[str]) -> Table:
+    """A split of `datasets` as a Table."""
+    present = [name for name in names if name in data.column_names]
+    cells = {name: [records.as_text(value) for value in data[name][:]] for name in present}
+    declared = {
+        name: tuple(known) for name in present if (known := getattr(data.features[name], "names", None))
+    }
+    return Table(len(data), tuple(data.column_names), cells, declared)

@@ -1,18 +1,21 @@
-"""A task's rows: found, read by `datasets`, checked, and cut to the size asked for."""
+"""A task's rows: found, read, checked, and cut to the size asked for."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from intrinsic_cli.errors import DataError
+from intrinsic_cli.errors import DataError, printable
 from intrinsic_cli.spec import DataSpec, TaskSpec, stream_seed
 from intrinsic_cli.tasks import columns, pydoc, sources
 
 VALIDATION_SHARE = 0.2
+USES = ("to train on", "to validate", "held out")
+SHOWN = 8  # classes in a summary
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Rows:
     """The rows of a study. `label_names` is () for regression; `fingerprint` is SHA-256 (hex) of all below.
 
     `holdout` is taken out of the training split and has no row of `train`; it is empty unless asked for.
+    `summary` says in one line which files, rows and classes these are.
     """
 
     train: Part
@@ -44,6 +48,7 @@ class Rows:
     holdout: Part
     label_names: tuple[str, ...]
     fingerprint: str
+    summary: str = field(default="", compare=False)
 
 
 def load(task: TaskSpec, data: DataSpec) -> Rows:
@@ -57,8 +62,7 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
     training rows becomes the validation split, chosen by a hash of the row's text: rows with equal text stay
     together, and the choice is the same everywhere. Raises DataError when the rows can't be found, read, or used.
     """
-    splits, names = _pydoc_topic() if task.path is None else _read(task)
-    train, validation = splits
+    train, validation, names, origin = _pydoc_topic() if task.path is None else _read(task, data)
     order = np.argsort(_raw_stream(data.seed, "rows", len(train)), kind="stable")
     if data.holdout >= len(train):
         raise DataError(
@@ -70,7 +74,8 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
         chosen = np.argsort(_raw_stream(data.seed, "rows/validation", len(validation)), kind="stable")
         validation = validation.take(sorted(chosen[: data.max_eval].tolist()))
     train = train.take(kept.tolist())
-    return Rows(train, validation, holdout, names, _fingerprint((train, validation, holdout), names))
+    parts = (train, validation, holdout)
+    return Rows(*parts, names, _fingerprint(parts, names), _summary(task, parts, names, origin))
 
 
 def _raw_stream(seed: int, name: str, n: int) -> np.ndarray:
@@ -87,37 +92,55 @@ def _fingerprint(parts: Sequence[Part], names: tuple[str, ...]) -> str:
     return digest.hexdigest()
 
 
-def _pydoc_topic() -> tuple[tuple[Part, Part], tuple[str, ...]]:
+def _summary(task: TaskSpec, parts: Sequence[Part], names: tuple[str, ...], origin: Origin) -> str:
+    """`task easy: 96 rows of train.jsonl to train on (calm 48, loud 48), 40 of dev.jsonl to validate (...)`."""
+    words = []
+    for part, place, use in zip(parts, (*origin.files, origin.files[0]), USES, strict=True):
+        if len(part):
+            words.append(f"{len(part):,} rows of {place} {use} ({_labels(part, names)})")
+    unread = f"; not read: {', '.join(origin.unread)}" if origin.unread else ""
+    return printable(f"task {task.name}: {', '.join(words)}{unread}")
+
+
+def _labels(part: Part, names: tuple[str, ...]) -> str:
+    if not names:
+        return f"labels from {min(part.labels):g} to {max(part.labels):g}"
+    counts = Counter(part.labels)
+    shown = [
+        f"{name if name.strip() == name else repr(name)} {counts[i]:,}"
+        for i, name in enumerate(names[:SHOWN])
+    ]
+    return ", ".join(shown) + (f" and {len(names) - SHOWN} more classes" if len(names) > SHOWN else "")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the training and the validation rows come from, in words, and data files that were not read."""
+
+    files: tuple[str, str]
+    unread: tuple[str, ...] = ()
+
+
+def _pydoc_topic() -> tuple[Part, Part, tuple[str, ...], Origin]:
     names = tuple(pydoc.AREAS)
     split: dict[bool, tuple[list[str], list[int]]] = {False: ([], []), True: ([], [])}
     for sentence, area, is_validation in pydoc.corpus():
         split[is_validation][0].append(sentence)
         split[is_validation][1].append(names.index(area))
     train, validation = (Part(texts, None, labels) for texts, labels in (split[False], split[True]))
-    return (train, validation), names
+    return train, validation, names, Origin(("this Python's documentation", "this Python's documentation"))
 
 
-def _read(task: TaskSpec) -> tuple[tuple[Part, Part], tuple[str, ...]]:
-    splits = sources.read_splits(task)
-    tables = {task.train: columns.split(task, splits, task.train)}
-    set_apart = task.validation is None or (
-        task.validation == "validation" and task.validation not in splits and len(splits) == 1
-    )
-    if task.validation is not None and not set_apart:
-        tables[task.validation] = columns.split(task, splits, task.validation)
-    labels = {split: columns.labels(task, split, table) for split, table in tables.items()}
+def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], Origin]:
+    source = sources.read(task, data)
     names: tuple[str, ...] = ()
+    labels: Mapping[str, list[int] | list[float]]
     if task.regression:
-        labels = {split: [float(value) for value in values] for split, values in labels.items()}
+        labels = {split: columns.reals(task, split, table) for split, table in source.tables.items()}
     else:
-        declared = columns.declared(task, tables[task.train])
-        names = declared or columns.found(task, labels[task.train])
-        labels = {
-            split: columns.ids(task, split, values, names, by_name=declared is None)
-            for split, values in labels.items()
-        }
+        names, labels = columns.classes(task, source.tables)
     parts = []
-    for split, table in tables.items():
+    for split, table in source.tables.items():
         texts = [columns.texts(task, split, table, name) for name in task.text]
         parts.append(Part(texts[0], texts[1] if len(texts) > 1 else None, labels[split]))
     train, validation = parts if len(parts) == 2 else _split_off(parts[0])
@@ -130,7 +153,8 @@ def _read(task: TaskSpec) -> tuple[tuple[Part, Part], tuple[str, ...]]:
             f"task {task.name}: all {len(train)} training rows of {task.path} have the label {only!r}; "
             "give rows with other labels too"
         )
-    return (train, validation), names
+    files = [source.files[split] for split in source.tables]
+    return train, validation, names, Origin((files[0], files[-1]), source.unread)
 
 
 def _split_off(part: Part) -> tuple[Part, Part]:

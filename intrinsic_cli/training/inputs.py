@@ -31,6 +31,7 @@ class Inputs:
     holdout: Encoded | None
     label_names: tuple[str, ...]
     data_hash: str
+    summary: str  # which files, rows and classes the data are, in one line
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -79,12 +80,16 @@ class Loader:
         return self._kept[key]
 
 
-def check(specs: Sequence[RunSpec], load: Load) -> None:
-    """Load the inputs that `specs` share and size every subspace. Raises IdimError at what can't be used."""
+def check(specs: Sequence[RunSpec], load: Load) -> str:
+    """Load the inputs that `specs` share and size every subspace. Returns what the rows are, in one line.
+
+    Raises IdimError at what can't be used.
+    """
     inputs = load(specs[0])
     for spec in specs:
         if spec.d is not None:
             free_dimensions(inputs.base.model, spec.subspace, spec.d, inputs.head)
+    return inputs.summary
 
 
 def load(spec: RunSpec) -> Inputs:
@@ -106,4 +111,5 @@ def load(spec: RunSpec) -> Inputs:
         holdout=encode(rows.holdout) if spec.data.holdout else None,
         label_names=rows.label_names,
         data_hash=rows.fingerprint,
+        summary=rows.summary,
     )

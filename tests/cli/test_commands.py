@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,20 +133,27 @@ def test_argparse_refuses_with_status_2(words, capsys):
 # --- run, sweep, status, summarize ------------------------------------------------------------------------
 
 
+DATA = (
+    "task custom: 96 rows of train.jsonl to train on (calm 48, loud 48), 40 rows of validation.jsonl to validate "
+    "(calm 20, loud 20)\n"
+)
+
+
 def test_run_prints_the_score_and_where_the_result_lies(idim, easy, tmp_path):
     status, printed, said = idim("run", *easy, "d=50", f"output_dir={tmp_path}")
     score, folder = printed.splitlines()
     result = json.loads(Path(folder, "result.json").read_text())
-    assert (status, said) == (0, "")
+    assert (status, said) == (0, DATA)
     assert score == f"accuracy {result['score']:.4f}"
     assert result["spec"]["d"] == 50
-    assert idim("run", *easy, "d=50", f"output_dir={tmp_path}") == (0, printed, "")
+    assert idim("run", *easy, "d=50", f"output_dir={tmp_path}") == (0, printed, DATA)
 
 
 def test_a_run_that_diverges_has_status_1_and_no_result(idim, easy, tmp_path):
     words = [*easy, "subspace=full", f"output_dir={tmp_path}"]
     status, printed, said = idim("run", *words, "lr=1e30")
-    assert (status, printed, said.count("\n")) == (1, "", 1)
+    assert (status, printed, said.count("\n")) == (1, "", 2)
+    assert said.startswith(DATA)
     assert "lr=1e+30" in said
     assert list(tmp_path.rglob("result.json")) == []
     status, printed, _ = idim("status", tmp_path)
@@ -348,7 +356,11 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 def test_a_file_with_one_split_is_enough(idim, easy, tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", sentences(60))
     status, _, said = idim("run", *easy, "d=50", f"task.path={path}", f"output_dir={tmp_path / 'out'}")
-    assert (status, said) == (0, "")
+    assert status == 0
+    assert re.fullmatch(
+        r"task custom: (\d+) rows of rows.jsonl to train on \(calm \d+, loud \d+\), (\d+) rows of rows.jsonl to "
+        r"validate \(calm \d+, loud \d+\)\n", said,
+    )  # fmt: skip
     [result] = (tmp_path / "out").rglob("result.json")
     counts = json.loads(result.read_text())
     assert counts["n_train"] + counts["n_eval"] == 60

@@ -70,7 +70,7 @@ FILES = {
     "many classes": ("x.csv", HEADER + "".join(f"a{i},c{i}\n" for i in range(3000)), [], "3000 different values"),
     "deep json": ("x.json", "[" * 100_000 + "]" * 100_000, [], "nested too deeply"),
     "deep line": ("x.jsonl", lines('{"text":' + '{"a":' * 5000 + "1" + "}" * 5000 + "}"), [], "line 41: is nested too"),
-    "long number": ("x.jsonl", lines('{"text":"a","label":' + "9" * 5000 + "}"), [], "line 41: is no JSON"),
+    "long number": ("x.jsonl", lines('{"text":"a","label":' + "9" * 5000 + "}"), [], "5000 characters"),
     # shape
     "empty": ("x.csv", "", [], "is empty"),
     "newlines": ("x.csv", "\n\n\n", [], "no header"),
@@ -100,7 +100,7 @@ FILES = {
     "no text at all": ("x.csv", HEADER + ",calm\n,loud\n" * 9, [], "row 1 (without the header) of split train"),
     "no class": ("x.csv", GOOD + "a,\n", [], "row 41 (without the header) of split train"),
     "NA": ("x.csv", GOOD + "NA,calm\nnull,loud\nNone,calm\n", [], ""),
-    "numbers for text": ("x.csv", HEADER + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(40)), [], "is no text but 0"),
+    "numbers for text": ("x.csv", HEADER + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(40)), [], ""),
     "one class": ("x.csv", labelled("calm"), [], "have the label 'calm'"),
     "control characters": ("x.csv", GOOD + "\x01\x1b[31m,\x1b[31m\n", [], ""),
     "-1 among others": ("x.csv", labelled(0, 1, -1), [], ""),
@@ -109,10 +109,10 @@ FILES = {
     "outside as ids": ("x.csv", labelled(1, 2), ["task.labels=[no,yes]"], "is 2, not one of no, yes"),
     "-1 as an id": ("x.csv", labelled(0, 1, -1), ["task.labels=[no,yes]"], "-1 marks hidden labels"),
     "names twice": ("x.csv", GOOD, ["task.labels=[calm,loud,calm]"], "two or more different class names"),
-    "text and numbers": ("x.jsonl", lines({"text": "a", "label": 5}), [], "text ('calm') and numbers (5)"),
-    "huge integers": ("x.csv", labelled(10**30, 10**31), [], "can't be read"),
-    "64 bits": ("x.csv", labelled(2**63, 2**63 + 1), [], "a number too large for a class"),
-    "infinite class": ("x.csv", labelled("inf", 1.0), [], "real numbers"),
+    "text and numbers": ("x.jsonl", lines({"text": "a", "label": 5}), [], ""),
+    "huge integers": ("x.csv", labelled(10**30, 10**31), [], ""),
+    "64 bits": ("x.csv", labelled(2**63, 2**63 + 1), [], ""),
+    "infinite class": ("x.csv", labelled("inf", 1.0), [], ""),
     "real class": ("x.csv", labelled(0.5, 1.5), [], "task.regression=true"),
     "NaN": ("x.jsonl", '{"text":"x","label":NaN}\n{"text":"y","label":1}\n' * 20, [], "has no value"),
     "list for text": ("x.jsonl", lines({"text": ["a"], "label": "calm"}), [], "is no text but"),
@@ -145,7 +145,7 @@ FILES = {
     "parquet empty": ("x.parquet", b"", [], "can't be read"),
     "parquet of bytes": ("x.parquet", parquet({**TABLE, "text": [b"\xff"] * 40}), [], "is no text but b'"),
     "parquet of nulls": ("x.parquet", parquet({**TABLE, "text": pa.nulls(40)}), [], "has no value"),
-    "parquet u64": ("x.parquet", parquet({**TABLE, "label": pa.array([2**64 - 1, 1] * 20, pa.uint64())}), [], "too large"),
+    "parquet u64": ("x.parquet", parquet({**TABLE, "label": pa.array([2**64 - 1, 1] * 20, pa.uint64())}), [], ""),
     "parquet without rows": ("x.parquet", parquet(pa.table(TABLE).slice(0, 0)), [], "can't be read"),
     "parquet metadata": (
         "x.parquet",
@@ -280,14 +280,15 @@ def test_a_folder_may_hold_what_is_no_data(run, cases, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["---\n{{{ no yaml\n---\n", "---\nconfigs:\n- data_files: ../../../../etc/*\n---\n"]
+    "content",
+    ["---\n{{{ no yaml\n---\n", "---\nconfigs:\n- data_files: ../../../../etc/*\n---\n", "---\n" * 100_000],
 )
-def test_a_readme_that_is_no_description(run, tmp_path, content):
+def test_a_readme_has_no_say(run, tmp_path, content):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "train.csv").write_text(GOOD)
     (folder / "README.md").write_text(content)
-    assert "can't be read" in run(folder)
+    assert run(folder) == ""
 
 
 @pytest.mark.parametrize("place", ["task.path", "model.name"])

@@ -54,7 +54,7 @@ def test_launch_relaunch_delete_relaunch(study, store, loads):
     assert report.failed == ()
     assert {run.path.name: run.state for run in store.runs()} == dict.fromkeys(ids, "done")
     assert len(loads) == 1  # one model and one data set for all three runs
-    assert [line[:5] for line in said] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert [line[:5] for line in said] == ["task ", "[1/3]", "[2/3]", "[3/3]"]
     assert said[-1].endswith("all done")
 
     first = stamps(store)
@@ -87,7 +87,7 @@ def test_a_failing_run_does_not_stop_the_rest(study, store, make_spec):
     report, said = go([bad, *study], store)
     assert report.failed == (bad.run_id,)
     assert set(report.done) == {spec.run_id for spec in study}
-    assert "smaller lr" in said[0]
+    assert "smaller lr" in said[1]
     assert store.run(bad).state == "failed"
 
 
@@ -111,7 +111,7 @@ def test_an_error_that_nobody_foresaw_does_not_stop_the_rest_either(study, store
     report, said = go(study, store, Broken())
     assert report.failed == (study[1].run_id,)
     assert set(report.done) == {study[0].run_id, study[2].run_id}
-    assert "failed: IndexError: list index out of range" in said[1]
+    assert "failed: IndexError: list index out of range" in said[2]
     assert "IndexError" in store.run(study[1]).error()["traceback"]
 
 

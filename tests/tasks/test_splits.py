@@ -117,7 +117,7 @@ def test_hidden_labels_are_refused():
 
 @needs_glue
 def test_a_glue_task_that_the_copy_lacks_lists_what_it_has():
-    with pytest.raises(DataError, match=r"'qqp' not found.*'mrpc'"):
+    with pytest.raises(DataError, match=r"task\.config=qqp not found: .* has 'cola', 'mrpc'"):
         splits.load(config("qqp", path=str(GLUE)), DataSpec())
 
 
@@ -278,7 +278,6 @@ ROWS = [f"t{i},{i % 2}" for i in range(30)]
         (ROWS, {"label": "labell"}, r"task\.label=labell: .* it has text, label; did you mean label\?"),
         (ROWS, {"text": ["txt"]}, r"task\.text=txt: .* it has text, label; did you mean text\?"),
         (ROWS, {"text": ["text", "pair"]}, r"task\.text=pair: .* no such column"),
-        ([f"{i},{i % 2}" for i in range(30)], {}, r"task\.text=text: row 1 \(without .* is no text but 0"),
         ([], {}, "empty split"),
         ([*ROWS, "last,"], {}, r"task\.label=label: row 31 .* of split train of .* has no value"),
         ([*ROWS, ",1"], {}, r"task\.text=text: row 31 .* of split train of .* has no value"),
@@ -335,7 +334,7 @@ def test_json_texts_that_are_null_or_no_text(tmp_path):
     with pytest.raises(DataError, match=r"is no text but \['a'\]"):
         splits.load(custom(file), DataSpec())
     file.write_text("\n".join(json.dumps(row | {"label": [1]}) for row in good))
-    with pytest.raises(DataError, match=r"is no class but \[1\]"):
+    with pytest.raises(DataError, match=r"is no class but \['1'\]"):
         splits.load(custom(file), DataSpec())
 
 
@@ -381,17 +380,6 @@ def test_no_network_and_nothing_cached(tmp_path):
     assert "DataError: data set nobody/nothing is not in the cache" in last
     assert f"{tmp_path / 'data'} " in last
     assert "task.path=/path" in last
-
-
-def test_labels_of_two_kinds_are_refused_with_an_example_of_each(tmp_path):
-    path = tmp_path / "mixed.jsonl"
-    rows = [{"text": f"row {i}", "label": "yes" if i % 2 else 3} for i in range(40)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    task = TaskSpec("custom", str(path), None, ("text",), "label", "train", None, ("accuracy",))
-    with pytest.raises(DataError) as error:
-        splits.load(task, DataSpec())
-    assert "'yes'" in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from intrinsic_cli.cli.arguments import overrides, print_config
@@ -32,8 +33,10 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.training.stop import on_signals
 
     store, load = Store(cfg.output_dir), Loader()
-    check([spec], load)
+    summary = check([spec], load)
     store.check_writable()
+    if os.environ.get("RANK", "0") == "0":  # the first of the processes of torchrun
+        print(summary, file=sys.stderr)
     with on_signals() as stop:
         result = run.execute(spec, store, load, progress=sys.stderr.isatty(), stop=stop)
     if ranks.rank() > 0:

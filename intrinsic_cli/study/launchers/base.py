@@ -24,9 +24,10 @@ class Launcher(Protocol):
 
     slots: int
 
-    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
         """Load what the runs of each cell share, and size their subspaces, where a crash costs no driver.
 
+        Returns a line for each cell: which files, rows and classes it has.
         Raises IdimError, with nothing left behind, at input that can't be used, and Stopped.
         """
         ...

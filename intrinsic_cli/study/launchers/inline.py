@@ -20,10 +20,12 @@ class Inline:
         self._load = load or Loader()
         self._progress = progress
 
-    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
+        lines = []
         for cell in reversed(cells):  # the first one is kept for its runs
             stop.raise_if_requested("before any training")
-            check(cell, self._load)
+            lines.append(check(cell, self._load))
+        return lines[::-1]
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop

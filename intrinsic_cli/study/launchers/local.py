@@ -40,11 +40,13 @@ class Local:
         self._options = ["--progress"] if progress and self.slots == 1 else []
         self._ready: _Worker | None = None  # the one that has checked the inputs
 
-    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
-        if cells:
-            worker = _Worker(store, self._environments[0], self._options)
-            worker.check(cells, stop)
-            self._ready = worker
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
+        if not cells:
+            return []
+        worker = _Worker(store, self._environments[0], self._options)
+        lines = worker.check(cells, stop)
+        self._ready = worker
+        return lines
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
@@ -115,31 +117,35 @@ class _Worker:
     def __init__(self, store: Store, environment: dict[str, str], options: list[str]) -> None:
         self.environment = environment
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "intrinsic_cli.study.worker", str(store.root), *options],
+            # -P: a file of the working folder, such as random.py, is no module.
+            [sys.executable, "-P", "-m", "intrinsic_cli.study.worker", str(store.root), *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, process_group=0,
         )  # fmt: skip
         assert self._process.stdout is not None
         self.answers = self._process.stdout
 
-    def check(self, cells: Sequence[Sequence[RunSpec]], stop: Stop) -> None:
-        """Have it load and check each cell, the first one last, which it keeps for its runs.
+    def check(self, cells: Sequence[Sequence[RunSpec]], stop: Stop) -> list[str]:
+        """Have it load and check each cell, the first one last, which it keeps for its runs. Returns what rows
+        they have.
 
         Raises IdimError at one that can't be used, and Stopped; the process has then ended.
         """
+        lines = []
         try:
             for cell in reversed(cells):
                 self._send({"check": [spec.to_dict() for spec in cell]})
                 while not select.select([self.answers], [], [], LOOK)[0]:
                     stop.raise_if_requested("before any training")
-                self._raise_refusal(self._answer(), cell[0])
+                lines.append(self._summary(self._answer(), cell[0]))
+            return lines[::-1]
         except BaseException:
             self.kill()
             self.leave()
             self.status()
             raise
 
-    def _raise_refusal(self, answer: dict[str, Any] | None, spec: RunSpec) -> None:
-        """Raise what the process says of a cell, or how it died over it."""
+    def _summary(self, answer: dict[str, Any] | None, spec: RunSpec) -> str:
+        """What the process says of a cell. Raises what it refuses it for, or how it died over it."""
         if answer is None:
             raise ModelError(
                 f"model.name={spec.model.name} and task {spec.task.name} can't be used: {death(self.status())} "
@@ -150,6 +156,7 @@ class _Worker:
             if isinstance(kind, type) and issubclass(kind, IdimError):
                 raise kind(answer["message"])
             raise RuntimeError(f"{answer['error']}: {answer['message']}")
+        return answer["summary"]
 
     def ask(self, spec: RunSpec) -> None:
         """Give it a run."""
@@ -185,13 +192,15 @@ class _Worker:
         return self._process.wait()
 
 
-def check_apart(cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
+def check_apart(cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
     """`Launcher.check` in a process of this machine that only checks."""
-    if cells:
-        worker = _Worker(store, dict(os.environ), [])
-        worker.check(cells, stop)
-        worker.leave()
-        worker.status()
+    if not cells:
+        return []
+    worker = _Worker(store, dict(os.environ), [])
+    lines = worker.check(cells, stop)
+    worker.leave()
+    worker.status()
+    return lines
 
 
 def _gpus() -> list[str]:

@@ -59,8 +59,8 @@ class Ray:
                 f"({there.get('CPU', 0):g} CPUs, {there.get('GPU', 0):g} GPUs)"
             )
 
-    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
-        check_apart(cells, store, stop)
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
+        return check_apart(cells, store, stop)
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop

@@ -111,8 +111,8 @@ class Slurm:
         executor.update_parameters(**self._parameters)
         return executor
 
-    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> None:
-        check_apart(cells, store, stop)
+    def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
+        return check_apart(cells, store, stop)
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop

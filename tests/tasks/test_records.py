@@ -1,0 +1,301 @@
+"""A cell is the text it is, whatever the format; what would take too much is refused before it is taken."""
+
+import csv
+import io
+import json
+import os
+import resource
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intrinsic_cli.errors import DataError
+from intrinsic_cli.spec import DataSpec, TaskSpec
+from intrinsic_cli.tasks import records, splits
+
+GIB = 2**30
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
+
+
+def write(path, columns):
+    """A table of texts in the format that its name says, by another program's writer."""
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    kind = path.suffix[1:]
+    if kind in ("csv", "tsv"):
+        file = io.StringIO(newline="")
+        writer = csv.writer(file, delimiter="\t" if kind == "tsv" else ",")
+        writer.writerows([list(columns), *(list(row.values()) for row in rows)])
+        path.write_text(file.getvalue(), encoding="utf-8", newline="")
+    elif kind == "json":
+        path.write_text(json.dumps(rows))
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pq.write_table(pa.table(columns), path)
+    return path
+
+
+def task(path, **changes):
+    values = {"name": "t", "path": str(path), "config": None, "text": ("text",), "label": "label", "train": "train",
+              "validation": None, "metrics": ("accuracy",)}  # fmt: skip
+    return TaskSpec(**values | changes)
+
+
+def read(path, **changes):
+    """{text: name of its class} of all rows."""
+    rows = splits.load(task(path, **changes), DataSpec())
+    names = rows.label_names
+    return {
+        text: names[label] if names else label
+        for part in (rows.train, rows.validation)
+        for text, label in zip(part.texts, part.labels, strict=True)
+    }
+
+
+def labelled(*labels, n=60):
+    return {"text": [f"t{i}" for i in range(n)], "label": [labels[i % len(labels)] for i in range(n)]}
+
+
+WORDS = [
+    ["01", "02", "A1"], ["01", "1", "001"], ["1e2", "100"], ["TRUE", "FALSE", "maybe"], ["TRUE", "FALSE"],
+    ["1.0", "1"], ["0x1", "1"], ["NA", "null", "None", "nan"], ["-0", "0"], ["+1", "1"], ["1_000", "1000"],
+    ["2020-01-01", "2020-01-02"], ["१", "1"], ["yes", "Yes", "YES"], ["10", "9", "8"], ["9" * 40, "8" * 40],
+    ["1,5", "2,5"], ["\u00e9", "e\u0301"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("labels", WORDS, ids=str)
+def test_a_label_is_the_text_it_is(tmp_path, kind, labels):
+    columns = labelled(*labels)
+    assert read(write(tmp_path / f"x.{kind}", columns)) == dict(
+        zip(columns["text"], columns["label"], strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_text_is_the_text_it_is(tmp_path, kind):
+    texts = [f"{i:07}" for i in range(40)] + [
+        "1e5",
+        "TRUE",
+        "2020-01-01T00:00:00Z",
+        " a ",
+        "NaN",
+        "1.10",
+        'q"',
+        "a\tb,c",
+    ]
+    columns = {"text": texts, "label": ["ab"[i % 2] for i in range(len(texts))]}
+    assert read(write(tmp_path / f"x.{kind}", columns)) == dict(zip(texts, columns["label"], strict=True))
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=8),
+                min_size=2, max_size=30, unique=True))  # fmt: skip
+def test_every_format_gives_the_same_cells(tmp_path_factory, texts):
+    place = tmp_path_factory.mktemp("formats")
+    for kind in FORMATS:
+        table, _ = records.read(write(place / f"x.{kind}", {"text": texts, "n": texts}), ("n",), GIB)
+        assert table.cells == {"n": texts}, kind
+
+
+@pytest.mark.parametrize("late", [20_000, 30_001])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_whole_column_decides_however_late(tmp_path, kind, late):
+    labels = ["1", "0"] * (late // 2) + ["maybe"] * 4
+    columns = {"text": [f"t{i}" for i in range(len(labels))], "label": labels}
+    found = read(write(tmp_path / f"x.{kind}", columns))
+    assert found == dict(zip(columns["text"], labels, strict=True))
+
+
+def test_numbers_of_json_and_parquet_are_their_digits(tmp_path):
+    lines = [f'{{"text":{i}.50,"label":{"1e2" if i % 2 else 100}}}\n' for i in range(40)]
+    (tmp_path / "x.jsonl").write_text("".join(lines))
+    assert read(tmp_path / "x.jsonl") == {f"{i}.50": "1e2" if i % 2 else "100" for i in range(40)}
+    columns = {"text": [f"t{i}" for i in range(40)], "label": [bool(i % 2) for i in range(40)]}
+    assert set(read(write(tmp_path / "x.parquet", columns)).values()) == {"true", "false"}
+    assert set(read(write(tmp_path / "y.jsonl", columns)).values()) == {"true", "false"}
+
+
+# --- names and ids ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["False", "True"], ["True", "False"]), (["0", "1"], ["1", "0"]), (["1", "2"], ["1", "2"]),
+        (["2", "1"], ["2", "1"]), (["0.0", "1.0"], ["1.0", "0.0"]), (["b", "a"], ["b", "a"]),
+        (["01", "1"], ["1", "01"]), ([" x", "x"], ["x", " x"]),
+    ],
+)  # fmt: skip
+def test_names_map_by_name(tmp_path, kind, cells, names):
+    columns = labelled(*cells)
+    path = write(tmp_path / f"x.{kind}", columns)
+    assert read(path, labels=tuple(names)) == dict(zip(columns["text"], columns["label"], strict=True))
+    assert splits.load(task(path, labels=tuple(names)), DataSpec()).label_names == tuple(names)
+
+
+def test_truth_values_of_the_command_line_mean_the_cells_whatever_their_case(tmp_path):
+    columns = labelled("true", "false")
+    path = write(tmp_path / "x.csv", columns)
+    assert read(path, labels=("True", "False")) == dict(zip(columns["text"], columns["label"], strict=True))
+
+
+def test_numbers_are_ids_only_of_names_that_are_words(tmp_path):
+    path = write(tmp_path / "x.csv", labelled("0", "1"))
+    assert read(path, labels=("no", "yes"))["t0"] == "no"
+    with pytest.raises(DataError, match="is 0, not one of 5, 6"):
+        read(path, labels=("5", "6"))
+    with pytest.raises(DataError, match="is 0, not one of 1, yes"):
+        read(path, labels=("1", "yes"))
+
+
+def parquet(path, names, column):
+    features = {
+        "label": {"names": names, "_type": "ClassLabel"},
+        "text": {"dtype": "string", "_type": "Value"},
+    }
+    table = pa.table({"text": [f"t{i}" for i in range(len(column))], "label": column})
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), path
+    )
+    return path
+
+
+def test_declared_names_and_the_tasks_own_agree_by_name(tmp_path):
+    path = parquet(tmp_path / "x.parquet", ["neg", "pos"], [0, 1] * 30)
+    assert read(path)["t0"] == "neg"
+    assert read(path, labels=("pos", "neg"))["t0"] == "neg"
+    assert read(path, labels=("bad", "good"))["t0"] == "bad"
+    assert (
+        read(parquet(tmp_path / "y.parquet", ["1", "0"], [0, 1] * 30))["t0"] == "1"
+    )  # ids, as its type says
+    assert read(parquet(tmp_path / "z.parquet", ["neg", "pos"], ["pos", "neg"] * 30))["t0"] == "pos"
+
+
+def test_splits_that_declare_different_names_are_refused(tmp_path):
+    parquet(tmp_path / "train.parquet", ["neg", "pos"], [0, 1] * 30)
+    parquet(tmp_path / "validation.parquet", ["pos", "neg"], [0, 1] * 30)
+    with pytest.raises(DataError, match="declare different classes"):
+        read(tmp_path, validation="validation")
+
+
+@pytest.mark.parametrize("cells", [["yes", "yes "], [" yes", " no"], ["a", "\tb"], ["1", " 1"]])
+def test_white_space_around_a_label_is_told(tmp_path, cells):
+    with pytest.raises(
+        DataError, match=r"white space around it; remove it, or state the names by task\.labels"
+    ):
+        read(write(tmp_path / "x.csv", labelled(*cells)))
+
+
+@pytest.mark.parametrize(
+    ("mark", "name"), [(";", "x.csv"), ("|", "x.csv"), ("\t", "x.csv"), (",", "x.tsv"), (";", "x.tsv")]
+)
+def test_another_separator_is_told(tmp_path, mark, name):
+    (tmp_path / name).write_text(f"text{mark}label\n" + "".join(f"t{i}{mark}{i % 2}\n" for i in range(40)))
+    with pytest.raises(DataError, match=r"has no such column; .* one column; if .* separates it"):
+        read(tmp_path / name)
+
+
+# --- sizes ------------------------------------------------------------------------------------------------
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+
+
+def hole(path):
+    with path.open("wb") as file:
+        file.write(b"text,label\n")
+        file.truncate(5 * GIB)
+
+
+def bomb(value, rows, **options):
+    """A Parquet file of few bytes: one text, over and over."""
+
+    def make(path):
+        array = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), [value])
+        array = array if options.get("use_dictionary", True) else array.cast(pa.string())
+        table = pa.table({"text": array, "label": array})
+        with pq.ParquetWriter(path, table.schema, compression="zstd", **options) as file:
+            for _ in range(rows // 500):
+                file.write_table(table, row_group_size=rows)
+        assert path.stat().st_size < 10**6
+
+    return make
+
+
+def many(path):
+    columns = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 10**6, pa.int32()), ["a", "b"])
+    table = pa.table({"text": columns, "label": columns})
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as file:
+        for _ in range(10):
+            file.write_table(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("x.csv", hole), ("x.jsonl", hole), ("x.parquet", hole), ("x.parquet", bomb("a" * 90_000, 20_000)),
+        ("x.parquet", bomb("a" * 90_000, 20_000, use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY")),
+        ("x.parquet", many),
+    ],
+)  # fmt: skip
+def test_what_takes_too_much_is_refused_before_it_is_taken(tmp_path, name, make):
+    make(tmp_path / name)
+    before = peak()
+    with pytest.raises(DataError, match=r"above data\.read_limit=1; raise data\.read_limit"):
+        splits.load(task(tmp_path / name), DataSpec(read_limit=1))
+    assert peak() < before + 3 * 2**20
+
+
+def test_more_is_read_where_it_is_allowed(tmp_path):
+    path = write(tmp_path / "x.csv", labelled("a", "b", n=2000))
+    with pytest.raises(DataError, match=r"raise data\.read_limit"):
+        splits.load(task(path), DataSpec(read_limit=1e-5))
+    assert splits.load(task(path), DataSpec(read_limit=1e-3))
+
+
+def seconds(act):
+    started = time.process_time()
+    act()
+    return time.process_time() - started
+
+
+def test_reading_takes_time_in_step_with_the_file(tmp_path):
+    """A new key in each record, and columns that nobody asks for."""
+
+    def keys(n):
+        path = tmp_path / f"{n}.jsonl"
+        path.write_text(
+            "".join(f'{{"text":"t{i}","label":"{"ab"[i % 2]}","k{i}":[{i}]}}\n' for i in range(n))
+        )
+        return min(seconds(lambda: read(path)) for _ in range(3))
+
+    assert keys(20_000) < 30 * keys(2000)
+
+    wide = tmp_path / "wide.csv"
+    others = ",".join(f"c{i}" for i in range(100_000))
+    wide.write_text(
+        f"text,{others},label\n" + "".join(f"t{i}{',' * 100_001}{'ab'[i % 2]}\n" for i in range(20))
+    )
+    assert len(read(wide)) == 20
+    with pytest.raises(DataError, match="no such column"):
+        read(wide, label="lable")
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.jsonl", "train.parquet"])
+def test_a_pipe_or_device_is_no_file(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=r"has no \.csv"):
+        read(tmp_path)
+    (tmp_path / name).unlink()
+    os.symlink("/dev/zero", tmp_path / name)
+    with pytest.raises(DataError, match=r"has no \.csv"):
+        read(tmp_path)
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        read(tmp_path / name)
