@@ -25,7 +25,7 @@ class Curve:
 
     `spec` is the first run's; only its d, lr and seed vary (and so P, unless `projection.seed` is set). `row`
     and `variant` name the curve among the others: the model with what differs between its studies, and what
-    differs between its subspaces.
+    differs between its subspaces. `settings` are those differences alone.
     """
 
     study: str
@@ -34,6 +34,7 @@ class Curve:
     baseline: tuple[RunResult, ...]
     row: str = ""
     variant: str = ""
+    settings: str = ""
 
     @property
     def task(self) -> str:
@@ -143,7 +144,10 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
     variants = differences(
         space, [c.kind for c in curves], [f"{r}\n{c.task}" for r, c in zip(rows, curves, strict=True)]
     )
-    return [replace(c, row=r, variant=v) for c, r, v in zip(curves, rows, variants, strict=True)]
+    return [
+        replace(c, row=row, variant=variant, settings=f"{suffix} {variant}".strip())
+        for c, row, suffix, variant in zip(curves, rows, suffixes, variants, strict=True)
+    ]
 
 
 def levels_at(value: Estimate) -> list[Level]:

@@ -8,13 +8,15 @@ from typing import Any
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.render import Answer, Table, natural
-from intrinsic_cli.reports.curves import FEW_SEEDS, KINDS, Curve, Found, few_seeds
+from intrinsic_cli.reports.curves import FEW_SEEDS, KINDS, Curve, Found, few_seeds, levels_at
 from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
 from intrinsic_cli.statistics.estimate import Estimate
 
 KEYS = (
     "model", "revision", "task", "subspace", "projection", "normalize", "metric", "full_score", "target",
     "threshold", "d90", "d90_low", "d90_high", "status", "runs",
+    "d", "definition", "settings", "study", "seeds", "rough", "lr", "full_lr", "full_runs", "D",
+    "n_train", "n_eval", "grid_low", "grid_high", "low_status", "high_status", "reason",
 )  # fmt: skip
 
 
@@ -40,7 +42,7 @@ def answer(found: Found, reference: str | None = None) -> Answer:
 
 
 def records(found: Found) -> list[dict[str, Any]]:
-    """Flat records with exactly KEYS; None where there is no number.
+    """Flat records with exactly KEYS; None where there is no number. docs/files.md says what each key is.
 
     Where `found` holds normalised estimates, every record also has `normalised`, true or false.
     """
@@ -62,10 +64,39 @@ def records(found: Found) -> list[dict[str, Any]]:
             "d90_high": value.high,
             "status": value.status,
             "runs": value.runs,
+            **_particulars(curve, value),
             **({"normalised": value.normalised} if both else {}),
         }
         for curve, value in found
     ]
+
+
+def _particulars(curve: Curve, value: Estimate) -> dict[str, Any]:
+    """What tells a record's curve from others, and how far to trust its number."""
+    first, at = curve.runs[0], levels_at(value)
+    return {
+        "d": value.d_t,
+        "definition": "chance" if value.normalised else "score",
+        "settings": curve.settings,
+        "study": curve.study,
+        "seeds": value.seeds,
+        "rough": few_seeds(value),
+        "lr": at[-1].lr if at else None,
+        "full_lr": value.full_lr,
+        "full_runs": value.full_runs,
+        "D": first.D,
+        "n_train": first.n_train,
+        "n_eval": first.n_eval,
+        "grid_low": min(run.d for run in curve.runs),
+        "grid_high": max(run.d for run in curve.runs),
+        "low_status": "below_grid" if value.low_open else _known(value.low),
+        "high_status": "above_grid" if value.high_open else _known(value.high),
+        "reason": value.reason,
+    }
+
+
+def _known(end: int | None) -> str:
+    return "unknown" if end is None else "estimated"
 
 
 def paper_records(tasks: Collection[str]) -> list[dict[str, Any]]:
@@ -79,6 +110,8 @@ def paper_records(tasks: Collection[str]) -> list[dict[str, Any]]:
             "threshold": 0.9,
             "d90": d90,
             "status": "estimated",
+            "d": d90,
+            "definition": "score",
         }
         for model, task, kind, d90 in d90s(tasks)
     ]

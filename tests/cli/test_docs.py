@@ -55,19 +55,13 @@ def test_commands_are_found_in_readme_and_help():
     assert {i.split(":")[0].split()[-1] for i in ids if i.startswith("--help")} >= set(commands.NAMES)
 
 
-def test_readme_names_every_key_of_the_json_records():
+def test_a_page_names_every_key_of_the_records_and_every_file_of_a_run():
+    from intrinsic_cli import store
     from intrinsic_cli.reports.tables import KEYS
 
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert ", ".join(KEYS) in readme
-
-
-def test_readme_names_every_file_of_a_run():
-    from intrinsic_cli import store
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in (store.CONFIG, store.RESULT, store.HISTORY, store.THETA, store.ERROR):
-        assert f"`{name}`" in readme
+    page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    for name in (*KEYS, store.CONFIG, store.RESULT, store.HISTORY, store.THETA, store.ERROR, store.SNAPSHOT):
+        assert f"`{name}`" in page
 
 
 def test_every_subcommand_has_an_example_in_its_help(capsys):

@@ -55,14 +55,47 @@ def test_d_t_of_a_curve_by_hand():
     assert [v.d_t for v in values] == [126, 225, 200, 267]
 
 
+OLD_KEYS = (
+    "model", "revision", "task", "subspace", "projection", "normalize", "metric", "full_score", "target",
+    "threshold", "d90", "d90_low", "d90_high", "status", "runs",
+)  # fmt: skip
+
+
 def test_json_has_the_keys_that_scripts_rely_on():
     (record,) = json.loads(text(found(PLAIN), "json"))
     assert list(record) == list(KEYS)
-    assert record["d90"] == 200
+    assert KEYS[: len(OLD_KEYS)] == OLD_KEYS
+    assert record["d90"] == record["d"] == 200
     assert record["d90_low"] < 200 < record["d90_high"]
     assert (record["model"], record["task"], record["subspace"]) == ("minilm", "sst2", "did")
-    assert (record["full_score"], record["threshold"]) == (pytest.approx(0.8), 0.9)
-    assert (record["status"], record["runs"]) == ("estimated", 6)
+    assert (record["full_score"], record["threshold"], record["target"]) == (0.8, 0.9, 0.72)
+    assert (record["status"], record["runs"], record["seeds"], record["rough"]) == ("estimated", 6, 3, False)
+    assert (record["lr"], record["full_lr"], record["full_runs"]) == (0.1, 0.1, 3)
+    assert (record["D"], record["n_train"], record["n_eval"]) == (1000, 4000, 1_000_000)
+    assert (record["grid_low"], record["grid_high"]) == (100, 400)
+    assert (record["low_status"], record["high_status"]) == ("estimated", "estimated")
+    assert (record["definition"], record["settings"], record["reason"]) == ("score", "", "")
+
+
+def test_records_say_which_end_is_open_and_why_there_is_no_number():
+    (below,) = json.loads(text(found(study({100: 0.79, 400: 0.8}, 0.80, n_eval=872)), "json"))
+    assert (below["d"], below["status"], below["low_status"]) == (None, "below_grid", "below_grid")
+    (none,) = json.loads(text(found([r for r in PLAIN if r.spec.d]), "json"))
+    assert (none["status"], none["low_status"], none["high_status"]) == ("undefined", "unknown", "unknown")
+    assert none["reason"] == "no full fine-tuning run has finished"
+    assert (none["lr"], none["grid_low"], none["grid_high"]) == (None, 100, 400)
+
+
+def test_records_of_several_studies_in_one_folder_have_keys_of_their_own():
+    runs = []
+    for changes in ({}, {"data": {"max_train": 7}}, {"subspace": {"normalize": "tensor"}}):
+        runs += study({100: 0.60, 400: 0.84}, 0.80, changes=changes)
+    told = json.loads(text(found(runs), "json"))
+    assert sorted(record["settings"] for record in told) == [
+        "data.max_train=7 normalize=global", "data.max_train=null normalize=global",
+        "data.max_train=null normalize=tensor",
+    ]  # fmt: skip
+    assert len({record["study"] for record in told}) == 2
 
 
 def test_normalised_json_tells_the_two_apart():

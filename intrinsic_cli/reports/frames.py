@@ -1,0 +1,86 @@
+"""What notebooks ask for: finished runs and their d90s as data frames, and a d90 of one's own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intrinsic_cli.reports import tables
+from intrinsic_cli.reports.curves import estimates, group
+from intrinsic_cli.result import RunResult
+from intrinsic_cli.statistics.estimate import Estimate, estimate
+from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.store import Store
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def results(folder: str | Path) -> DataFrame:
+    """The finished runs of an output folder, a row each; None where a run has no such number.
+
+    Columns: run_id, study, model, revision, task, subspace, projection, normalize, d, m, D (numbers), lr, seed,
+    metric, score, holdout (the score on rows held out of training), chance, n_train, n_eval (rows), steps,
+    seconds, precision, device, path. Raises StoreError where the folder or a result can't be read.
+    """
+    from pandas import DataFrame
+
+    return DataFrame([_row(result) for result in Store(folder).results()])
+
+
+def _row(result: RunResult) -> dict[str, Any]:
+    spec, held = result.spec, result.holdout_metrics
+    return {
+        "run_id": result.run_id, "study": result.study, "model": spec.model.label,
+        "revision": spec.model.revision, "task": spec.task.name, "subspace": spec.subspace.kind,
+        "projection": spec.projection.kind, "normalize": spec.subspace.normalize, "d": result.d, "m": result.m,
+        "D": result.D, "lr": spec.lr, "seed": spec.seed, "metric": result.metric, "score": result.score,
+        "holdout": held[result.metric] if held else None, "chance": result.chance, "n_train": result.n_train,
+        "n_eval": result.n_eval, "steps": result.steps, "seconds": result.seconds["total"],
+        "precision": result.precision, "device": result.device, "path": str(result.path),
+    }  # fmt: skip
+
+
+def summarize(
+    folder: str | Path,
+    thresholds: Sequence[float] = (0.9,),
+    selection: str = "validation",
+    *,
+    normalised: bool = False,
+) -> DataFrame:
+    """The d90s of an output folder, a row for each curve and threshold: the records of `idim summarize`.
+
+    `selection` is what learning rates are chosen by, `validation` or `holdout`; `normalised` adds d90s of the
+    score above chance. Raises StoreError where no subspace run has finished, ConfigError at an option.
+    """
+    from pandas import DataFrame
+
+    found = estimates(
+        group(Store(folder).results()), thresholds=thresholds, selection=selection, normalised=normalised
+    )
+    return DataFrame(tables.records(found))
+
+
+def d90(
+    points: Iterable[Point | tuple[int, float]],
+    baseline: Iterable[Point | float],
+    *,
+    chance: float,
+    threshold: float = 0.9,
+    **options: Any,
+) -> Estimate:
+    """The d90 of scores from anywhere: `d90([(100, 0.60), (400, 0.84)], [0.80], chance=0.5).d_t`.
+
+    points      (d, score) of each subspace run, or a `Point` where learning rates and seeds matter.
+    baseline    the score of each full fine-tuning.
+    chance      the score of the best constant answer; `threshold` 0.9 asks for 90 % of the baseline's.
+    options     of `intrinsic_cli.statistics.estimate.estimate`: n_eval, selection, confidence, ...
+    """
+    runs = [
+        p if isinstance(p, Point) else Point(p[0], seed, 1.0, float(p[1])) for seed, p in enumerate(points)
+    ]
+    full = [
+        p if isinstance(p, Point) else Point(None, seed, 1.0, float(p)) for seed, p in enumerate(baseline)
+    ]
+    return estimate(runs, full, chance=chance, threshold=threshold, **options)

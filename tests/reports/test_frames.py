@@ -1,0 +1,76 @@
+"""The Python side: what notebooks get, by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support.made_runs import result, save, study
+
+import intrinsic_cli
+from intrinsic_cli import Point, d90, results, summarize
+from intrinsic_cli.errors import StoreError
+
+
+def test_runs_as_a_frame(tmp_path):
+    save([result(100, 0.6, seed=2, lr=0.3, holdout=0.55), result(None, 0.8)], tmp_path)
+    frame = results(tmp_path).set_index("subspace")
+    assert len(frame) == 2
+    run = frame.loc["did"]
+    assert (run.d, run.lr, run.seed, run.score, run.holdout) == (100, 0.3, 2, 0.6, 0.55)
+    assert (run.model, run.task, run.metric, run.n_train, run.seconds) == (
+        "minilm",
+        "sst2",
+        "accuracy",
+        4000,
+        60,
+    )
+    assert (tmp_path / run.run_id / "result.json").samefile(f"{run.path}/result.json")
+    assert frame.loc["full"].d == frame.loc["full"].D == 1000
+    with pytest.raises(StoreError, match="not a folder"):
+        results(tmp_path / "none")
+
+
+def test_d90s_as_a_frame(tmp_path):
+    save(study({100: 0.60, 400: 0.84}, 0.80), tmp_path)
+    frame = summarize(tmp_path, [0.8, 0.9], normalised=True)
+    # d = 100 * 4 ** ((target - 0.60) / 0.24), rounded up, at the targets 0.64, 0.74, 0.72 and 0.77
+    assert frame.d.tolist() == [126, 225, 200, 267]
+    assert frame.definition.tolist() == ["score", "chance"] * 2
+
+
+def test_a_d90_of_ones_own_numbers():
+    assert d90([(100, 0.60), (400, 0.84)], [0.80], chance=0.5).d_t == 200
+    assert d90([(100, 0.60), (400, 0.84)], [0.80], chance=0.5, threshold=0.8).d_t == 126
+    assert d90([(100, 0.6), (400, 0.7)], [0.80], chance=0.5).status == "above_grid"
+    tuned = [Point(100, 0, 0.1, 0.60), Point(100, 0, 0.3, 0.2), Point(400, 0, 0.1, 0.84)]
+    assert d90(tuned, [Point(None, 0, 1e-4, 0.80)], chance=0.5).d_t == 200
+
+
+def test_dir_shows_the_public_names_and_each_is_there():
+    assert set(dir(intrinsic_cli)) == set(intrinsic_cli.__all__) == {*intrinsic_cli._HOMES, "__version__"}
+    for name in dir(intrinsic_cli):
+        assert getattr(intrinsic_cli, name) is not None
+    told = "import sys, intrinsic_cli; intrinsic_cli.summarize; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_type_checker_knows_the_public_names(tmp_path):
+    api = pytest.importorskip("mypy.api")
+    (tmp_path / "use.py").write_text(
+        "import intrinsic_cli\n"
+        "reveal_type(intrinsic_cli.d90([(1, 0.5)], [0.8], chance=0.5).d_t)\n"
+        "intrinsic_cli.d90([(1, 0.5)], [0.8], chance='no')\n"
+        "intrinsic_cli.nothing\n"
+    )
+    words = [
+        "--follow-imports=silent",
+        "--ignore-missing-imports",
+        f"--cache-dir={tmp_path}",
+        "--config-file=",
+    ]
+    out, _, _ = api.run([*words, str(tmp_path / "use.py")])
+    assert '"int | None"' in out
+    assert 'Argument "chance" to "d90" has incompatible type "str"' in out
