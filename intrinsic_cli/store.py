@@ -265,6 +265,38 @@ class RunDir:
                 "expected": True,
             }
 
+    def spec(self) -> RunSpec:
+        """What the run is. Raises DamagedError where its configuration is no such thing."""
+        path = self.path / CONFIG
+        try:
+            return RunSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError, IdimError) as error:
+            raise DamagedError(f"{path} is not the configuration of a run ({error})") from error
+
+    def forget(self) -> bool:
+        """Remove what the run has left, if it has no result and nobody holds it. Returns whether it is gone.
+
+        Only files of a run are removed: others stay, and so does their folder.
+        """
+        self.spec()
+        with self.claim() as mine:
+            if not mine or (self.path / RESULT).exists():
+                return False
+            drafts = [path.name for path in self.path.glob(".*.tmp")]
+            for name in (ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, *drafts, ".lock"):
+                (self.path / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.rmdir()
+        return True
+
+    def step(self) -> int | None:
+        """The last step in the history; None where there is none."""
+        try:
+            steps = [line.get("step") for line in self.history() if isinstance(line, dict)]
+        except (OSError, ValueError):
+            return None
+        return next((step for step in reversed(steps) if isinstance(step, int)), None)
+
     def history(self) -> list[dict[str, Any]]:
         """The whole lines of the history; a torn last line (a run that was killed) is left out."""
         path = self.path / HISTORY

@@ -316,6 +316,29 @@ def look_again() -> None:
     _fingerprint.cache_clear()
 
 
+def words_of(spec: RunSpec) -> list[str]:
+    """The fewest words of `idim run` that make `spec` again, the learning rate always among them."""
+    chosen = {
+        "task": spec.task.name if spec.task.name in options("task") else "custom",
+        "model": _ids().get(spec.model.name.lower(), "minilm"),
+        "subspace": spec.subspace.kind,
+        "projection": spec.projection.kind,
+    }
+    cfg = compose_config("run", [setting(group, choice) for group, choice in chosen.items()])
+    usual: Any = OmegaConf.to_container(cfg)
+    words = [f"{group}={choice}" for group, choice in chosen.items()]
+    for part, tree in spec.to_dict().items():
+        if part in PARTS:
+            words += [
+                str(setting(f"{part}.{key}", value).input_line)
+                for key, value in tree.items()
+                if key in usual[part] and key != "kind" and usual[part][key] != value
+            ]
+        elif tree is not None and (part == "lr" or usual[part] != tree):  # the default rate depends on d
+            words.append(f"{part}={tree}")
+    return words
+
+
 def run_spec(cfg: DictConfig) -> RunSpec:
     """The spec of `idim run`. Raises ConfigError where a list stands in place of a number."""
     look_again()

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, RangeSweep, Sweep, ValueType
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Override,
+    OverrideType,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Sweep,
+    ValueType,
+)
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,6 +34,8 @@ SEQUENCES = (
     "search.lr_multiples", "launcher.setup",
 )  # fmt: skip
 MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(1,1e9) ends in a line
+PLAIN = re.compile(r"[A-Za-z_./][\w./@+*-]*", re.ASCII)  # texts that need no quotes
+NOT_TEXT = ("null", "true", "false", "nan", "inf")
 LONGEST_WORD = 100_000  # characters: a list of MOST_RUNS values fits
 
 
@@ -34,18 +46,30 @@ def parse(words: Sequence[str]) -> list[Override]:
 
 def setting(key: str, value: Any) -> Override:
     """The override that gives `key` one `value`, or one list of values, as if it had been typed."""
-    text = Override._get_value_element_as_str(value)
     return Override(
         type=OverrideType.CHANGE, key_or_group=key, value_type=ValueType.ELEMENT, _value=value,
-        input_line=f"{key}={text}",
+        input_line=f"{key}={spelled(value)}",
     )  # fmt: skip
+
+
+def spelled(value: Any) -> str:
+    """`value` as it is typed: a text is quoted where it would be read as something else."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(spelled, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{spelled(key)}:{spelled(each)}' for key, each in value.items())}}}"
+    if not isinstance(value, str) or (PLAIN.fullmatch(value) and value.lower() not in NOT_TEXT):
+        return str(value)
+    return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
 def choice(key: str, some: Sequence[Any]) -> Override:
     """The override that lets `key` have each of `some` values in turn."""
     if len(some) == 1:
         return setting(key, some[0])
-    text = ",".join(map(Override._get_value_element_as_str, some))
+    text = ",".join(map(spelled, some))
     return Override(
         type=OverrideType.CHANGE, key_or_group=key, value_type=ValueType.SIMPLE_CHOICE_SWEEP,
         _value=ChoiceSweep(list=list(some), simple_form=True), input_line=f"{key}={text}",

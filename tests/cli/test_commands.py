@@ -158,7 +158,7 @@ def test_a_run_that_diverges_has_status_1_and_no_result(idim, easy, tmp_path):
     assert list(tmp_path.rglob("result.json")) == []
     status, printed, _ = idim("status", tmp_path)
     assert status == 0
-    assert printed.startswith("failed   tiny-custom-full-lr1e_30-s0-")
+    assert printed.splitlines()[1].startswith("failed   tiny-custom-full-lr1e_30-s0-")
     assert "smaller lr" in printed
     status, _, said = idim("sweep", *words, "lr=1e30,1e-3")
     assert status == 1
@@ -168,11 +168,11 @@ def test_a_run_that_diverges_has_status_1_and_no_result(idim, easy, tmp_path):
 
 def test_status_counts(idim, study):
     status, printed, _ = idim("status", study)
-    *runs, last = printed.splitlines()
+    first, *runs = printed.splitlines()
     assert status == 0
     assert len(runs) == 6  # 2 d's and the baseline, twice
     assert all(line.startswith("done ") and " accuracy 0." in line for line in runs)
-    assert last == "6 done, 0 running, 0 failed, 0 pending"
+    assert first == "6 done, 0 running, 0 failed, 0 pending"
 
 
 def test_the_plan_says_what_is_done_and_trains_nothing(idim, easy, study):

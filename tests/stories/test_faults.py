@@ -285,7 +285,7 @@ def test_a_torn_history_and_a_config_of_an_older_format_do_no_harm(finished):
     sweep_here(specs, store)
     assert results(store.root) == before
     status, printed, _ = end(idim("status", store.root))
-    assert (status, printed.splitlines()[-1]) == (0, "2 done, 0 running, 0 failed, 0 pending")
+    assert (status, printed.splitlines()[0]) == (0, "2 done, 0 running, 0 failed, 0 pending")
 
 
 @pytest.mark.parametrize("when", [0, 2**33])
@@ -320,8 +320,8 @@ def test_status_tells_done_running_failed_and_pending_with_reasons_and_time(word
     driver.kill()
     driver.communicate()
     assert status == 0
-    *lines, last = printed.splitlines()
+    first, *lines = printed.splitlines()
     states = {line.split()[1]: line.split()[0] for line in lines}
     assert sorted(states.values()) == ["failed", "pending", "pending", "running"]
     assert any(line.startswith("failed") and "try a smaller lr" in line for line in lines)
-    assert last == "0 done, 1 running, 1 failed, 2 pending"
+    assert first == "0 done, 1 running, 1 failed, 2 pending"

@@ -9,6 +9,6 @@ from intrinsic_cli.spec import Registry
 
 NAMES = (
     "run", "sweep", "trajectory", "summarize", "compare", "report", "status",
-    "export", "apply", "eval", "push", "bound", "tasks", "list", "completion",
+    "show", "diff", "forget", "keys", "export", "apply", "eval", "push", "bound", "tasks", "list", "completion",
 )  # fmt: skip
 COMMANDS = Registry("COMMAND", {name: f"{__name__}.{name}" for name in NAMES})

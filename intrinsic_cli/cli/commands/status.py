@@ -3,46 +3,85 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from intrinsic_cli.cli.arguments import folder
 
+if TYPE_CHECKING:
+    from intrinsic_cli.store import RunDir
+
 SUMMARY = "show what is done, running, failed and pending"
 EXAMPLES = """\
-  idim status outputs/"""
+  idim status outputs/
+  idim status outputs/ --failed                # the failed runs alone, and why
+  idim status outputs/ --json | jq '.counts'"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     folder(parser)
+    parser.add_argument("--failed", action="store_true", help="the failed runs alone")
+    parser.add_argument("--json", action="store_true", help="counts and runs as JSON")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from collections import Counter
+    import json
 
-    from intrinsic_cli.render import duration
+    from intrinsic_cli.render import natural
     from intrinsic_cli.result import RunState
     from intrinsic_cli.store import Store
 
-    seconds, states = [], []
-    for run in Store(arguments.dir).runs():
-        state = run.state
-        line = f"{state:8} {run.path.name}"
-        if (result := run.result() if state is RunState.DONE else None) is not None:
-            seconds.append(result.total_seconds)
-            line += f"  {result.metric} {result.score:.4f}"
-        elif state is RunState.FAILED:
-            line += f"  {run.error()['message']}"
-        print(line)
-        states.append(state)
-    counts = Counter(states)
+    runs = sorted(Store(arguments.dir).runs(), key=lambda run: natural(run.path.name))
+    records = [_record(run) for run in runs]
+    counts = Counter(record["state"] for record in records)
+    shown = [r for r in records if r["state"] == RunState.FAILED] if arguments.failed else records
+    if arguments.json:
+        print(json.dumps({"counts": counts, "runs": shown}, indent=1, allow_nan=False))
+        return 0
+    print(_summary(counts, [r["seconds"] for r in records if "seconds" in r]))
+    for record in shown:
+        print(_line(record))
+    return 0
+
+
+def _record(run: RunDir) -> dict[str, Any]:
+    """What there is to say of a run."""
+    from intrinsic_cli.result import RunState
+
+    state = run.state
+    found: dict[str, Any] = {"run_id": run.path.name, "path": str(run.path), "state": str(state)}
+    if (result := run.result() if state is RunState.DONE else None) is not None:
+        return found | {"metric": result.metric, "score": result.score, "seconds": result.total_seconds}
+    if state is RunState.FAILED:
+        return found | {"message": run.error()["message"]}
+    if state is RunState.RUNNING and (step := run.step()) is not None:
+        return found | {"step": step}
+    return found
+
+
+def _line(record: dict[str, Any]) -> str:
+    line = f"{record['state']:8} {record['run_id']}"
+    if "score" in record:
+        return f"{line}  {record['metric']} {record['score']:.4f}"
+    if "message" in record:
+        return f"{line}  {record['message']}"
+    return f"{line}  step {record['step']}" if "step" in record else line
+
+
+def _summary(counts: Counter[str], seconds: Sequence[float]) -> str:
+    """`6 done, 1 running, 0 failed, 2 pending; about 4 min to go …`."""
+    from intrinsic_cli.render import duration
+    from intrinsic_cli.result import RunState
+
     told = [RunState.DONE, RunState.RUNNING, RunState.FAILED, RunState.PENDING]
     told += [RunState.UNREADABLE] if counts[RunState.UNREADABLE] else []
     line = ", ".join(f"{counts[state]} {state}" for state in told)
     to_go = counts[RunState.PENDING] + counts[RunState.RUNNING]
-    if to_go and seconds:
-        workers = max(1, counts[RunState.RUNNING])
-        left = to_go / workers * sum(seconds) / len(seconds)
-        line += (
-            f"; about {duration(left)} to go with {workers} at once, as long as the runs that are done took"
-        )
-    print(line)
-    return 0
+    if not to_go or not seconds:
+        return line
+    workers = max(1, counts[RunState.RUNNING])
+    left = to_go / workers * sum(seconds) / len(seconds)
+    return (
+        f"{line}; about {duration(left)} to go with {workers} at once, as long as the runs that are done took"
+    )

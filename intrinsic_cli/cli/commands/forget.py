@@ -1,0 +1,53 @@
+"""`idim forget`: remove runs that failed or were never begun."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from intrinsic_cli.cli.arguments import folder
+
+SUMMARY = "remove runs that failed or were not finished"
+EXAMPLES = """\
+  idim forget outputs/ --failed
+  idim forget outputs/ --pending --yes         # without the question"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    folder(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--failed", action="store_const", dest="state", const="failed", help="runs that failed"
+    )
+    which.add_argument(
+        "--pending",
+        action="store_const",
+        dest="state",
+        const="pending",
+        help="runs not finished and not running",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from intrinsic_cli.errors import ConfigError, DamagedError
+    from intrinsic_cli.store import Store
+
+    found = []
+    for run in Store(arguments.dir).runs():
+        if run.state == arguments.state:
+            try:
+                run.spec()
+            except DamagedError:  # a folder of somebody else's, such as a model
+                continue
+            found.append(run)
+    what = f"{len(found)} {arguments.state} run{'s' * (len(found) != 1)} of {arguments.dir}"
+    if found and not arguments.yes:
+        for run in found:
+            print(run.path.name)
+        if not sys.stdin.isatty():
+            raise ConfigError(f"{what} would be removed; add --yes, as there is nobody to ask")
+        if input(f"remove {what}? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 0
+    print(f"{sum(run.forget() for run in found)} of {what} removed")
+    return 0

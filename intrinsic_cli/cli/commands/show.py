@@ -1,0 +1,71 @@
+"""`idim show`: what a run is, what came of it, and where its files are."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from intrinsic_cli.result import RunResult
+    from intrinsic_cli.store import RunDir
+
+SUMMARY = "show what a run is, what came of it, and where its files are"
+EXAMPLES = """\
+  idim show outputs/RUN                        # its words, its curve, its files
+  idim show outputs/RUN --json | jq '.metrics'"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="directory of a run")
+    parser.add_argument("--json", action="store_true", help="its result.json, checked")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    import json
+    import shlex
+    from pathlib import Path
+
+    from intrinsic_cli.errors import StoreError
+    from intrinsic_cli.planning.compose import words_of
+    from intrinsic_cli.result import RunState
+    from intrinsic_cli.store import RunDir
+
+    run = RunDir(Path(arguments.run))
+    state, spec = run.state, run.spec()
+    result = run.result() if state is RunState.DONE else None
+    if arguments.json:
+        if result is None:
+            raise StoreError(f"{run.path} has no result, as it is {state}; leave --json out")
+        print(json.dumps(result.to_dict(), indent=1, allow_nan=False))
+        return 0
+    print(f"{run.path.name}: {state}")
+    print(shlex.join(["idim", "run", *words_of(spec)]))
+    if result is not None:
+        _print_result(result)
+    elif state is RunState.FAILED:
+        print(run.error()["message"])
+    _print_curve(run)
+    for path in sorted(path for path in run.path.iterdir() if not path.name.startswith(".")):
+        print(f"{path}  {path.stat().st_size:,} bytes")
+    return 0
+
+
+def _print_result(result: RunResult) -> None:
+    from intrinsic_cli.render import duration
+
+    print("  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
+    print(
+        f"d {result.d:,} (m {result.m}) of D {result.D:,}; {result.n_train:,} rows trained on, {result.n_eval:,} "
+        f"scored; {result.steps:,} steps in {duration(result.total_seconds)} on {result.device}, {result.precision}"
+    )
+
+
+def _print_curve(run: RunDir) -> None:
+    """The losses and scores of its history, at most ten lines of it."""
+    lines = [line for line in run.history() if "step" in line]
+    kept = (
+        sorted({round(i * (len(lines) - 1) / 9) for i in range(10)}) if len(lines) > 10 else range(len(lines))
+    )
+    for line in (lines[i] for i in kept):
+        values = (f"{key} {value:.4g}" for key, value in line.items() if key not in ("step", "epoch"))
+        print(f"step {line['step']:>6}  {'  '.join(values)}")

@@ -1,0 +1,143 @@
+"""What has been trained, looked at without training: status, show, diff, forget."""
+
+import json
+import re
+import shlex
+from dataclasses import replace
+
+import pytest
+from support.made_runs import result, save
+
+from intrinsic_cli.errors import RunError
+from intrinsic_cli.planning import compose
+from intrinsic_cli.planning.words import parse
+from intrinsic_cli.store import CONFIG, RunDir
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Three runs that are done, one that failed, one pending, and the folder of a model."""
+    store = save([result(d, 0.5 + d / 1e5) for d in (10000, 300, 1000)], tmp_path / "out")
+    for d, seed in ((300, 7), (1000, 7)):
+        spec = result(d, 0.5, seed=seed).spec
+        store.run(spec).plan(spec)
+    store.run(result(300, 0.5, seed=7).spec).fail(RunError("it diverged"))
+    (store.root / "model").mkdir()
+    (store.root / "model" / CONFIG).write_text('{"hidden_size": 8}')
+    (store.root / "model" / "model.safetensors").write_text("weights")
+    return store
+
+
+def test_status_begins_with_counts_and_counts_d_as_numbers(idim, store):
+    status, printed, _ = idim("status", store.root)
+    first, *lines = printed.splitlines()
+    assert status == 0
+    assert first.startswith("3 done, 0 running, 1 failed, 2 pending; about 2 min to go with 1 at once")
+    done = [line for line in lines if line.startswith("done")]
+    assert [re.search(r"-d(\d+)-", line)[1] for line in done] == ["300", "1000", "10000"]
+
+
+def test_status_of_the_failed_alone_and_as_json(idim, store):
+    _, printed, _ = idim("status", store.root, "--failed")
+    _, line = printed.splitlines()
+    assert line.startswith("failed   minilm-sst2-did-d300-lr0.1-s7-")
+    assert line.endswith("it diverged")
+    found = json.loads(idim("status", store.root, "--json")[1])
+    assert found["counts"] == {"done": 3, "failed": 1, "pending": 2}
+    assert len(found["runs"]) == 6
+    [failed] = json.loads(idim("status", store.root, "--json", "--failed")[1])["runs"]
+    assert (failed["state"], failed["message"]) == ("failed", "it diverged")
+
+
+def test_status_shows_the_step_of_a_run_that_is_running(idim, store):
+    run = store.run(result(1000, 0.5, seed=7).spec)
+    run.log(step=40, loss=1.0)
+    with run.claim() as mine:
+        assert mine
+        _, printed, _ = idim("status", store.root)
+    [line] = [line for line in printed.splitlines() if line.startswith("running")]
+    assert line.endswith("  step 40")
+
+
+def test_show_says_the_words_the_curve_and_the_files(idim, store):
+    run = store.run(result(300, 0.5).spec)
+    status, printed, _ = idim("show", run.path)
+    lines = printed.splitlines()
+    assert status == 0
+    assert lines[0] == f"{run.path.name}: done"
+    words = shlex.split(lines[1])
+    assert words[:3] == ["idim", "run", "task=sst2"]
+    assert {"d=300", "lr=0.1", "task.path=glue"} <= set(words)
+    assert not any(word.startswith(("seed", "train.", "data.", "model.")) for word in words)  # as ever
+    assert lines[2] == "accuracy 0.5030"
+    steps = [int(line.split()[1]) for line in lines if line.startswith("step")]
+    assert len(steps) == 10
+    assert (steps[0], steps[-1]) == (1, 100)
+    assert any("history.jsonl  " in line for line in lines)
+    assert json.loads(idim("show", run.path, "--json")[1])["score"] == run.result().score
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["task=mrpc", "model=tiny", "subspace=said", "subspace.groups=tensor", "d=77", "seed=3", "lr=0.25"],
+        ["model=owner/net", "model.num_hidden_layers=2", "task=owner/rows", "task.text=a b,c", "d=9"],
+        ["model=roberta-base", "subspace=full", "train.epochs=0.5", "data.max_train=4k"],
+        ["subspace.include=*.weight,'a[0-9]'", "projection=sorf", "projection.seed=1"],
+        ["task.labels=yes,'no, never'", "task.name='1k'", "task.label=null_", "tracker=none"],
+    ],
+)  # fmt: skip
+def test_the_words_of_a_run_make_it_again(words):
+    spec = compose.run_spec(compose.compose_config("run", parse(["model=tiny", *words])))
+    again = compose.run_spec(compose.compose_config("run", parse(compose.words_of(spec))))
+    assert again == spec
+
+
+def test_diff_shows_what_differs_and_nothing_else(idim, store):
+    one, other = (store.run(result(d, 0.5).spec).path for d in (300, 1000))
+    found = {
+        r["key"]: (r["one"], r["other"]) for r in json.loads(idim("diff", one, other, "--format", "json")[1])
+    }
+    assert found["d"] == ("300", "1000")
+    assert found["score"] == ("0.503", "0.51")
+    assert not any(key.startswith(("task.", "train.", "environment.")) for key in found)
+    assert "no difference" in idim("diff", one, one)[1]
+    failed = store.run(result(300, 0.5, seed=7).spec).path
+    assert "failed" in idim("diff", one, failed)[1]
+
+
+@pytest.mark.parametrize("state", ["failed", "pending"])
+def test_forget_removes_runs_of_one_state_and_nothing_else(idim, store, state):
+    before = sorted(store.root.iterdir())
+    status, _, said = idim("forget", store.root, f"--{state}")
+    assert (status, sorted(store.root.iterdir())) == (2, before)
+    assert "1 " + state in said
+    assert "--yes" in said
+    gone = store.run(result(300 if state == "failed" else 1000, 0.5, seed=7).spec).path
+    (gone.parent / "kept").mkdir()
+    assert idim("forget", store.root, f"--{state}", "--yes")[0] == 0
+    assert sorted(store.root.iterdir()) == sorted([*(p for p in before if p != gone), store.root / "kept"])
+    assert (store.root / "model" / "model.safetensors").exists()
+    assert len(store.results()) == 3
+
+
+def test_forget_leaves_a_run_that_somebody_holds_and_files_that_are_no_run_s(idim, store):
+    run = store.run(result(1000, 0.5, seed=7).spec)
+    with RunDir(run.path).claim() as mine:
+        assert mine
+        assert not run.forget()
+    (run.path / "notes.txt").write_text("mine")
+    assert run.forget()
+    assert [path.name for path in run.path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_is_no_run_is_refused(idim, store, tmp_path):
+    for words in (["show", tmp_path / "nix"], ["show", store.root / "model"], ["diff", tmp_path, tmp_path]):
+        status, printed, said = idim(*words)
+        assert (status, printed, said.count("\n")) == (2, "", 1)
+        assert "config.json is not the configuration of a run" in said
+
+
+def test_words_of_a_spec_with_a_rate_that_is_the_default_still_have_it(store):
+    spec = replace(store.results()[0].spec, lr=0.231)
+    assert "lr=0.231" in compose.words_of(spec)
