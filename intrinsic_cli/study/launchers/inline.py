@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
+from intrinsic_cli.study.ending import ended
 from intrinsic_cli.training.inputs import Load, Loader, check
 from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop
@@ -33,4 +34,7 @@ class Inline:
         for spec in specs:
             if stop.requested:
                 return
-            yield spec, train_one(spec, store, self._load, stop, progress=self._progress)
+            word = train_one(spec, store, self._load, stop, progress=self._progress)
+            state = ended(store.run(spec), word, "", attempts=1, retries=0, stopping=stop.requested)
+            assert state is not None  # without retries
+            yield spec, state

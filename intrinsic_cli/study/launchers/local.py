@@ -21,8 +21,9 @@ from intrinsic_cli import errors
 from intrinsic_cli.errors import IdimError, ModelError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import RunDir, Store
-from intrinsic_cli.study.launchers.base import at_least, death, out_of_memory, record_death
+from intrinsic_cli.store import Store
+from intrinsic_cli.study.ending import death, ended, out_of_memory
+from intrinsic_cli.study.launchers.base import at_least
 from intrinsic_cli.training.stop import Stop
 
 DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # where there is none, torch has no GPU
@@ -75,14 +76,18 @@ class Local:
                     for key, _ in answers.select(timeout=LOOK):
                         worker = key.data
                         answers.unregister(worker.answers)
-                        answer, spec = worker.answer(), busy.pop(worker)
-                        state = self._judge(answer, worker, store.run(spec), attempts[spec], stop)
-                        if answer is not None and answer is state and not out_of_memory(store.run(spec)):
-                            resting.append(worker)
-                        else:
+                        word, spec = worker.answer(), busy.pop(worker)
+                        reason, run = "", store.run(spec)
+                        if word in (None, RunState.STOPPED) or out_of_memory(run):
                             worker.leave()
-                            worker.status()
+                            reason = death(worker.status())
                             free.append(worker.environment)
+                        else:
+                            resting.append(worker)
+                        state = ended(
+                            run, word, reason, attempts=attempts[spec], retries=self._retries,
+                            stopping=stop.requested,
+                        )  # fmt: skip
                         if state is None:
                             todo.appendleft(spec)
                         else:
@@ -93,22 +98,6 @@ class Local:
                 for worker in (*busy, *resting):
                     worker.leave()
                     worker.status()
-
-    def _judge(
-        self, answer: RunState | None, worker: _Worker, run: RunDir, attempts: int, stop: Stop
-    ) -> RunState | None:
-        """What became of a run after its worker's `answer` (None: it died). None: try it once more in a
-        fresh process, since this one was killed, told to leave by somebody else, or short of memory."""
-        gone = answer in (None, RunState.STOPPED)
-        if answer is not None and not gone and not out_of_memory(run):
-            return answer
-        if run.state is RunState.DONE:
-            return RunState.DONE
-        if stop.requested:
-            return RunState.STOPPED
-        if attempts <= self._retries:
-            return None
-        return record_death(run, death(worker.status()), attempts) if gone else RunState.FAILED
 
 
 class _Worker:

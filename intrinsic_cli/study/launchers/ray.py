@@ -22,13 +22,15 @@ from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
-from intrinsic_cli.study.launchers.base import at_least, out_of_memory, record_death
+from intrinsic_cli.study.ending import ended
+from intrinsic_cli.study.launchers.base import at_least
 from intrinsic_cli.study.launchers.local import check_apart
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop, on_signals
 
 LOOK = 0.5  # seconds between two looks at whether to stop
+SHARE = "output_dir must be on all of them"
 STORE_BYTES = 80 * 2**20  # of Ray's shared memory: a task is a few kilobytes
 
 
@@ -69,7 +71,7 @@ class Ray:
         # Attempts are counted here, where the reason of the last one is recorded.
         remote: Any = ray.remote  # and not `options`, where Ray would let GPU tasks share a process
         task = remote(max_retries=0, **self._needs)(work)
-        deaths: Counter[RunSpec] = Counter()
+        attempts: Counter[RunSpec] = Counter()
 
         def begin(spec: RunSpec) -> ray.ObjectRef:
             store.run(spec).plan(spec)
@@ -82,50 +84,41 @@ class Ray:
                 if stop.requested and not asked:
                     asked = True
                     _cancel(tasks)
-                ended, _ = ray.wait(list(tasks), num_returns=1, timeout=LOOK)
-                for ref in ended:
+                over, _ = ray.wait(list(tasks), num_returns=1, timeout=LOOK)
+                for ref in over:
                     spec = tasks.pop(ref)
                     run = store.run(spec)
+                    word: RunState | None = None
+                    reason, retries = "", self._retries
                     try:
-                        state, reason = ray.get(ref), ""
-                    except TaskCancelledError as error:
-                        if stop.requested:
-                            continue  # not begun
-                        state, reason = "died", " ".join(str(error).split())
+                        word = ray.get(ref)
+                        if word is None:
+                            reason, retries = f"a Ray node has no {run.path.absolute()}; {SHARE}", 0
                     except RayError as error:
-                        state, reason = "died", " ".join(str(error).split())
-                    if state == "alone":
-                        reason = f"a Ray node has no {run.path.absolute()}; output_dir must be on all of them"
-                        yield spec, record_death(run, reason, 1)
-                    elif state == RunState.STOPPED and stop.requested:
-                        yield spec, RunState.STOPPED
-                    elif state not in ("died", RunState.STOPPED) and not out_of_memory(run):
-                        yield spec, RunState(state)
+                        if isinstance(error, TaskCancelledError) and stop.requested:
+                            continue  # not begun
+                        reason = f"its Ray task died: {' '.join(str(error).split())}"
+                    attempts[spec] += 1
+                    state = ended(
+                        run, word, reason, attempts=attempts[spec], retries=retries, stopping=stop.requested
+                    )
+                    if state is None:
+                        tasks[begin(spec)] = spec
                     else:
-                        deaths[spec] += 1
-                        if (found := run.state) is RunState.DONE:  # ended before its process
-                            yield spec, RunState.DONE
-                        elif found is RunState.RUNNING:  # has another one
-                            yield spec, RunState.ELSEWHERE
-                        elif deaths[spec] <= self._retries and not stop.requested:
-                            tasks[begin(spec)] = spec
-                        elif stop.requested:
-                            yield spec, RunState.STOPPED
-                        else:
-                            yield spec, record_death(run, f"its Ray task died: {reason}", deaths[spec])
+                        yield spec, state
         finally:
             _cancel(tasks)
 
 
-def work(tree: dict[str, Any], root: str, folder: str) -> str:
+def work(tree: dict[str, Any], root: str, folder: str) -> RunState | None:
     """Train a run in a process of the cluster, which keeps its base model and data for the next one.
 
-    Returns what became of it, or `alone` where this node lacks the output folder. A cancelled task gets
+    Returns what became of it, or None where this node lacks the output folder. A cancelled task gets
     SIGINT, and leaves after the step.
     """
     spec, store = RunSpec.from_dict(tree), Store(root)
     if not store.run(spec).path.is_dir():
-        return "alone"
+        return None
     if os.path.isdir(folder):
         os.chdir(folder)  # where relative paths of models and data start
     with on_signals() as stop:

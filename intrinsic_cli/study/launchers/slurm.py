@@ -26,7 +26,8 @@ from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store, publish
-from intrinsic_cli.study.launchers.base import at_least, out_of_memory, record_death
+from intrinsic_cli.study.ending import ended
+from intrinsic_cli.study.launchers.base import at_least
 from intrinsic_cli.study.launchers.local import check_apart
 from intrinsic_cli.study.launchers.queue import Queue
 from intrinsic_cli.training.inputs import Loader
@@ -120,7 +121,7 @@ class Slurm:
         """As `Launcher.launch`, but for a requested stop: the jobs go on, and no run is yielded as `stopped`."""
         folder = store.root.absolute() / ".slurm"
         executor, queue = self.executor(folder), Queue()
-        deaths: Counter[RunSpec] = Counter()
+        attempts: Counter[RunSpec] = Counter()
         living = self._attach(executor, queue, folder, specs)
         there = {spec for group in living.values() for spec in group}
         todo = []
@@ -146,7 +147,7 @@ class Slurm:
                     break
                 ending = self._ending(job, queue)
                 del living[job]
-                for spec, state in self._look(job, group, ending, store, deaths):
+                for spec, state in self._look(job, group, ending, store, attempts):
                     if state is None:
                         todo.append(spec)
                     elif state is RunState.PENDING:
@@ -162,33 +163,37 @@ class Slurm:
         return job.state if job.done() else None
 
     def _look(
-        self, job: Job[None], group: list[RunSpec], ending: str | None, store: Store, deaths: Counter[RunSpec]
+        self,
+        job: Job[None],
+        group: list[RunSpec],
+        ending: str | None,
+        store: Store,
+        attempts: Counter[RunSpec],
     ) -> Iterator[tuple[RunSpec, RunState | None]]:
         """What has become of a job's runs: pending while it waits or runs, None to try again.
 
         Of a job that died, the first run without a word was under way; those behind it wait for another job,
         as it does while it has attempts left.
         """
-        died = False
+        cancelled, died = ending == "CANCELLED", False
+        reason = f"its Slurm job {job.job_id} ended as {ending} (log: {job.paths.stderr})"
         for spec in group:
             run = store.run(spec)
             state = run.state
-            if state is RunState.DONE:
-                yield spec, state
-            elif ending is None:
+            if ending is None and state is not RunState.DONE:
                 yield spec, RunState.PENDING
-            elif state is RunState.RUNNING:
-                yield spec, RunState.ELSEWHERE
-            elif state is RunState.FAILED and not out_of_memory(run):
-                yield spec, state
-            elif died and ending != "CANCELLED":
-                yield spec, None
-            else:
-                died = died or state is not RunState.FAILED
-                deaths[spec] += 1
-                again = deaths[spec] <= self._retries and ending != "CANCELLED"
-                reason = f"its Slurm job {job.job_id} ended as {ending} (log: {job.paths.stderr})"
-                yield spec, None if again else record_death(run, reason, deaths[spec])
+                continue
+            word = state if state.over else None
+            if word is None and state is not RunState.RUNNING:
+                if died and not cancelled:
+                    yield spec, None
+                    continue
+                died = True
+            attempts[spec] += 1
+            yield spec, ended(
+                run, word, reason, attempts=attempts[spec], stopping=False,
+                retries=0 if cancelled else self._retries,
+            )  # fmt: skip
 
     def _submit(
         self, executor: AutoExecutor, specs: Sequence[RunSpec], store: Store, folder: Path
