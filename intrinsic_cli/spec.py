@@ -284,9 +284,9 @@ class RunSpec:
         own = self.projection.seed
         return self.seed if own is None or self.subspace.kind == "full" else own
 
-    def identity(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """The scientific configuration: all that can change the score; no path, device or cache policy."""
-        tree = asdict(self)
+        tree = _floats(type(self), asdict(self))
         for part in ("model", "task"):
             if tree[part]["fingerprint"]:
                 tree[part].pop("name" if part == "model" else "path")
@@ -309,10 +309,24 @@ class RunSpec:
             tree["subspace"].pop("head_lr", None)
         return tree
 
+    def identity(self) -> dict[str, Any]:
+        """`settings` less every value that is its key's default, so that a new key of the configuration names
+        no run anew. A default is thereby part of old names: to change one, give the key another name."""
+        return _less_defaults(type(self), self.settings())
+
     @property
     def run_id(self) -> str:
-        """Readable prefix + hash of the scientific configuration: the name of the run's directory."""
-        canonical = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        """Readable prefix + hash of the identity: the name of the run's directory."""
+        return self._name(self.identity())
+
+    @property
+    def legacy_ids(self) -> tuple[str, ...]:
+        """What earlier versions called the run's directory; empty where they did not know such a run."""
+        identity = self.identity()
+        return (self._name(_legacy(self.settings())),) if _legacy(identity) == identity else ()
+
+    def _name(self, tree: Mapping[str, Any]) -> str:
+        canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
         parts = [self.model.label, self.task.name, self.subspace.kind]
         if self.d is not None:
@@ -336,6 +350,55 @@ class RunSpec:
     def from_dict(cls, tree: Mapping[str, Any]) -> RunSpec:
         """The inverse of `to_dict`. Raises ConfigError at an unknown or missing key and a value of another type."""
         return record(cls, tree, "run")
+
+
+# All keys that named a run while names were made of every value. Never add one: a run that has a new key's value
+# can't have such a name.
+_LEGACY = {
+    "model": "name revision num_hidden_layers trust_remote_code fingerprint",
+    "task": "name path config text label train validation metrics regression labels revision fingerprint",
+    "subspace": "kind normalize groups include exclude head lam_lr head_lr",
+    "projection": "kind seed",
+    "train": "epochs max_steps batch_size accumulate precision warmup weight_decay max_grad_norm evals patience",
+    "data": "max_train max_eval max_length holdout seed",
+    "lr": "", "d": "", "seed": "",
+}  # fmt: skip
+
+
+def _legacy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a run's settings that earlier versions knew."""
+    return {
+        key: {k: v for k, v in value.items() if k in _LEGACY[key].split()}
+        if isinstance(value, dict)
+        else value
+        for key, value in tree.items()
+        if key in _LEGACY
+    }
+
+
+def _floats(kind: Any, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` of the dataclass `kind` with 1.0 where 1 stands for a float: the same number has one name."""
+    hints = _hints(kind)
+    return {
+        key: _floats(hints[key], value) if is_dataclass(hints[key])
+        else float(value) if hints[key] is float else value
+        for key, value in tree.items()
+    }  # fmt: skip
+
+
+def _less_defaults(kind: Any, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree`, some fields of the dataclass `kind`, without those that have its default."""
+    own = {}
+    for f in fields(kind):
+        if f.name not in tree:
+            continue
+        value, hint = tree[f.name], _hints(kind)[f.name]
+        if is_dataclass(hint):
+            if part := _less_defaults(hint, value):
+                own[f.name] = part
+        elif f.default is MISSING or value != f.default:
+            own[f.name] = value
+    return own
 
 
 Record = TypeVar("Record")

@@ -325,7 +325,10 @@ class Store:
             ) from error
 
     def run(self, spec: RunSpec) -> RunDir:
-        return RunDir(self.root / spec.run_id)
+        """The directory of a run, under its name or, where that is not there, one that earlier versions gave it."""
+        names = (spec.run_id, *spec.legacy_ids)
+        there = (self.root / name for name in names if (self.root / name).is_dir())
+        return RunDir(next(there, self.root / spec.run_id))
 
     def runs(self) -> list[RunDir]:
         """Every run directory under the root, by name."""

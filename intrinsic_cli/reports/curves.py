@@ -136,7 +136,7 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
     plain = [
         c.spec.model.label + (f"@{c.spec.model.revision}" if c.spec.model.revision else "") for c in curves
     ]
-    trees = [c.spec.identity() for c in curves]
+    trees = [c.spec.settings() for c in curves]
     study = [flat({k: tree[k] for k in ("model", "task", "data", "train")}) for tree in trees]
     suffixes = differences(study, plain, [c.task for c in curves])
     rows = [" ".join(filter(None, pair)) for pair in zip(plain, suffixes, strict=True)]

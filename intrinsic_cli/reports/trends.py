@@ -92,7 +92,7 @@ def trends(found: Found, x: Callable[[Curve], float]) -> list[Trend]:
 
 
 def _setting(curve: Curve) -> Mapping[str, object]:
-    tree = curve.spec.identity()
+    tree = curve.spec.settings()
     return {key: tree[key] for key in ("task", "data", "train", "subspace", "projection")}
 
 

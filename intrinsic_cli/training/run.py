@@ -96,7 +96,7 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
         run.keep_outcomes(outcome.answers)
     task = inputs.task
     return RunResult(
-        run_id=spec.run_id,
+        run_id=run.path.name,
         spec=spec,
         metric=task.primary,
         score=outcome.metrics[task.primary],

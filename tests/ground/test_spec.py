@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import pytest
 from hypothesis import given
@@ -219,8 +219,63 @@ def test_the_seed_of_p_names_another_run_only_where_it_is_set():
     old = spec().to_dict()
     del old["projection"]["seed"]  # a run of the time before
     assert RunSpec.from_dict(old).run_id == spec().run_id
-    assert "seed" not in spec().identity()["projection"]
+    assert "projection" not in spec().identity()
     assert spec(projection=ProjectionSpec(seed=0)).run_id != spec().run_id
+
+
+def test_a_value_that_is_its_keys_default_names_nothing():
+    assert spec("said").identity() == {
+        "model": {"name": "owner/net"},
+        "task": {
+            "name": "t", "path": "owner/rows", "config": None, "text": ("text",), "label": "label",
+            "train": "train", "validation": "test", "metrics": ("accuracy",),
+        },
+        "subspace": {"kind": "said"}, "lr": 0.1, "d": 100,
+    }  # fmt: skip
+    assert spec(train=TrainSpec(warmup=0.06, epochs=3)).run_id == spec().run_id  # 3 is 3.0
+    assert spec(train=TrainSpec(warmup=0)).run_id != spec().run_id
+
+
+@dataclass(frozen=True)
+class Grown(RunSpec):
+    """A spec of a later version, with a key that today's does not have."""
+
+    width: int = 7
+
+
+def test_a_new_key_names_no_run_anew():
+    known = {f.name: getattr(spec(), f.name) for f in fields(RunSpec)}
+    grown = Grown(**known)
+    assert (grown.run_id, grown.study, grown.legacy_ids) == (spec().run_id, spec().study, spec().legacy_ids)
+    other = Grown(**known, width=8)
+    assert other.run_id != spec().run_id
+    assert other.study != spec().study
+    assert other.legacy_ids == ()  # no earlier version can have trained it
+
+
+ROWS = TaskSpec("t", "rows", None, ("text",), "label", "train", "validation", ("accuracy",))
+EARLIER = {  # directory names that were on disk before defaults were left out of them
+    "tiny-t-did-d100-lr0.1-s0-f2b700bd85": RunSpec(ModelSpec("tiny"), ROWS, SubspaceSpec("did"), 0.1, 100),
+    "net_2l-two-said-d500-lr0.01-s3-1bac9666ae": RunSpec(
+        ModelSpec("owner/net", revision="main", num_hidden_layers=2),
+        replace(ROWS, name="two", text=("a", "b"), labels=("x", "y"), fingerprint="f" * 64),
+        SubspaceSpec(
+            "said", normalize="tensor", groups="module", exclude=("*.bias",), head="trained"
+        ),
+        0.01, 500, 3, ProjectionSpec("sorf", cache="store", seed=5),
+        TrainSpec(epochs=2, batch_size=16, evals=4, patience=2, keep_weights=True),
+        DataSpec(max_train=400, holdout=50),
+    ),
+    "minilm-t-full-lr0.0001-s0-527d9c13d5": RunSpec(
+        ModelSpec("minilm"), ROWS, SubspaceSpec("full"), 1e-4, tracker="wandb"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_names_that_earlier_versions_gave_are_known(name):
+    assert EARLIER[name].legacy_ids == (name,)
+    assert EARLIER[name].run_id != name
 
 
 def test_the_run_id_is_a_readable_directory_name():

@@ -1,5 +1,6 @@
 """A study as a story: launched, launched again, broken, and taken up again."""
 
+import json
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import pytest
 
 from intrinsic_cli.errors import ConfigError, RunError, StoreError
 from intrinsic_cli.render import duration
+from intrinsic_cli.reports.curves import group
 from intrinsic_cli.store import Store
 from intrinsic_cli.study import sweep
 from intrinsic_cli.study.forecast import forecast
@@ -45,6 +47,40 @@ def go(specs, store, load=None, **options):
 
 def stamps(store):
     return {run.path.name: (run.path / "result.json").stat().st_mtime_ns for run in store.runs()}
+
+
+def as_an_earlier_version_left_it(store):
+    """Directories of the names, and results of the keys, that there were while names were made of every value."""
+    for run in store.runs():
+        record = json.loads((run.path / "result.json").read_text())
+        name = run.result().spec.legacy_ids[0]
+        for key in ("resumed", "processes", "sent_bytes_per_step", "theta_hash"):
+            del record[key]
+        changed = record | {"run_id": name, "study": "0123456789"}
+        (run.path / "result.json").write_text(json.dumps(changed))
+        run.path.rename(store.root / name)
+
+
+def test_a_sweep_of_an_earlier_version_is_summarized_and_extended(study, store, make_spec, loads):
+    old = [spec for spec in study if spec.subspace.kind == "did"]
+    full = [make_spec("full", lr=1e-3, max_steps=2, seed=seed) for seed in range(2)]
+    go(old + full, store)
+    as_an_earlier_version_left_it(store)
+    before = stamps(store)
+    assert not before.keys() & {spec.run_id for spec in study}
+    [curve] = group(store.results())
+    assert (len(curve.runs), len(curve.baseline)) == (len(old), 2)
+
+    (store.run(old[0]).path / "result.json").unlink()  # interrupted by the earlier version
+    more = [replace(spec, seed=9) for spec in old]
+    report, said = go([*old, *full, *more], store)
+    assert said[0] == f"{len(old) + 1} of {2 * len(old) + 2} runs are over already"
+    assert report.failed == ()
+    after = stamps(store)
+    assert after.keys() == before.keys() | {spec.run_id for spec in more}
+    assert [name for name in before if after[name] != before[name]] == [old[0].legacy_ids[0]]
+    [curve] = group(store.results())
+    assert (len(curve.runs), len(curve.baseline)) == (2 * len(old), 2)
 
 
 def test_launch_relaunch_delete_relaunch(study, store, loads):

@@ -122,7 +122,7 @@ class Slurm:
         folder = store.root.absolute() / ".slurm"
         executor, queue = self.executor(folder), Queue()
         attempts: Counter[RunSpec] = Counter()
-        living = self._attach(executor, queue, folder, specs)
+        living = self._attach(executor, queue, store, specs)
         there = {spec for group in living.values() for spec in group}
         todo = []
         for spec in specs:
@@ -213,19 +213,21 @@ class Slurm:
                 array = dict(zip(executor.submit_array(calls), part, strict=True))
             except FailedJobError as error:
                 raise ConfigError(f"sbatch refused the job: {' '.join(str(error).split())}") from error
-            names = {job.job_id: [spec.run_id for spec in group] for job, group in array.items()}
+            names = {
+                job.job_id: [store.run(spec).path.name for spec in group] for job, group in array.items()
+            }
             publish(folder / f"{_array(next(iter(array)))}.json", names)
             jobs |= array
         return jobs
 
     def _attach(
-        self, executor: AutoExecutor, queue: Queue, folder: Path, specs: Sequence[RunSpec]
+        self, executor: AutoExecutor, queue: Queue, store: Store, specs: Sequence[RunSpec]
     ) -> dict[Job[None], list[RunSpec]]:
         """The jobs of earlier commands on this folder that Slurm still has, with their runs among `specs`."""
         if self._cluster != "slurm":
             return {}
-        wanted = {spec.run_id: spec for spec in specs}
-        living = {}
+        wanted = {store.run(spec).path.name: spec for spec in specs}
+        folder, living = store.root.absolute() / ".slurm", {}
         for path in sorted(folder.glob("*.json")):
             for job_id, names in json.loads(path.read_text(encoding="utf-8")).items():
                 group = [wanted.pop(name) for name in names if name in wanted and not queue.ending(job_id)]
