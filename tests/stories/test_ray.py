@@ -116,7 +116,7 @@ def test_a_node_without_the_output_folder_is_noticed(cluster, make_spec, tmp_pat
 
     spec = make_spec()
     answer = ray.remote(work).remote(spec.to_dict(), str(tmp_path / "not there"), os.getcwd())
-    assert ray.get(answer) == "alone"
+    assert ray.get(answer) is None
 
 
 @pytest.mark.parametrize(
