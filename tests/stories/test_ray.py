@@ -17,7 +17,7 @@ from support.processes import meanwhile, until
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.reports.curves import estimates, group
-from intrinsic_cli.reports.tables import text
+from intrinsic_cli.reports.tables import grid
 from intrinsic_cli.store import HISTORY, SNAPSHOT, THETA, Store
 from intrinsic_cli.study.launchers import make_launcher
 from intrinsic_cli.study.launchers.inline import Inline
@@ -108,7 +108,7 @@ def test_a_sweep_survives_the_death_of_a_node(cluster, make_spec, tmp_path):
         theta, again = (load_file(s.run(spec).path / THETA) for s in (calm, store))
         assert theta.keys() == again.keys()
         assert all(torch.equal(theta[name], again[name]) for name in theta)
-    assert text(estimates(group(calm.results()))) == text(estimates(group(store.results())))
+    assert grid(estimates(group(calm.results()))) == grid(estimates(group(store.results())))
 
 
 def test_a_node_without_the_output_folder_is_noticed(cluster, make_spec, tmp_path):
