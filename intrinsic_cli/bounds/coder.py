@@ -1,98 +1,81 @@
-"""A quantised θ as one self-delimiting message that counts every bit a decoder needs, and back.
+"""A quantised tensor in self-delimiting bits, to within two bits of the best that its counts allow, and back.
 
-The message, bit by bit (δ is Elias's delta code of n + 1, so that 0 can be written):
-
-    1 bit      coder: 0 adaptive, 1 frequency
-    1 bit      codebook: 0 float16, 1 float32
-    δ, δ …     how many `choices` follow, then each (seed, projection, … in an order the reader knows)
-    δ          K − 1, then K levels in 16 or 32 bits each, ascending
+    δ          K − 1 (δ is Elias's delta code of n + 1, so that 0 can be written)
+    1 bit      even K only: 1 where the codebook is mirrored, −c and c
+    15 or 16   a float16 for each level, ascending; of a mirrored codebook its positive half, without signs
     δ          d − 1
-    δ × (K−1)  frequency only: how often each level but the last occurs
-    δ          number of 32-bit words, then the words of a range coder
+    1 bit      K > 1 only: 0 uniform, 1 counted
+    uniform    ⌈log2 K⌉ bits for each symbol
+    counted    which of the C(d + K − 1, K − 1) tables of counts, then which of the d! / Πcₖ! rows that have
+               these counts, each as one integer of fixed width (enumerative coding, Cover, IEEE Trans. IT 19, 1973)
 
-No message is the beginning of another, so 2^-bits sums to at most one: it is a prior, which bounds.py needs.
-Both coders predict each symbol from a table of weights and move one weight after it. `adaptive` begins at ½
-and adds 1 (Krichevsky and Trofimov 1981). `frequency` begins at the transmitted counts and takes 1 away.
+No code is the beginning of another, so 2^-bits sums to at most one: it is a prior, which theory.py needs. The
+integers are exact, so there is neither the end of an arithmetic coder to pay for nor a rounding to agree on.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intrinsic_cli.bounds.quantise import CODEBOOKS, MAX_D, MAX_LEVELS, symbol_dtype
-from intrinsic_cli.errors import ConfigError, DataError, to_install
+from intrinsic_cli.bounds.quantise import MAX_D, MAX_LEVELS
+from intrinsic_cli.errors import DataError
 
-CODERS = ("adaptive", "frequency")
-WORD = 32
-
-
-def encode(
-    symbols: NDArray[np.integer], codebook: NDArray[Any], choices: Sequence[int] = (), coder: str = "adaptive"
-) -> bytes:
-    """The message of symbols (d,) in 0…K−1, an ascending codebook (K,) and further integers ≥ 0, zero-padded
-    to whole bytes. Raises ConfigError at an unknown coder, DataError at an input that has no message."""
-    bits = "".join(_write(symbols, codebook, choices, coder).values())
-    size = -(-len(bits) // 8)
-    return int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big")
+LEVEL_BITS = 16
 
 
-def description_bits(
-    symbols: NDArray[np.integer], codebook: NDArray[Any], choices: Sequence[int] = (), coder: str = "adaptive"
-) -> int:
-    """Length of the same message in bits, before the padding: all that a decoder needs, prefix-free."""
-    return sum(bits_of_parts(symbols, codebook, choices, coder).values())
+def write(symbols: NDArray[np.integer], codebook: NDArray[np.float16]) -> dict[str, str]:
+    """The bits, as text of 0 and 1, of symbols (d,) in 0…K−1 and an ascending codebook (K,) float16, in three
+    parts that belong one behind the other: `codebook`, `d`, `symbols`. Raises DataError at what has no code."""
+    symbols, codebook = np.asarray(symbols), np.asarray(codebook)
+    _check(symbols, codebook)
+    levels = codebook.size
+    half = levels // 2
+    mirrored = levels % 2 == 0 and codebook[half] > 0 and np.array_equal(codebook, -codebook[::-1])
+    told = codebook[half:] if mirrored else codebook
+    flag = "" if levels % 2 else str(int(mirrored))
+    width = LEVEL_BITS - mirrored
+    return {
+        "codebook": delta(levels - 1) + flag + "".join(fixed(int(x), width) for x in told.view(np.uint16)),
+        "d": delta(symbols.size - 1),
+        "symbols": _write_symbols(symbols.tolist(), levels) if levels > 1 else "",
+    }
 
 
-def bits_of_parts(
-    symbols: NDArray[np.integer], codebook: NDArray[Any], choices: Sequence[int] = (), coder: str = "adaptive"
-) -> dict[str, int]:
-    """The same length part by part: `form` (both first bits), `choices`, `codebook` with K, `d`, `symbols`."""
-    return {name: len(bits) for name, bits in _write(symbols, codebook, choices, coder).items()}
+def read(bits: Reader) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """The inverse of `write`: symbols (d,) and codebook (K,), taken off the front of `bits`.
 
-
-def decode(message: bytes) -> tuple[NDArray[Any], NDArray[Any], tuple[int, ...]]:
-    """The inverse of `encode`: symbols (d,) uint8 or uint16, codebook (K,), choices.
-
-    Raises DataError unless `message` is, bit for bit, what `encode` writes for the result. Damage that turns
-    one message into another can't be seen from here: a checksum belongs to the file around it.
+    Raises DataError unless these bits are what `write` gives for the result. Damage that turns one code into
+    another can't be seen from here: a checksum belongs to the file around it.
     """
-    reader = _Reader("".join(f"{byte:08b}" for byte in message))
-    coder = CODERS[reader.take(1)]
-    dtype = CODEBOOKS[reader.take(1)]
-    choices = tuple(reader.number() for _ in range(reader.number()))
-    levels = reader.number() + 1
+    start = bits.at
+    levels = bits.number() + 1
     if levels > MAX_LEVELS:
         raise DataError(f"the message is corrupt: {levels} levels where {MAX_LEVELS} is the most")
-    size = dtype.itemsize * 8
-    codebook = np.array([reader.take(size) for _ in range(levels)], dtype=f"u{dtype.itemsize}").view(dtype)
-    d = reader.number() + 1
+    mirrored = levels % 2 == 0 and bits.take(1) == 1
+    width = LEVEL_BITS - mirrored
+    raw = [bits.take(width) for _ in range(levels // 2 if mirrored else levels)]
+    codebook = np.array(raw, dtype=np.uint16).view(np.float16)
+    if mirrored:
+        codebook = np.concatenate([-codebook[::-1], codebook])
+    d = bits.number() + 1
     if d > MAX_D:
         raise DataError(f"the message is corrupt: d={d} where {MAX_D} is the most")
-    counts = [reader.number() for _ in range(levels - 1)] if coder == "frequency" else []
-    if sum(counts) > d:
-        raise DataError(f"the message is corrupt: {sum(counts)} symbols counted where d={d}")
-    words = np.array([reader.take(WORD) for _ in range(reader.number())], dtype=np.uint32)
-    symbols = _decompress(words, d, levels, np.array([*counts, d - sum(counts)]) if counts else None)
-    # The code is one-to-one, so writing the result again finds every other kind of damage.
-    if encode(symbols, codebook, choices, coder) != message:
-        raise DataError("the message is corrupt: its content, written again, gives other bytes")
-    return symbols, codebook, choices
+    symbols = np.array(_read_symbols(bits, d, levels) if levels > 1 else [0] * d, dtype=np.uint8)
+    # The code is one-to-one, so writing the result again finds every kind of damage that can be found.
+    if "".join(write(symbols, codebook).values()) != bits.text[start : bits.at]:
+        raise DataError("the message is corrupt: its content, written again, gives other bits")
+    return symbols, codebook
 
 
-def _write(
-    symbols: NDArray[np.integer], codebook: NDArray[Any], choices: Sequence[int], coder: str
-) -> dict[str, str]:
-    symbols, codebook = np.asarray(symbols), np.asarray(codebook)
-    if coder not in CODERS:
-        raise ConfigError(f"coder={coder!r} is not known; use one of {', '.join(CODERS)}")
-    if codebook.dtype not in CODEBOOKS or codebook.ndim != 1 or not 1 <= codebook.size <= MAX_LEVELS:
-        raise DataError(
-            f"a codebook {codebook.dtype}{codebook.shape} must be 1 to {MAX_LEVELS} float16 or float32"
-        )
+def _check(symbols: NDArray[Any], codebook: NDArray[Any]) -> None:
+    if codebook.dtype != np.float16 or codebook.ndim != 1 or not 1 <= codebook.size <= MAX_LEVELS:
+        raise DataError(f"a codebook {codebook.dtype}{codebook.shape} must be 1 to {MAX_LEVELS} float16")
     if not np.isfinite(codebook).all() or (np.diff(codebook.astype(np.float64)) <= 0).any():
         raise DataError("the codebook must be finite and ascending, without equal levels")
     if symbols.ndim != 1 or not 1 <= symbols.size <= MAX_D or symbols.dtype.kind not in "iu":
@@ -101,87 +84,124 @@ def _write(
         raise DataError(
             f"symbols reach {symbols.min()} to {symbols.max()}; the codebook has {codebook.size} levels"
         )
-    if any(choice < 0 for choice in choices):
-        raise DataError(f"choices={list(choices)} must be integers of at least 0")
-    size = codebook.itemsize * 8
-    counts = np.bincount(symbols, minlength=codebook.size) if coder == "frequency" else None
-    words = _compress(symbols, codebook.size, counts)
-    counted = [] if counts is None else [_delta(int(count)) for count in counts[:-1]]
-    return {
-        "form": f"{CODERS.index(coder)}{CODEBOOKS.index(codebook.dtype)}",
-        "choices": "".join(map(_delta, (len(choices), *choices))),
-        "codebook": _delta(codebook.size - 1)
-        + "".join(format(int(level), f"0{size}b") for level in codebook.view(f"u{codebook.itemsize}")),
-        "d": _delta(symbols.size - 1),
-        "symbols": "".join(
-            [*counted, _delta(words.size), *(format(int(word), f"0{WORD}b") for word in words)]
-        ),
-    }
 
 
-class _Weights:
-    """The adaptive prediction that writer and reader share: one weight per level, moved after each symbol."""
-
-    def __init__(self, levels: int, counts: NDArray[Any] | None) -> None:
-        self.weights = np.full(levels, 0.5) if counts is None else counts.astype(np.float64)
-        self.step = 1 if counts is None else -1
-
-    def model(self) -> Any:
-        # Sums of halves are exact, so every machine rounds these probabilities to the same float32.
-        probabilities = (self.weights / self.weights.sum()).astype(np.float32)
-        return _constriction().model.Categorical(probabilities, lazy=True)
-
-    def move(self, symbol: int) -> None:
-        self.weights[symbol] += self.step
-        if self.weights[symbol] < 0:
-            raise DataError(f"the message is corrupt: level {symbol} occurs more often than was counted")
+def _write_symbols(symbols: list[int], levels: int) -> str:
+    """The shorter of both codes, with its flag."""
+    d, width = len(symbols), (levels - 1).bit_length()
+    counts = np.bincount(symbols, minlength=levels).tolist()
+    tables, rows = math.comb(d + levels - 1, levels - 1), _multinomial(counts)
+    if d * width <= _width(tables) + _width(rows):
+        return "0" + "".join(fixed(symbol, width) for symbol in symbols)
+    return "1" + fixed(_rank_counts(counts), _width(tables)) + fixed(_rank(symbols, counts), _width(rows))
 
 
-def _compress(symbols: NDArray[Any], levels: int, counts: NDArray[Any] | None) -> NDArray[np.uint32]:
-    encoder = _constriction().queue.RangeEncoder()
-    weights = _Weights(levels, counts)
-    if levels > 1:
-        for symbol in symbols.tolist():
-            encoder.encode(symbol, weights.model())
-            weights.move(symbol)
-    return encoder.get_compressed()
+def _read_symbols(bits: Reader, d: int, levels: int) -> list[int]:
+    if not bits.take(1):
+        width = (levels - 1).bit_length()
+        return [bits.take(width) for _ in range(d)]
+    tables = math.comb(d + levels - 1, levels - 1)
+    counts = _counts_at(_below(bits.take(_width(tables)), tables), d, levels)
+    rows = _multinomial(counts)
+    return _row_at(_below(bits.take(_width(rows)), rows), counts)
 
 
-def _decompress(words: NDArray[np.uint32], d: int, levels: int, counts: NDArray[Any] | None) -> NDArray[Any]:
-    decoder = _constriction().queue.RangeDecoder(words)
-    weights = _Weights(levels, counts)
-    symbols = np.zeros(d, dtype=symbol_dtype(levels))
-    if levels > 1:
-        for i in range(d):
-            try:
-                symbols[i] = decoder.decode(weights.model())
-            except AssertionError as error:
-                raise DataError(f"the message is corrupt at symbol {i} of {d}: {error}") from error
-            weights.move(symbols[i])
-    return symbols
+def _multinomial(counts: Sequence[int]) -> int:
+    """How many rows have these counts: d! / Πcₖ!."""
+    totals = accumulate(counts)
+    return math.prod(math.comb(total, count) for total, count in zip(totals, counts, strict=True))
 
 
-def _delta(number: int) -> str:
+def _rank_counts(counts: Sequence[int]) -> int:
+    """The number of a table of counts among all of its sum and length: K − 1 bars among d + K − 1 places, in
+    the combinatorial number system."""
+    bars = [total + i for i, total in enumerate(accumulate(counts[:-1]))]
+    return sum(math.comb(bar, i + 1) for i, bar in enumerate(bars))
+
+
+def _counts_at(rank: int, d: int, levels: int) -> list[int]:
+    """The inverse of `_rank_counts`."""
+    bars, place = [], d + levels - 2
+    for i in range(levels - 1, 0, -1):
+        low, high = i - 1, place  # the largest bar with C(bar, i) ≤ rank
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if math.comb(middle, i) <= rank else (low, middle - 1)
+        rank -= math.comb(low, i)
+        bars.append(low)
+        place = low - 1
+    edges = [-1, *reversed(bars), d + levels - 1]
+    return [edges[i + 1] - edges[i] - 1 for i in range(levels)]
+
+
+def _rank(symbols: Sequence[int], counts: Sequence[int]) -> int:
+    """The number of a row among all that have its counts, in lexical order."""
+    left, rows, rank = list(counts), _multinomial(counts), 0
+    for n, symbol in zip(range(len(symbols), 0, -1), symbols, strict=True):
+        rank += rows * sum(left[:symbol]) // n
+        rows = rows * left[symbol] // n
+        left[symbol] -= 1
+    return rank
+
+
+def _row_at(rank: int, counts: Sequence[int]) -> list[int]:
+    """The inverse of `_rank`."""
+    left, rows, row = list(counts), _multinomial(counts), []
+    for n in range(sum(counts), 0, -1):
+        place, symbol = rank * n // rows, 0
+        while place >= left[symbol]:
+            place -= left[symbol]
+            symbol += 1
+        rank -= rows * sum(left[:symbol]) // n
+        rows = rows * left[symbol] // n
+        left[symbol] -= 1
+        row.append(symbol)
+    return row
+
+
+def _width(options: int) -> int:
+    """Bits of a number below `options`."""
+    return (options - 1).bit_length()
+
+
+def _below(rank: int, options: int) -> int:
+    if rank >= options:
+        raise DataError("the message is corrupt: a number in it is beyond the last that has a meaning")
+    return rank
+
+
+def fixed(number: int, width: int) -> str:
+    """The number in `width` binary digits; nothing where width is 0."""
+    return format(number, f"0{width}b") if width else ""
+
+
+def delta(number: int) -> str:
     """Elias's delta code of number + 1: the length of its length in unary, its length, its digits."""
     digits = format(number + 1, "b")
     length = format(len(digits), "b")
     return "0" * (len(length) - 1) + length + digits[1:]
 
 
-class _Reader:
-    """Takes numbers off the front of a string of bits."""
+def packed(bits: str) -> bytes:
+    """Bits, padded with zeros to whole bytes."""
+    size = -(-len(bits) // 8)
+    return int(bits.ljust(8 * size, "0") or "0", 2).to_bytes(size, "big")
 
-    def __init__(self, bits: str) -> None:
-        self.bits, self.at = bits, 0
+
+class Reader:
+    """Takes numbers off the front of a message."""
+
+    def __init__(self, message: bytes) -> None:
+        self.text, self.at = "".join(f"{byte:08b}" for byte in message), 0
 
     def take(self, count: int) -> int:
         """The next `count` bits as an integer. Raises DataError where fewer are left."""
-        if self.at + count > len(self.bits):
+        if self.at + count > len(self.text):
             raise DataError(
-                f"the message is cut short: bit {self.at + count} of {len(self.bits)} was asked for"
+                f"the message is cut short: bit {self.at + count} of {len(self.text)} was asked for"
             )
         self.at += count
-        return int(self.bits[self.at - count : self.at] or "0", 2)
+        return int(self.text[self.at - count : self.at] or "0", 2)
 
     def number(self) -> int:
         """The next integer in Elias's delta code."""
@@ -191,10 +211,8 @@ class _Reader:
         digits = (1 << zeros | self.take(zeros)) - 1
         return (1 << digits | self.take(digits)) - 1
 
-
-def _constriction() -> Any:
-    try:
-        import constriction
-    except ImportError as error:
-        raise ConfigError(f"coding theta needs the package constriction: {to_install('bounds')}") from error
-    return constriction.stream
+    def finish(self) -> None:
+        """Raise DataError unless fewer than eight zeros are left."""
+        rest = self.text[self.at :]
+        if len(rest) >= 8 or "1" in rest:
+            raise DataError(f"the message is corrupt: {len(rest)} bits are left behind its end")

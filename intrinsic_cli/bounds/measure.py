@@ -2,155 +2,247 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
-from intrinsic_cli.bounds import qat, theory
-from intrinsic_cli.bounds.description import Description, decode, describe
+from intrinsic_cli.bounds import gaussian, groups, qat, theory
+from intrinsic_cli.bounds.bounded import Bounded, Gaussian, Options, Sample
+from intrinsic_cli.bounds.coder import delta as code_of
+from intrinsic_cli.bounds.description import Description, Setting, choices, decode, describe
+from intrinsic_cli.bounds.seen import seen
 from intrinsic_cli.bounds.theory import Bound
 from intrinsic_cli.errors import ConfigError, DataError, StoreError
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import attach, place
 from intrinsic_cli.finetunes.scoring import answer
 from intrinsic_cli.result import RunResult
-from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.store import RunDir
+from intrinsic_cli.tasks import splits
 from intrinsic_cli.tasks.batches import Encoded
+from intrinsic_cli.tasks.splits import Part
 from intrinsic_cli.tasks.task import KINDS
 from intrinsic_cli.training.device import Compute
-from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.inputs import Inputs, Loader
 
-LEVELS = (2, 3, 4, 6, 8, 16)
-SCREEN = 4000
+DEFAULT = Options()
 
 
 @dataclass(frozen=True)
-class Bounded:
-    """One run at its best K: the description it pays for, what the decoded model gets wrong, the bounds.
+class _Candidate:
+    """A run and the training rows that it saw, by hash and by where they came from."""
 
-    `search` are the bits for what the description leaves open (which of several base models, say).
-    `screened` is, by K, the bound that the rows of the screen promised.
-    """
-
-    run_id: str
-    spec: RunSpec
-    levels: int
-    description: Description
-    search: dict[str, float]
-    n: int
-    errors: int
-    n_eval: int
-    errors_eval: int
-    majority_error: float
-    bounds: tuple[Bound, ...]
-    screened: dict[int, float]
-    d90: int | None
+    run: RunResult
+    train_hash: str
 
     @property
-    def gap(self) -> float | None:
-        """(train − validation) / (1 − validation) of accuracies, of the decoded model."""
-        return theory.relative_gap(1 - self.errors / self.n, 1 - self.errors_eval / self.n_eval)
+    def source(self) -> tuple[object, ...]:
+        task = self.run.spec.task
+        return (task.name if task.path is None else task.path, task.config, task.revision, task.train)
 
     @property
-    def best(self) -> Bound:
-        """The exact binomial tail, which no other bound here beats."""
-        return self.bounds[0]
+    def setting(self) -> tuple[object, ...]:
+        spec = self.run.spec
+        return (self.run.model_hash, spec.data.max_length, spec.task.text, self.train_hash)
 
 
 def bounded(
     results: Sequence[RunResult],
+    options: Options = DEFAULT,
     *,
-    levels: Sequence[int] = LEVELS,
-    delta: float = 0.05,
-    screen: int = SCREEN,
-    qat_steps: int = 0,
     d90s: Mapping[str, int] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Bounded]:
     """A bound for every subspace run among `results`, in their order by task, model and d.
 
-    K is chosen for each run on the first `screen` training rows (0 takes them all), then all are counted.
-    `qat_steps` fine-tunes θ at each K first. `d90s` is, by run_id, the d90 of the curve a run belongs to.
-    Raises StoreError where no run can be bounded, DataError where
-    the data are no longer those of the runs, ConfigError at an option that can't be used.
+    `d90s` is, by run_id, the d90 of the curve a run belongs to. Raises StoreError where no run can be bounded,
+    DataError where the data are no longer those of the runs, ConfigError at an option that can't be used.
     """
-    if not levels or min(levels) < 1 or screen < 0 or qat_steps < 0:
-        raise ConfigError(
-            f"levels={list(levels)}, screen={screen} and qat_steps={qat_steps} can't be negative"
-        )
     runs = [r for r in results if r.spec.subspace.kind != "full" and KINDS[r.spec.task.kind].classes]
     if not runs:
         raise StoreError("no finished subspace run of a classification task here; bounds need one")
     runs.sort(key=lambda r: (r.data_hash or "", r.model_hash or "", r.spec.d or 0, r.run_id))
-    searches = {key: _search(group) for key, group in _by_data(runs).items()}
+    read = _Rows()
+    candidates = [_Candidate(run, _train_hash(read(run.spec).train)) for run in runs]
     load = Loader()
-    return [
-        _one(run, load, levels, delta, screen, qat_steps, searches[run.data_hash],
-             (d90s or {}).get(run.run_id), say)
-        for run in runs
-    ]  # fmt: skip
+    made = []
+    for candidate in candidates:
+        kin = [c for c in candidates if c.train_hash == candidate.train_hash or c.source == candidate.source]
+        search = theory.search_bits({"base model, text and rows": len({c.setting for c in kin})})
+        one = _One(
+            candidate.run, read(candidate.run.spec), load(candidate.run.spec), options, search, len(kin), say
+        )
+        made.append(one.bounded((d90s or {}).get(candidate.run.run_id)))
+    return made
 
 
-def _by_data(runs: Iterable[RunResult]) -> dict[str | None, list[RunResult]]:
-    groups: dict[str | None, list[RunResult]] = {}
-    for run in runs:
-        groups.setdefault(run.data_hash, []).append(run)
-    return groups
+class _Rows:
+    """Keeps the rows that were read last."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+
+    def __call__(self, spec: RunSpec) -> splits.Rows:
+        if (key := (spec.task, spec.data)) != self._key:
+            self._rows, self._key = splits.load(*key), key
+        return self._rows
 
 
-def _search(runs: Iterable[RunResult]) -> dict[str, float]:
-    """Bits for the setting, which the description takes as known: one of those tried on the same rows."""
-    settings = {json.dumps([r.model_hash, r.spec.data.max_length, r.spec.task.text]) for r in runs}
-    return theory.search_bits({"base model and text length": len(settings)})
+def _train_hash(train: Part) -> str:
+    """SHA-256 of the training rows, whatever their order. Which rows validate makes no other sample."""
+    rows = sorted(map(repr, zip(train.texts, train.pairs or train.texts, train.labels, strict=True)))
+    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _one(
-    run: RunResult, load: Loader, levels: Sequence[int], delta: float, screen: int, qat_steps: int,
-    search: dict[str, float], d90: int | None, say: Callable[[str], None],
-) -> Bounded:  # fmt: skip
-    found = FineTune.of_run(RunDir(run.directory))
-    spec = run.spec
-    inputs = load(spec)
-    if (inputs.data_hash, inputs.base.weights_hash) != (run.data_hash, run.model_hash):
-        raise DataError(f"the data or the base model of {run.run_id} have changed since it was trained")
-    model = inputs.fresh_model(found.seed).to(Compute.here().device)
-    space = attach(found, model, inputs.head)
-    counts = np.bincount(inputs.train.labels, minlength=2)
-    n, majority = len(inputs.train), 1 - float(counts.max()) / len(inputs.train)
-    extra = sum(search.values())
+@contextmanager
+def rebuilt(found: FineTune, inputs: Inputs) -> Iterator[nn.Module]:
+    """The model of a fine-tune, made of it and the base model alone."""
+    model = inputs.fresh_model(found.seed).to(Compute.here(found.precision).device)
+    with closing(attach(found, model, inputs.head)) as space:
+        place(space, found.tensors)
+        yield model
 
-    def errors(description: Description, rows: Encoded) -> int:
-        """Of the model that the messages alone, and what is fixed, give back."""
-        place(space, decode(description.messages, found).tensors)
-        answers = answer(inputs.task, model, rows, found.precision, spec.train.eval_batch_size)
-        return int(np.sum(~inputs.task.outcomes(answers)))
 
-    def bound(wrong: int, description: Description) -> tuple[Bound, ...]:
-        return theory.bounds(wrong, n, description.total + extra, majority, delta)
-
-    with closing(space):
-        described, screened = {}, {}
-        rows = inputs.train.first(screen or n)
-        for k in sorted(set(levels)):
-            tuned = found
-            if qat_steps:
-                tuned = qat.finetune(found, spec, model, space, inputs.train, k, qat_steps)
-            described[k] = describe(tuned, k)
-            if len(set(levels)) > 1:
-                wrong = round(errors(described[k], rows) / len(rows) * n)
-                screened[k] = bound(wrong, described[k])[0].risk
-                say(f"{run.run_id} K={k}: {described[k].total} bits, about {screened[k]:.4f}")
-        best = min(screened, key=lambda k: screened[k]) if screened else levels[0]
-        description = described[best]
-        wrong = errors(description, inputs.train)
-        wrong_eval = errors(description, inputs.validation)
-    all_bounds = bound(wrong, description)
-    say(f"{run.run_id} K={best}: {wrong} of {n} wrong, true error at most {all_bounds[0].risk:.4f}")
-    return Bounded(
-        run.run_id, spec, best, description, search, n, wrong, len(inputs.validation), wrong_eval,
-        majority, all_bounds, screened, d90,
+def setting_of(spec: RunSpec, inputs: Inputs) -> Setting:
+    """What a decoder of the messages of `spec` has beforehand; nothing of it was found by training."""
+    named = dict(inputs.base.model.named_parameters())
+    return Setting(
+        spec.model, inputs.base.weights_hash, spec.data.max_length, inputs.label_names, spec.task.kind,
+        spec.task.name, spec.task.metrics[0], tuple(tuple(named[name].shape) for name in inputs.head),
     )  # fmt: skip
+
+
+class _One:
+    """The bounds of one run."""
+
+    def __init__(
+        self, run: RunResult, rows: splits.Rows, inputs: Inputs, options: Options,
+        search: Mapping[str, float], runs: int, say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        if (inputs.data_hash, inputs.base.weights_hash) != (run.data_hash, run.model_hash):
+            raise DataError(f"the data or the base model of {run.run_id} have changed since it was trained")
+        self.run, self.spec, self.rows, self.inputs, self.options = run, run.spec, rows, inputs, options
+        self.search, self.runs, self.say = search, runs, say
+        self.found = FineTune.of_run(RunDir(run.directory))
+        self.setting = setting_of(run.spec, inputs)
+        self.n = len(inputs.train)
+        counts = np.bincount(inputs.train.labels, minlength=2)
+        self.majority = 1 - float(counts.max()) / self.n
+
+    def bounded(self, d90: int | None) -> Bounded:
+        known, source = seen(self.spec.model, self.spec.task)
+        if known == "yes":
+            self.say(f"{self.run.run_id}: no bound is valid, the base model was trained on {source}")
+        levels, description, screened = self._choose()
+        samples = self._samples(description)
+        risks = self._bound(samples["train"].errors, description)
+        wrong = samples["train"].errors
+        self.say(
+            f"{self.run.run_id} K={levels}: {wrong} of {self.n} wrong, true error at most {risks[0].risk:.4f}"
+        )
+        return Bounded(
+            run_id=self.run.run_id, spec=self.spec, levels=levels, description=description, search=self.search,
+            runs=self.runs, train=samples["train"], validation=samples["validation"],
+            others=samples.get("others"), majority_error=self.majority, bounds=risks,
+            gaussian=self._gaussian(), screened=screened, seen=(known, source), d90=d90,
+        )  # fmt: skip
+
+    def _choose(self) -> tuple[int, Description, dict[int, float]]:
+        """K, its message, and the bound that the screen promises of each K; none where nothing is to choose."""
+        tried = list(self._messages())
+        promised = {}
+        for i, (k, described) in enumerate(tried if len(tried) > 1 else []):
+            promised[i] = self._bound(self._screen(decode(described.message, self.setting)), described)[
+                0
+            ].risk
+            self.say(f"{self.run.run_id} K={k}: {described.total} bits, about {promised[i]:.4f}")
+        levels, description = tried[min(promised, key=lambda i: promised[i], default=0)]
+        screened: dict[int, float] = {}
+        for i, risk in promised.items():
+            screened[tried[i][0]] = min(risk, screened.get(tried[i][0], 1.0))
+        return levels, description, screened
+
+    def _messages(self) -> Iterator[tuple[int, Description]]:
+        """A message for every K, and for an even K one with a mirrored codebook, which costs half as much."""
+        for k in sorted(set(self.options.levels)):
+            if steps := self.options.qat_steps:
+                yield (
+                    k,
+                    describe(qat.finetune(self.found, self.spec, self.inputs, k, steps), k, mirrored=True),
+                )
+                continue
+            for mirrored in (True, False) if k % 2 == 0 else (False,):
+                yield k, describe(self.found, k, mirrored=mirrored)
+
+    def _screen(self, found: FineTune) -> int:
+        """Errors on all training rows, by those of the screen."""
+        rows = self.inputs.train.first(self.options.screen or self.n)
+        return round(self._errors(found, [rows])[0] / len(rows) * self.n)
+
+    def _errors(self, found: FineTune, parts: Sequence[Encoded]) -> list[int]:
+        task, size = self.inputs.task, self.spec.train.eval_batch_size
+        with rebuilt(found, self.inputs) as model:
+            answers = [answer(task, model, part, found.precision, size) for part in parts]
+        return [int(np.sum(~task.outcomes(each))) for each in answers]
+
+    def _bound(self, errors: int, description: Description) -> tuple[Bound, ...]:
+        bits = description.total + sum(self.search.values())
+        return theory.bounds(errors, self.n, bits, self.majority, self.options.delta)
+
+    def _samples(self, description: Description) -> dict[str, Sample]:
+        """The decoded model on the rows that there are, each with the bits that its bound pays."""
+        parts = {"train": self.inputs.train, "validation": self.inputs.validation}
+        texts = {"train": self.rows.train, "validation": self.rows.validation}
+        paid = {"train": description.total + sum(self.search.values()), "validation": 0.0}
+        if self.inputs.holdout is not None:
+            parts["others"], texts["others"] = self.inputs.holdout, self.rows.holdout
+            paid["others"] = math.log2(self.runs)
+        errors = self._errors(decode(description.message, self.setting), list(parts.values()))
+        return {
+            name: self._sample(wrong, texts[name], paid[name], grouped=name != "others")
+            for name, wrong in zip(parts, errors, strict=True)
+        }
+
+    def _sample(self, errors: int, part: Part, bits: float, *, grouped: bool) -> Sample:
+        nats = bits * math.log(2) - math.log(self.options.delta)
+        risk = theory.binomial_inverse(errors, len(part), nats)
+        # Rows held out one by one share their groups with rows that were trained on.
+        if self.options.groups == "none" or not grouped:
+            return Sample(len(part), errors, risk)
+        if part.pairs is not None:
+            raise ConfigError("--groups phrases needs rows of one text each; these are pairs")
+        rooms: NDArray[np.int64] = groups.phrase_groups(part.texts)
+        at_most = groups.inverse(errors, len(part), rooms, nats)
+        return Sample(len(part), errors, risk, at_most, len(rooms), groups.effective(len(part), rooms))
+
+    def _gaussian(self) -> Gaussian | None:
+        """One draw at the D that promises most on the screen, and none of the draws that chose D."""
+        if not self.options.noise:
+            return None
+        tensors = {name: tensor.numpy() for name, tensor in self.found.tensors.items()}
+        # What the prior has to know beside τ: the space, each size, and which of the table's runs is meant.
+        named = len(choices(self.found)) + sum(len(code_of(tensor.size - 1)) for tensor in tensors.values())
+        known = named + sum(self.search.values()) + math.log2(self.runs)
+
+        def drawn(noise: float, stream: str) -> tuple[FineTune, float]:
+            draw = gaussian.draw(tensors, noise, stream_seed(self.spec.seed, stream))
+            moved = {name: torch.from_numpy(tensor) for name, tensor in draw.tensors.items()}
+            return replace(self.found, tensors=moved), draw.bits + known
+
+        promised = {}
+        for noise in sorted(set(self.options.noise)):
+            found, bits = drawn(noise, f"screen/{noise}")
+            promised[noise] = gaussian.bound(self._screen(found), self.n, bits, self.options.delta)
+            self.say(f"{self.run.run_id} D={noise}: {bits:.0f} bits, about {promised[noise]:.4f}")
+        best = min(promised, key=lambda noise: promised[noise])
+        found, bits = drawn(best, "bound")
+        errors = self._errors(found, [self.inputs.train])[0]
+        return Gaussian(best, bits, errors, gaussian.bound(errors, self.n, bits, self.options.delta))

@@ -1,4 +1,4 @@
-"""θ at K levels: the best 1-D k-means, so that each weight is a symbol that code.py can write down."""
+"""θ at K levels: the best 1-D k-means, so that each weight is a symbol that coder.py can write down."""
 
 from __future__ import annotations
 
@@ -6,51 +6,50 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.projections.compiled import cached_njit
 
-CODEBOOKS = (np.dtype(np.float16), np.dtype(np.float32))
-MAX_LEVELS = 1 << 16
+MAX_LEVELS = 256
 MAX_D = 1 << 22  # a few bits can spell a million equal symbols: a corrupt message must not keep us for hours
 
 
 def quantise(
-    theta: NDArray[np.floating], levels: int, dtype: DTypeLike = np.float16
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Symbols (d,) uint8 or uint16 and an ascending codebook (K,), K ≤ levels; θ ≈ codebook[symbols].
+    theta: NDArray[np.floating], levels: int, *, mirrored: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """Symbols (d,) and an ascending codebook (K,), K ≤ levels; θ ≈ codebook[symbols].
 
     The cells have the smallest squared error that K levels allow, and each level is its cell's mean rounded
-    to `dtype` (float16 or float32). Levels that coincide once rounded, or that no weight uses, are dropped.
-    Raises ConfigError at a `levels` or `dtype` that can't be coded, DataError at a θ that can't be.
+    to float16. Levels that coincide once rounded, or that no weight uses, are dropped. With `mirrored` and an
+    even `levels` they are −c and c for the best levels c of |θ|: half a codebook, for a θ that has no side of
+    its own since P has none. A level that would be 0 has no mirror, and then they are as without it.
+    Raises ConfigError at a `levels` out of range, DataError at a θ that can't be coded.
     """
     theta = np.asarray(theta, dtype=np.float64)
     if theta.ndim != 1 or not 1 <= theta.size <= MAX_D or not np.isfinite(theta).all():
         raise DataError(f"theta of shape {theta.shape} must be one row of 1 to {MAX_D} finite numbers")
     if not 1 <= levels <= MAX_LEVELS:
         raise ConfigError(f"levels={levels} must be between 1 and {MAX_LEVELS}")
-    if np.dtype(dtype) not in CODEBOOKS:
-        raise ConfigError(f"a codebook of {np.dtype(dtype)} can't be coded; use float16 or float32")
-    if np.abs(theta).max() > np.finfo(dtype).max:
-        raise DataError(f"theta reaches {np.abs(theta).max():g}, beyond {np.dtype(dtype)}; use float32")
+    if np.abs(theta).max() > np.finfo(np.float16).max:
+        raise DataError(f"theta reaches {np.abs(theta).max():g}, beyond float16, which holds its levels")
+    if mirrored and levels % 2 == 0:
+        symbols, half = quantise(np.abs(theta), levels // 2)
+        if half[0] > 0:
+            signed = np.where(theta < 0, half.size - 1 - symbols, half.size + symbols)
+            return signed.astype(np.uint8), np.concatenate([-half[::-1], half])
     ordered = np.sort(theta)
     edges = np.unique(_best_edges(ordered - ordered.mean(), min(levels, ordered.size)))
     means = [ordered[low:high].mean() for low, high in pairwise(edges.tolist())]
-    codebook = np.unique(np.array(means).astype(dtype))
-    used, symbols = np.unique(assign(theta, codebook), return_inverse=True)
-    return symbols.astype(symbol_dtype(used.size)), codebook[used]
+    codebook = np.unique(np.array(means).astype(np.float16))
+    used, numbers = np.unique(assign(theta, codebook), return_inverse=True)
+    return numbers.astype(np.uint8), codebook[used]
 
 
-def assign(theta: NDArray[Any], codebook: NDArray[Any]) -> NDArray[Any]:
-    """The symbol of the nearest level, (d,) uint8 or uint16, for θ (d,) and an ascending codebook (K,)."""
+def assign(theta: NDArray[Any], codebook: NDArray[Any]) -> NDArray[np.uint8]:
+    """The symbol of the nearest level, (d,), for θ (d,) and an ascending codebook (K,)."""
     levels = codebook.astype(np.float64)
-    return np.searchsorted((levels[1:] + levels[:-1]) / 2, theta).astype(symbol_dtype(levels.size))
-
-
-def symbol_dtype(levels: int) -> type[np.unsignedinteger]:
-    """The narrowest type that holds the symbols of a codebook: uint8 up to 256 levels, else uint16."""
-    return np.uint8 if levels <= 256 else np.uint16
+    return np.searchsorted((levels[1:] + levels[:-1]) / 2, theta).astype(np.uint8)
 
 
 @cached_njit()

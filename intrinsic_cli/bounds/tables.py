@@ -6,65 +6,120 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from intrinsic_cli.bounds.measure import Bounded
+from intrinsic_cli.bounds.bounded import Bounded, Sample
 from intrinsic_cli.bounds.theory import trend
 from intrinsic_cli.render import Answer, Table
 
 HEADER = (
     "model", "task", "subspace", "d", "K", "bits", "train error", "bound", "majority", "", "validation error",
-    "gap", "d90", "√(d/m)",
+    "yardstick", "seen", "gap", "d90", "√(d/m)",
 )  # fmt: skip
 
 
 def answer(rows: Sequence[Bounded]) -> Answer:
     """What `idim bound` says."""
-    kinds = [bound.kind for bound in rows[0].bounds]
-    risks = [[str(row.spec.d), str(row.levels), *(f"{b.risk:.4f}" for b in row.bounds)] for row in rows]
-    names = [*rows[0].description.bits, "search", "total"]
-    sizes = []
-    for row in rows:
-        bits = [*row.description.bits.values(), sum(row.search.values())]
-        sizes.append([str(row.spec.d), str(row.levels), *(f"{b:g}" for b in (*bits, sum(bits)))])
+    tables = [_others(rows), _groups(rows), _gaussian(rows), _kinds(rows), _bits(rows)]
     blocks = [
         Table(HEADER, [_cells(row) for row in rows], keys=5),
-        Table(["d", "K", *kinds], risks, "Other bounds on the same bits:", keys=2),
-        Table(["d", "K", *names], sizes, "Bits, all that a decoder needs:", keys=2),
+        *(table for table in tables if table.rows),
     ]
     return Answer(blocks, notes(rows), [record(row) for row in rows])
 
 
+def _table(title: str, header: Sequence[str], body: Sequence[tuple[Bounded, list[str]]]) -> Table:
+    """A table whose rows name their run by d and K."""
+    cells = [[str(row.spec.d), str(row.levels), *rest] for row, rest in body]
+    return Table(["d", "K", *header], cells, f"{title}:", keys=2)
+
+
+def _others(rows: Sequence[Bounded]) -> Table:
+    body = [
+        (row, [f"{s.n:,}", f"{s.rate:.4f}", str(row.runs), f"{s.risk:.4f}"])
+        for row in rows
+        if (s := row.others) is not None
+    ]
+    return _table("Prior from the rows trained on", ["other rows", "error", "runs", "bound"], body)
+
+
+def _groups(rows: Sequence[Bounded]) -> Table:
+    body = []
+    for row in rows:
+        for name, sample in (("training", row.train), ("validation", row.validation)):
+            if sample.grouped is not None:
+                counts = [f"{sample.n:,}", f"{sample.groups:,}", f"{sample.effective:,.0f}"]
+                body.append((row, [name, *counts, f"{sample.rate:.4f}", f"{sample.grouped:.4f}"]))
+    return _table("Rows in groups", ["rows of", "rows", "groups", "weigh as", "error", "bound"], body)
+
+
+def _gaussian(rows: Sequence[Bounded]) -> Table:
+    body = [
+        (row, [f"{g.noise:g}", f"{g.bits:,.0f}", f"{g.errors / row.train.n:.4f}", f"{g.risk:.4f}"])
+        for row in rows
+        if (g := row.gaussian) is not None
+    ]
+    return _table("One draw from a Gaussian posterior", ["D", "bits", "train error", "bound"], body)
+
+
+def _kinds(rows: Sequence[Bounded]) -> Table:
+    body = [(row, [f"{bound.risk:.4f}" for bound in row.bounds]) for row in rows]
+    return _table("Other bounds on the same bits", [bound.kind for bound in rows[0].bounds], body)
+
+
+def _bits(rows: Sequence[Bounded]) -> Table:
+    names = [*rows[0].description.bits, "search", "total"]
+    body = []
+    for row in rows:
+        bits = [*row.description.bits.values(), sum(row.search.values())]
+        body.append((row, [f"{b:g}" for b in (*bits, sum(bits))]))
+    return _table("Bits, all that a decoder needs", names, body)
+
+
 def record(row: Bounded) -> dict[str, Any]:
     """One flat record; None where there is no number."""
-    spec = row.spec
+    spec, drawn = row.spec, row.gaussian
     return {
         "run_id": row.run_id, "model": spec.model.label, "task": spec.task.name, "subspace": spec.subspace.kind,
-        "d": spec.d, "seed": spec.seed, "K": row.levels, "n": row.n, "errors": row.errors,
-        "train_error": row.errors / row.n, "validation_error": row.errors_eval / row.n_eval,
+        "d": spec.d, "seed": spec.seed, "K": row.levels, "n": row.train.n, "errors": row.train.errors,
+        "train_error": row.train.rate, "validation_error": row.validation.rate,
         "majority_error": row.majority_error, "bits": row.best.bits,
         **{f"bits_{name}": bits for name, bits in row.description.bits.items()},
         "bits_search": sum(row.search.values()), "delta": row.best.delta,
         **{bound.kind: bound.risk for bound in row.bounds},
-        "vacuous": row.best.vacuous, "relative_gap": row.gap, "d90": row.d90,
-        "trend": trend(spec.d or 0, row.n), "screened": json.dumps(row.screened),
+        "vacuous": row.best.vacuous, "valid": row.valid, "base_model_saw_task": row.seen[0],
+        "yardstick": row.validation.risk,
+        **_sample("train", row.train), **_sample("validation", row.validation),
+        "other_rows": None if row.others is None else row.others.n,
+        "other_rows_error": None if row.others is None else row.others.rate,
+        "prior_from_training_rows": None if row.others is None else row.others.risk,
+        "gaussian_D": drawn and drawn.noise, "gaussian_bits": drawn and drawn.bits,
+        "gaussian_errors": drawn and drawn.errors, "gaussian": drawn and drawn.risk,
+        "relative_gap": row.gap, "d90": row.d90, "trend": trend(spec.d or 0, row.train.n),
+        "screened": json.dumps(row.screened),
     }  # fmt: skip
+
+
+def _sample(name: str, sample: Sample) -> dict[str, Any]:
+    return {f"{name}_groups": sample.groups, f"{name}_grouped": sample.grouped}
 
 
 def _cells(row: Bounded) -> list[str]:
     spec, gap = row.spec, row.gap
+    mark = "vacuous" if row.best.vacuous else ""
     return [
         spec.model.label, spec.task.name, spec.subspace.kind.upper(), str(spec.d), str(row.levels),
-        f"{row.best.bits:,.0f}", f"{row.errors / row.n:.4f}", f"{row.best.risk:.4f}",
-        f"{row.majority_error:.4f}", "vacuous" if row.best.vacuous else "",
-        f"{row.errors_eval / row.n_eval:.4f}", "—" if gap is None else f"{gap:+.3f}",
-        "—" if row.d90 is None else f"{row.d90:,}", f"{trend(spec.d or 0, row.n):.3f}",
+        f"{row.best.bits:,.0f}", f"{row.train.rate:.4f}", f"{row.best.risk:.4f}",
+        f"{row.majority_error:.4f}", mark if row.valid else "invalid",
+        f"{row.validation.rate:.4f}", f"{row.validation.risk:.4f}", row.seen[0],
+        "—" if gap is None else f"{gap:+.3f}", "—" if row.d90 is None else f"{row.d90:,}",
+        f"{trend(spec.d or 0, row.train.n):.3f}",
     ]  # fmt: skip
 
 
 def notes(rows: Sequence[Bounded]) -> list[str]:
     """What a reader of the tables has to know, a line each."""
-    delta = rows[0].best.delta
+    sure = f"{1 - rows[0].best.delta:g}"
     lines = [
-        f"bound: with probability at least {1 - delta:g} over the draw of the training rows, the decoded model's "
+        f"bound: with probability at least {sure} over the draw of the training rows, the decoded model's "
         "true error rate is at most this (exact binomial tail), for all rows of one data set at once.",
         "It assumes independent training rows. A bound that does not beat the majority class's error is vacuous.",
         "Union bound: P's kind, version and seed (the head's too), DID or SAID, normalisation, groups, head, "
@@ -75,6 +130,36 @@ def notes(rows: Sequence[Bounded]) -> list[str]:
     for search in {tuple(row.search.items()) for row in rows if row.search}:
         told = ", ".join(f"{round(2**bits)} of {name} ({bits:.2f} bits)" for name, bits in search)
         lines.append(f"Tried on the same rows and paid for under `search`: {told}.")
+    lines.append(
+        "yardstick: Clopper and Pearson's bound on the validation rows, for one run named beforehand and if "
+        "nothing was chosen by these rows."
+    )
+    for model, (answer, source) in sorted({(row.spec.model.label, row.seen) for row in rows}):
+        lines.append(
+            f"seen: was {model} trained on the task's rows before? {answer}: {source}." + _verdict(answer)
+        )
+    if any(row.others for row in rows):
+        lines.append(
+            "Prior from the rows trained on: no bits for θ, log2 of the number of runs; if the other rows are "
+            "independent of the rows trained on."
+        )
+    if any(row.train.grouped is not None for row in rows):
+        lines.append(
+            "Rows in groups: groups are independent and rows within them need not be. Each row that is no phrase "
+            "of a longer one is a group, with room for every row that could be its phrase. The rate bounded is "
+            "the mean over rows; training rows pay the bits, validation rows as the yardstick."
+        )
+    if any(row.gaussian for row in rows):
+        lines.append(
+            f"Gaussian: with probability {sure} over rows and draw, for the model drawn. bits: log2 of the density "
+            "ratio, the choices, the sizes, and the number of runs."
+        )
     lines.append("gap: (train − validation) / (1 − validation) of the decoded model's accuracies.")
     lines.append("√(d/m): the paper's trend for m training rows, without its constants; no bound.")
     return lines
+
+
+def _verdict(answer: str) -> str:
+    return {"yes": " So its bounds are invalid.", "unknown": " Its bounds hold if it was not."}.get(
+        answer, ""
+    )

@@ -11,7 +11,8 @@ SUMMARY = "bound the true error of finished subspace runs"
 EXAMPLES = """\
   idim bound outputs/
   idim bound outputs/ --levels 2,4,8 --screen 0 --format md
-  idim bound outputs/ --levels 4 --qat-steps 200"""
+  idim bound outputs/ --levels 4 --qat-steps 200
+  idim bound outputs/ --groups phrases --gaussian 0.3,0.5,0.7"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,22 +29,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--qat-steps", type=int, default=0, metavar="N", help="fine-tune θ at its levels first; default 0"
     )
+    parser.add_argument(
+        "--gaussian", type=_shares, default=(), metavar="D,...",
+        help="also bound a draw around θ that is off by a share D of its square, such as 0.3,0.5,0.7",
+    )  # fmt: skip
+    parser.add_argument(
+        "--groups", default="none", metavar="none|phrases",
+        help="phrases: rows are phrases of common sentences, which alone are independent; default: none",
+    )  # fmt: skip
 
 
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.bounds import measure, tables
+    from intrinsic_cli.bounds.bounded import LEVELS, Options
     from intrinsic_cli.reports.curves import d90s
     from intrinsic_cli.store import Store
 
     results = Store(arguments.dir).results()
+    options = Options(
+        levels=arguments.levels or LEVELS, delta=arguments.delta, screen=arguments.screen,
+        qat_steps=arguments.qat_steps, noise=arguments.gaussian, groups=arguments.groups,
+    )  # fmt: skip
     rows = measure.bounded(
-        results,
-        levels=arguments.levels or measure.LEVELS,
-        delta=arguments.delta,
-        screen=arguments.screen,
-        qat_steps=arguments.qat_steps,
-        d90s=d90s(results),
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        results, options, d90s=d90s(results), say=lambda line: print(line, file=sys.stderr, flush=True)
     )
     print_answer(tables.answer(rows), arguments.format)
     return 0
@@ -55,3 +63,11 @@ def _integers(text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 2,4,8") from error
+
+
+def _shares(text: str) -> list[float]:
+    """`0.3,0.5` as numbers."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of shares such as 0.3,0.5") from error
