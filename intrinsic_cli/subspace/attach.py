@@ -9,7 +9,7 @@ Source: Li et al. 2018 (arXiv 1804.08838) for DID; Aghajanyan et al. 2021 (arXiv
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -112,31 +112,17 @@ class Subspace(nn.Module):
         seed = seed if projection.seed is None else projection.seed
         free = free_dimensions(model, spec, d, head)
         moved, direct = select(model, spec, head)
-        group_names = scale_names(moved, spec, head)
-        self.m = len(group_names)
+        groups = scale_names(moved, spec, head)
+        self.m = len(groups)
         self.d = d
         self.D = sum(p.numel() for p in moved.values())
         device = next(iter(moved.values())).device
         self.theta = nn.Parameter(torch.zeros(free, device=device))
         self.lam = nn.Parameter(torch.ones(self.m, device=device)) if self.m else None
         self.direct = nn.ParameterList(direct.values())
-
-        keep = {id(p) for p in (*moved.values(), *direct.values())}
-        self._frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in keep]
-        for p in self._frozen:
-            p.requires_grad_(False)
-
-        # The tensors that the model came with are θ_0, and it gets others to hold W: they may be shared.
-        starts = {name: p.data.contiguous() for name, p in moved.items()}
-        self._direct_starts = [p.data for p in direct.values()]
-        if dtype is not None:
-            model.to(dtype)
-        for p in (*moved.values(), *direct.values()):
-            p.data = p.data.clone(memory_format=torch.contiguous_format)
+        starts = self._take_over(model, moved, dtype)
         self._slices: list[_Slice] = []
-        self._hooks = []
         for name, p in moved.items():
-            p.grad = None  # of a backward pass before this subspace
             P = make_projection(
                 projection.kind,
                 shape=(*p.shape, free),
@@ -145,39 +131,17 @@ class Subspace(nn.Module):
                 version=version,
                 kernel=projection.kernel,
             )
-            part = _Slice(
-                name=name,
-                weight=p,
-                start=starts[name].view(-1),
-                projection=P,
-                scale=math.sqrt(p.numel() / self.D) if spec.normalize == "global" else 1.0,
-                group=group_names.index(group_of(name, spec.groups, head)) if group_names else 0,
-            )
-            self._slices.append(part)
-            self._hooks.append(p.register_post_accumulate_grad_hook(lambda w, part=part: self._take(part)))
-        # A batch uses few rows of a word embedding: its gradient comes as those rows, not as a full tensor.
-        self._embeddings = [
-            module
-            for module in model.modules()
-            if isinstance(module, nn.Embedding)
-            and not module.sparse
-            and any(module.weight is p for p in moved.values())
-        ]
-        for module in self._embeddings:
-            module.sparse = True
+            scale = math.sqrt(p.numel() / self.D) if spec.normalize == "global" else 1.0
+            group = groups.index(group_of(name, spec.groups, head)) if groups else 0
+            self._slices.append(_Slice(name, p, starts[name].view(-1), P, scale, group))
         self._kept = self._slices  # what `write` writes; the layers of the others make them when they run
         self._streams: list[Streamed] = []
         self._lead = self._slices[0].projection
         self.version = self._lead.version
         self._x = self._lead.encode(self.theta.detach())
         self._lam = [1.0] * max(1, self.m)
-        self._z = self._lead.accumulator(torch.float32, device)
-        # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
-        self._group = 0
-        self._taken: list[tuple[_Slice, Tensor]] = []
-        self._taken_size = 0
-        self._group_z = torch.zeros_like(self._z) if self.m else self._z
-        self._dlam = torch.zeros(self.m, device=device)
+        self._begin_sums(device)
+        self._hook_gradients(model)
         self._written = self._versions()
         if projection.cache == "stream":
             self._stream(model)
@@ -187,6 +151,53 @@ class Subspace(nn.Module):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _take_over(
+        self, model: nn.Module, moved: Mapping[str, nn.Parameter], dtype: torch.dtype | None
+    ) -> dict[str, Tensor]:
+        """Freeze all other weights, cast the model, and give what is trained tensors of its own. Returns θ_0.
+
+        The tensors that the model came with are θ_0, which others may share.
+        """
+        trained = [*moved.values(), *self.direct]
+        keep = {id(p) for p in trained}
+        self._frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in keep]
+        for p in self._frozen:
+            p.requires_grad_(False)
+        starts = {name: p.data.contiguous() for name, p in moved.items()}
+        self._direct_starts = [p.data for p in self.direct]
+        if dtype is not None:
+            model.to(dtype)
+        for p in trained:
+            p.data = p.data.clone(memory_format=torch.contiguous_format)
+        return starts
+
+    def _begin_sums(self, device: torch.device) -> None:
+        """Zeros for the gradients of θ and λ, and nothing taken yet."""
+        self._z = self._lead.accumulator(torch.float32, device)
+        # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
+        self._group = 0
+        self._taken: list[tuple[_Slice, Tensor]] = []
+        self._taken_size = 0
+        self._group_z = torch.zeros_like(self._z) if self.m else self._z
+        self._dlam = torch.zeros(self.m, device=device)
+
+    def _hook_gradients(self, model: nn.Module) -> None:
+        """Have every gradient taken off its tensor as soon as it is there."""
+        self._hooks = []
+        for part in self._slices:
+            part.weight.grad = None  # of a backward pass before this subspace
+            hook = part.weight.register_post_accumulate_grad_hook(lambda w, part=part: self._take(part))
+            self._hooks.append(hook)
+        # A batch uses few rows of a word embedding: its gradient comes as those rows, not as a full tensor.
+        moved = {id(part.weight) for part in self._slices}
+        self._embeddings = [
+            module
+            for module in model.modules()
+            if isinstance(module, nn.Embedding) and not module.sparse and id(module.weight) in moved
+        ]
+        for module in self._embeddings:
+            module.sparse = True
 
     def _versions(self) -> list[int]:
         """How often θ and λ have been changed in place, as autograd counts it."""
