@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.planning import compose
 from intrinsic_cli.planning.compose import compose_config, number, one_run
-from intrinsic_cli.planning.words import check_number, expand, setting
+from intrinsic_cli.planning.words import check_number, expand, setting, values
 from intrinsic_cli.render import flat
 from intrinsic_cli.spec import RunSpec
 
@@ -55,13 +55,14 @@ class Study:
 class StudyPlan:
     """What `idim sweep` does: runs known beforehand, then searches that choose theirs as they go.
 
-    `launcher` is the kind of launcher and its options.
+    `launcher` is the kind of launcher and its options; `notes` are lines that are worth saying first.
     """
 
     specs: tuple[RunSpec, ...]
     searches: tuple[Study, ...]
     launcher: dict[str, Any]
     output_dir: str
+    notes: tuple[str, ...] = ()
 
 
 def sweep_plan(overrides: Sequence[Override]) -> StudyPlan:
@@ -88,7 +89,26 @@ def sweep_plan(overrides: Sequence[Override]) -> StudyPlan:
             runs += [one_run(cfg, d, seed, lr) for d in ds for lr in lrs for seed in seeds]
         for spec in runs:
             _refuse_twins(spec, specs.setdefault(spec.run_id, spec))
-    return StudyPlan(tuple(specs.values()), tuple(searches), dict(cfg.launcher), compose.output_dir(cfg))
+    return StudyPlan(
+        tuple(specs.values()),
+        tuple(searches),
+        dict(cfg.launcher),
+        compose.output_dir(cfg),
+        _notes(overrides, full),
+    )
+
+
+def _notes(overrides: Sequence[Override], full: DictConfig) -> tuple[str, ...]:
+    """What may surprise in a plan: rates that do not reach full fine-tuning."""
+    given = {override.key_or_group for override in overrides}
+    if "lr" not in given or "baseline.lr" in given or full.baseline.run is False:
+        return ()
+    if all(each.key_or_group != "subspace" or "full" not in values(each) for each in overrides):
+        rate = full.subspace.default_lr
+        return (
+            f"lr is the rate of the subspace runs; full fine-tuning keeps {rate:g} (baseline.lr=… sets it)",
+        )
+    return ()
 
 
 def _refuse_lists(overrides: Sequence[Override]) -> None:

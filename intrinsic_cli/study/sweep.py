@@ -68,6 +68,8 @@ def sweep(
     store.check_writable()
     for line in dict.fromkeys(summaries):
         say(line)
+    if todo:
+        say(f"{len(todo)} runs to do, {launcher.slots} at once")
     for spec in todo:
         store.run(spec).plan(spec, forget=retry_failed)
     done = [spec.run_id for spec in over if spec.run_id not in failed]

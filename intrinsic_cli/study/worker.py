@@ -1,7 +1,7 @@
 """A process that trains the runs it is given, one after the other, and keeps its base model and data.
 
 `python -P -m intrinsic_cli.study.worker FOLDER` reads lines of JSON. `{"train": SPEC}` is answered with
-`{"run_id", "state"}`; `{"check": [SPEC, ...]}`, runs that share their inputs, with `{"summary"}`, or with
+`{"run_id", "state"}`; `{"check": [SPEC, ...]}`, runs that share their inputs, with `{"summary", "where"}`, or with
 `{"error", "message"}` where these can't be used. It leaves when its input ends: after the run, or, where the
 input ends during a run (its driver asked it to stop, or died), after the step, with a snapshot.
 """
@@ -20,6 +20,7 @@ from typing import Any
 from intrinsic_cli.errors import IdimError
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
+from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Loader, check
 from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop
@@ -48,7 +49,7 @@ def main(words: list[str]) -> int:
 
 def _check(specs: list[RunSpec], load: Loader) -> dict[str, str]:
     try:
-        return {"summary": check(specs, load)}
+        return {"summary": check(specs, load), "where": str(Compute.here(specs[0].train.precision))}
     except Exception as error:
         if not isinstance(error, IdimError):
             traceback.print_exc()

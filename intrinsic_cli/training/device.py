@@ -32,6 +32,12 @@ class Compute:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return cls(accelerator or torch.device("cpu"), resolve_precision(precision))
 
+    def __str__(self) -> str:
+        """`cpu in bf16 with 2 threads`."""
+        threads = torch.get_num_threads()
+        own = f" with {threads} thread{'s' * (threads > 1)}" if self.device.type == "cpu" else ""
+        return f"{self.device} in {self.precision}{own}"
+
     @property
     def weights(self) -> torch.dtype | None:
         """The dtype that the weights are kept in; None leaves them in float32."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from intrinsic_cli.errors import Stopped
 
+TOGETHER = 1.0  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -35,7 +39,9 @@ class Stop:
 
 @contextmanager
 def on_signals() -> Iterator[Stop]:
-    """A Stop that the first SIGINT or SIGTERM requests; a second SIGINT raises KeyboardInterrupt at once.
+    """A Stop that the first SIGINT or SIGTERM requests, and says so; a second raises KeyboardInterrupt at once.
+
+    SIGTERMs that come within a second are one: a group and its launcher may both send it.
 
     Outside the main thread signals can't be caught: the Stop is then requested by nobody but the caller.
     """
@@ -44,9 +50,16 @@ def on_signals() -> Iterator[Stop]:
         yield stop
         return
 
+    asked = -math.inf
+
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        nonlocal asked
+        if stop.requested and (number == signal.SIGINT or time.monotonic() > asked + TOGETHER):
+            raise KeyboardInterrupt(number)
+        if not stop.requested:
+            asked = time.monotonic()
+            with suppress(OSError):  # nobody may be there to read it
+                os.write(2, b"idim: stopping after this step; once more leaves at once\n")
         stop.request(number)
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}

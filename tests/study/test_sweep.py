@@ -90,7 +90,9 @@ def test_launch_relaunch_delete_relaunch(study, store, loads):
     assert report.failed == ()
     assert {run.path.name: run.state for run in store.runs()} == dict.fromkeys(ids, "done")
     assert len(loads) == 1  # one model and one data set for all three runs
-    assert [line[:5] for line in said] == ["task ", "[1/3]", "[2/3]", "[3/3]"]
+    assert [line[:5] for line in said] == ["task ", "train", "3 run", "[1/3]", "[2/3]", "[3/3]"]
+    assert said[1].startswith("trained on cpu in fp32 with ")
+    assert said[2] == "3 runs to do, 1 at once"
     assert said[-1].endswith("all done")
 
     first = stamps(store)
@@ -123,7 +125,7 @@ def test_a_failing_run_does_not_stop_the_rest(study, store, make_spec):
     report, said = go([bad, *study], store)
     assert report.failed == (bad.run_id,)
     assert set(report.done) == {spec.run_id for spec in study}
-    assert "smaller lr" in said[1]
+    assert "smaller lr" in said[3]
     assert store.run(bad).state == "failed"
 
 
@@ -147,7 +149,7 @@ def test_an_error_that_nobody_foresaw_does_not_stop_the_rest_either(study, store
     report, said = go(study, store, Broken())
     assert report.failed == (study[1].run_id,)
     assert set(report.done) == {study[0].run_id, study[2].run_id}
-    assert "failed: IndexError: list index out of range" in said[2]
+    assert "failed: IndexError: list index out of range" in said[4]
     assert "IndexError" in store.run(study[1]).error()["traceback"]
 
 

@@ -70,7 +70,7 @@ def _show_table(plan: StudyPlan, store: Store) -> None:
 
 def _train(plan: StudyPlan, store: Store, *, retry_failed: bool) -> list[str]:
     """Do all runs of the plan; returns the ids of those that failed."""
-    from intrinsic_cli.study import sweep
+    from intrinsic_cli.study import progress, sweep
     from intrinsic_cli.study.launchers import make_launcher
     from intrinsic_cli.study.search import run_study
     from intrinsic_cli.training.stop import on_signals
@@ -79,14 +79,20 @@ def _train(plan: StudyPlan, store: Store, *, retry_failed: bool) -> list[str]:
     if options["kind"] in ("inline", "local"):
         options = {**options, "progress": sys.stderr.isatty()}
     launcher = make_launcher(**options)
-    with on_signals() as stop:
+    for note in plan.notes:
+        sweep.to_stderr(note)
+    terminal = sys.stderr.isatty()
+    with (
+        on_signals() as stop,
+        progress.shown(plan.specs, store, terminal=terminal, slots=launcher.slots) as say,
+    ):
         ended = sweep.sweep(
-            plan.specs, store, launcher, sweep.to_stderr, stop=stop, retry_failed=retry_failed,
+            plan.specs, store, launcher, say, stop=stop, retry_failed=retry_failed,
             later=[spec for study in plan.searches for spec in study.ends()],
         )  # fmt: skip
         failed = list(ended.failed)
         for study in plan.searches:
-            failed += run_study(study, store, launcher, sweep.to_stderr, stop, retry_failed=retry_failed)
+            failed += run_study(study, store, launcher, say, stop, retry_failed=retry_failed)
     return failed
 
 

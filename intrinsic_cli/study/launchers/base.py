@@ -23,7 +23,8 @@ class Launcher(Protocol):
     def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
         """Load what the runs of each cell share, and size their subspaces, where a crash costs no driver.
 
-        Returns a line for each cell: which files, rows and classes it has.
+        Returns a line for each cell, which files, rows and classes it has, and one on what they are trained where
+        that is known.
         Raises IdimError, with nothing left behind, at input that can't be used, and Stopped.
         """
         ...

@@ -8,6 +8,7 @@ from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.ending import ended
+from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Load, Loader, check
 from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop
@@ -26,7 +27,7 @@ class Inline:
         for cell in reversed(cells):  # the first one is kept for its runs
             stop.raise_if_requested("before any training")
             lines.append(check(cell, self._load))
-        return lines[::-1]
+        return [*lines[::-1], *(f"trained on {Compute.here(cell[0].train.precision)}" for cell in cells[:1])]
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop

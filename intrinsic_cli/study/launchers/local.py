@@ -47,7 +47,7 @@ class Local:
         worker = _Worker(store, self._environments[0], self._options)
         lines = worker.check(cells, stop)
         self._ready = worker
-        return lines
+        return [*lines, f"trained on {worker.where}"]
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
@@ -112,6 +112,7 @@ class _Worker:
         )  # fmt: skip
         assert self._process.stdout is not None
         self.answers = self._process.stdout
+        self.where = ""  # it computes, in words, once it has checked something
 
     def check(self, cells: Sequence[Sequence[RunSpec]], stop: Stop) -> list[str]:
         """Have it load and check each cell, the first one last, which it keeps for its runs. Returns what rows
@@ -145,6 +146,7 @@ class _Worker:
             if isinstance(kind, type) and issubclass(kind, IdimError):
                 raise kind(answer["message"])
             raise RuntimeError(f"{answer['error']}: {answer['message']}")
+        self.where = answer["where"]
         return answer["summary"]
 
     def ask(self, spec: RunSpec) -> None:

@@ -1,0 +1,82 @@
+"""What is under way, said while runs are trained: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from intrinsic_cli.result import RunState
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import Store
+from intrinsic_cli.study.sweep import to_stderr
+
+EVERY = 30.0  # seconds between two lines
+NAMED = 3  # runs in a line
+
+
+def under_way(store: Store) -> str:
+    """The runs that somebody trains now, with their steps: `2 running: RUN step 40, RUN step 10`; "" for none."""
+    running = [run for run in store.runs() if run.state is RunState.RUNNING] if store.root.is_dir() else []
+    told = [f"{run.path.name} step {run.step() or 0}" for run in running[:NAMED]]
+    more = [f"and {len(running) - NAMED} more"] if len(running) > NAMED else []
+    return f"{len(running)} running: {', '.join([*told, *more])}" if running else ""
+
+
+@contextmanager
+def lines(store: Store, say: Callable[[str], None], every: float = EVERY) -> Iterator[None]:
+    """Say what is under way `every` so many seconds, as long as the block lasts."""
+
+    def tell() -> None:
+        if line := under_way(store):
+            say(line)
+
+    with _again_and_again(tell, every):
+        yield
+
+
+@contextmanager
+def bar(specs: Sequence[RunSpec], store: Store) -> Iterator[Callable[[str], None]]:
+    """A bar over all runs on stderr. Yields a function that says a line above it."""
+    from tqdm import tqdm
+
+    with tqdm(total=len(specs), unit="run", leave=False) as shown:
+
+        def look() -> None:
+            shown.n = sum(store.run(spec).state.over for spec in specs)
+            shown.set_postfix_str(under_way(store).partition(":")[0])
+
+        with _again_and_again(look, 2.0):
+            yield lambda line: shown.write(line, file=shown.fp)
+
+
+@contextmanager
+def _again_and_again(act: Callable[[], None], every: float) -> Iterator[None]:
+    over = threading.Event()
+
+    def loop() -> None:
+        while not over.wait(every):
+            act()
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def shown(
+    specs: Sequence[RunSpec], store: Store, *, terminal: bool, slots: int
+) -> Iterator[Callable[[str], None]]:
+    """What suits stderr: lines, a bar over runs, or nothing where the one run that is trained has its own bar."""
+    if not terminal:
+        with lines(store, to_stderr):
+            yield to_stderr
+    elif slots > 1:
+        with bar(specs, store) as say:
+            yield say
+    else:
+        yield to_stderr
