@@ -1,9 +1,11 @@
 """Tasks as points in one low-dimensional space: cosines and distances between the θ's of finished runs.
 
 θ's are comparable where P and θ_0 are the same: one base model, subspace, d, draw version and seed of the space,
-which is `projection.seed`, else the run's. E[PᵀP] = I, so ⟨θ_a, θ_b⟩ is also what the inner product of the moves
-of all weights is expected to be. Runs of several training seeds in one space say how near two runs of one task
-are: the noise floor. λ of SAID and a head trained directly are left out.
+which is `projection.seed`, else the run's. What is compared are the moves of the weights that P moves: tensor i
+moves by λ P_i θ with its group's λ (1 for DID), and E[P_iᵀP_i] = s_i I, with s_i = D_i/D of `normalize=global` and
+1 of `tensor`. So two moves have the expected inner product ⟨θ_a, θ_b⟩ Σ_g c_g λ_ag λ_bg, where c_g sums the s_i
+of group g. For DID that is ⟨θ_a, θ_b⟩ times 1, or times the number of tensors. Runs of several training seeds in
+one space say how near two runs of one task are: the noise floor. A head trained directly is left out.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from numpy.typing import NDArray
 
 from intrinsic_cli.errors import DataError, StoreError
 from intrinsic_cli.finetunes.file import SPACE, FineTune, space_of
+from intrinsic_cli.finetunes.rebuild import base_of
 from intrinsic_cli.render import Answer, Table, differences, flat
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir
+from intrinsic_cli.subspace.selection import group_of, select
 
 
 @dataclass(frozen=True)
@@ -42,25 +46,58 @@ class Space:
     pairs: NDArray[np.int64]
 
 
-def matrices(thetas: Sequence[NDArray[np.floating]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def matrices(
+    thetas: Sequence[NDArray[np.floating]], scales: Sequence[NDArray[np.floating]] | None = None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """`cosines`, `distances` and `pairs` of a Space, of one array (runs, d) per task, float.
 
-    Raises DataError at a θ that is zero, which has no direction.
+    `scales` is one array (runs, groups) per task, √c_g λ_g of each run; None is 1 for all.
+    Raises DataError at a move that is zero, which has no direction.
     """
-    rows = [np.asarray(theta, dtype=np.float64) for theta in thetas]
-    if any(not np.linalg.norm(theta, axis=1).all() for theta in rows):
+    if scales is None:
+        scales = [np.ones((len(theta), 1)) for theta in thetas]
+    moves = [
+        [
+            (np.asarray(theta, np.float64), np.asarray(scale, np.float64))
+            for theta, scale in zip(*task, strict=True)
+        ]
+        for task in zip(thetas, scales, strict=True)
+    ]
+    if any(_inner(move, move) == 0 for task in moves for move in task):
         raise DataError("a θ is zero: its run learned nothing, so it has no direction")
-    shape = (len(rows), len(rows))
+    shape = (len(moves), len(moves))
     cosines, distances = np.full(shape, np.nan), np.full(shape, np.nan)
     pairs = np.zeros(shape, dtype=np.int64)
-    for a, b in combinations_with_replacement(range(len(rows)), 2):
-        two = list(combinations(rows[a], 2) if a == b else product(rows[a], rows[b]))
+    for a, b in combinations_with_replacement(range(len(moves)), 2):
+        two = list(combinations(moves[a], 2) if a == b else product(moves[a], moves[b]))
         pairs[a, b] = pairs[b, a] = len(two)
         if two:
-            at = [x @ y / (np.linalg.norm(x) * np.linalg.norm(y)) for x, y in two]
-            cosines[a, b] = cosines[b, a] = np.mean(at)
-            distances[a, b] = distances[b, a] = np.mean([np.linalg.norm(x - y) for x, y in two])
+            xx, yy, xy = np.array([(_inner(x, x), _inner(y, y), _inner(x, y)) for x, y in two]).T
+            cosines[a, b] = cosines[b, a] = np.mean(xy / np.sqrt(xx * yy))
+            distances[a, b] = distances[b, a] = np.mean(np.sqrt(np.maximum(0, xx + yy - 2 * xy)))
     return cosines, distances, pairs
+
+
+def _inner(x: tuple[NDArray[Any], NDArray[Any]], y: tuple[NDArray[Any], NDArray[Any]]) -> float:
+    return float((x[0] @ y[0]) * (x[1] @ y[1]))
+
+
+def shares(found: FineTune) -> NDArray[np.float64]:
+    """c_g of the groups of a space, (m,); of DID, whose weights are one group, (1,).
+
+    The base model's tensors are looked at where the answer depends on them. Raises ModelError or StoreError.
+    """
+    spec = found.subspace
+    if spec.kind == "did" and spec.normalize == "global":
+        return np.ones(1)
+    base = base_of(found, trust_remote_code=found.model.trust_remote_code)
+    moved, _ = select(base.model, spec, base.head)
+    D = sum(p.numel() for p in moved.values())
+    sums: dict[str, float] = {}
+    for name, p in moved.items():
+        group = group_of(name, spec.groups, base.head) if spec.kind == "said" else ""
+        sums[group] = sums.get(group, 0.0) + (p.numel() / D if spec.normalize == "global" else 1.0)
+    return np.array(list(sums.values()))
 
 
 def spaces(results: Sequence[RunResult]) -> list[Space]:
@@ -83,11 +120,13 @@ def spaces(results: Sequence[RunResult]) -> list[Space]:
         names = [name for name, _ in chosen]
         labels = [name if names.count(name) == 1 else f"{name} {study[:6]}" for name, study in chosen]
         thetas = [np.stack([f.tensors["theta"].numpy() for _, _, f in runs]) for runs in chosen.values()]
+        root = np.sqrt(shares(found))
+        scales = [np.stack([root * _lam(f) for _, _, f in runs]) for runs in chosen.values()]
         title = (
             f"{spec.model.label} {spec.subspace.kind.upper()} d={spec.d} {found.projection.kind} "
             f"seed {found.seed}"
         )
-        made.append(Space(title, thetas[0].shape[1], tuple(labels), *matrices(thetas)))
+        made.append(Space(title, thetas[0].shape[1], tuple(labels), *matrices(thetas, scales)))
         moved = {key: getattr(found.subspace, key) for key in SPACE}
         settings.append(flat({"weights": found.weights_hash[:12], "draw": found.version, **moved}))
     if not made:
@@ -99,6 +138,10 @@ def spaces(results: Sequence[RunResult]) -> list[Space]:
     more = differences(settings, titles, titles)
     named = [replace(space, name=f"{space.name} {m}".rstrip()) for space, m in zip(made, more, strict=True)]
     return sorted(named, key=lambda space: (space.name, space.tasks))
+
+
+def _lam(found: FineTune) -> NDArray[Any]:
+    return found.tensors["lam"].numpy() if "lam" in found.tensors else np.ones(1)
 
 
 def _best_rate(runs: Sequence[tuple[RunSpec, float, FineTune]]) -> list[tuple[RunSpec, float, FineTune]]:

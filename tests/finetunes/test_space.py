@@ -3,18 +3,23 @@
 import csv
 import io
 import json
+import math
 import shutil
 import xml.etree.ElementTree as ET
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from support.rows import sentences, write_jsonl
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import DataError, StoreError
-from intrinsic_cli.finetunes.space import answer, matrices, spaces
+from intrinsic_cli.finetunes.file import FineTune
+from intrinsic_cli.finetunes.rebuild import attach, place
+from intrinsic_cli.finetunes.space import answer, matrices, shares, spaces
 from intrinsic_cli.render import render
 from intrinsic_cli.reports import heatmap
 from intrinsic_cli.spec import ProjectionSpec
@@ -35,6 +40,45 @@ def test_matrices_are_those_of_numpy():
     assert distances[0, 1] == pytest.approx(gap.mean())
     assert distances[1, 1] == pytest.approx(np.linalg.norm(b[0] - b[1]))
     assert pairs.tolist() == [[3, 6], [6, 1]]
+
+
+@pytest.mark.parametrize("kind", ["did", "said"])
+@pytest.mark.parametrize("normalize", ["global", "tensor"])
+def test_distances_are_those_of_the_weights(kind, normalize, make_spec):
+    """Against the weights themselves: two runs' moves, written by the subspace, over many draws of P."""
+    spec = make_spec(kind, d=80, normalize=normalize, groups="module")
+    inputs = Loader()(spec)
+    draw = np.random.default_rng(3)
+    some = FineTune(
+        model=spec.model, weights_hash=inputs.base.weights_hash, head_hash=None, subspace=spec.subspace,
+        projection=ProjectionSpec("dense", seed=0), version=1, precision="fp32", max_length=32,
+        labels=("calm", "loud"), kind="classification", task="easy", metric="accuracy", score=None, n_eval=None,
+        tensors={"theta": torch.ones(1)} | ({"lam": torch.ones(1)} if kind == "said" else {}),
+    )  # fmt: skip
+    c = shares(some)
+    assert c.sum() == pytest.approx(1 if normalize == "global" else len(list(inputs.base.model.parameters())))
+    d = 80 - (len(c) if kind == "said" else 0)
+    runs = [
+        {"theta": torch.tensor(draw.normal(0.3, 1, d)).float()}
+        | ({"lam": torch.tensor(draw.normal(1, 0.7, len(c))).float()} if kind == "said" else {})
+        for _ in range(2)
+    ]
+    scales = [np.sqrt(c) * (run["lam"].numpy() if kind == "said" else 1) for run in runs]
+    cosines, distances, _ = matrices([run["theta"][None].numpy() for run in runs], [s[None] for s in scales])
+    squares, products = [], []
+    for seed in range(12):
+        moves = []
+        for run in runs:
+            moved = replace(some, projection=ProjectionSpec("dense", seed=seed), tensors=run)
+            model = inputs.fresh_model(0)
+            start = {name: p.detach().clone() for name, p in model.named_parameters()}
+            with closing(attach(moved, model, inputs.head)) as space:
+                place(space, run)
+            moves.append(torch.cat([(p - start[n]).detach().flatten() for n, p in model.named_parameters()]))
+        squares.append(((moves[0] - moves[1]) ** 2).sum().item())
+        products.append(torch.cosine_similarity(*moves, dim=0).item())
+    assert math.sqrt(np.mean(squares)) == pytest.approx(distances[0, 1], rel=0.05)
+    assert np.mean(products) == pytest.approx(cosines[0, 1], abs=0.05)
 
 
 def test_one_run_has_no_noise_and_a_zero_no_direction():
