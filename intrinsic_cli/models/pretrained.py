@@ -66,6 +66,7 @@ def load(
     soundness.check_weights(spec.name, model)
     with _private_rng(0):
         soundness.check_answer(spec.name, model, tokenizer)
+        _fit_padding(spec.name, tokenizer, model)
     return LoadedModel(model, tokenizer, head, _hash(model, head))
 
 
@@ -130,13 +131,7 @@ def _fit_tokenizer(name: str, tokenizer: Any, model: Any) -> None:
     if tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of model {name} has neither a padding nor an end token")
     model.config.pad_token_id = tokenizer.pad_token_id
-    known = model.get_input_embeddings().num_embeddings
-    made = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
-    if made > known:
-        raise ModelError(
-            f"model {name} knows {known} token ids and its tokenizer makes {made}; "
-            "they belong to different models"
-        )
+    _check_vocabulary(name, tokenizer, model.get_input_embeddings().num_embeddings)
     if not isinstance(tokenizer.model_max_length, int | float) or tokenizer.padding_side not in SIDES:
         raise ModelError(
             f"the tokenizer of model {name} has model_max_length={tokenizer.model_max_length!r:.40} and "
@@ -148,11 +143,73 @@ def _fit_tokenizer(name: str, tokenizer: Any, model: Any) -> None:
     types = 2 if model.config.model_type == "xlnet" else getattr(model.config, "type_vocab_size", 0)
     if types < 2 or "token_type_ids" not in signature(model.forward).parameters:
         tokenizer.model_input_names = [n for n in tokenizer.model_input_names if n != "token_type_ids"]
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if isinstance(positions, int) and positions > 0:  # XLNet says -1: any length
-        # RoBERTa's positions start behind the padding index.
-        offset = model.config.pad_token_id + 1 if "roberta" in model.config.model_type else 0
-        tokenizer.model_max_length = min(tokenizer.model_max_length, positions - offset)
+    if (positions := _positions(model)) is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    if model.config.is_encoder_decoder:
+        _end_rows(name, tokenizer, model.config.eos_token_id)
+
+
+def _check_vocabulary(name: str, tokenizer: Any, known: int) -> None:
+    """Raise ModelError where the tokenizer makes ids that the model, with `known` vectors, can't read."""
+    words = {i: word for word, i in tokenizer.get_vocab().items()}
+    made = max(len(tokenizer), 1 + max(words))
+    if made <= known:
+        return
+    beyond = [words[i] for i in sorted(words) if i >= known]
+    if beyond and set(beyond) <= {str(token) for token in tokenizer.added_tokens_decoder.values()}:
+        raise ModelError(
+            f"the tokenizer of model {name} adds {beyond[0]!r:.40} behind the {known} token ids that the model has "
+            "vectors for; call resize_token_embeddings(len(tokenizer)) on the model and save both, or take it out"
+        )
+    raise ModelError(
+        f"model {name} knows {known} token ids and its tokenizer makes {made}; they belong to different models"
+    )
+
+
+def _positions(model: Any) -> int | None:
+    """How many tokens the model has positions for; None where any number will do.
+
+    Families that count from behind the padding index (RoBERTa, CamemBERT, MPNet) say so in their table.
+    """
+    stated = getattr(model.config, "max_position_embeddings", None)
+    limits = [stated] if isinstance(stated, int) and stated > 0 else []  # XLNet says -1: any length
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and "position" in name.rpartition(".")[2]:
+            limits.append(
+                module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            )
+    return min(limits, default=None)
+
+
+def _end_rows(name: str, tokenizer: Any, end: int | None) -> None:
+    """Have the tokenizer end each text with the token that a decoder answers from, where it does not."""
+    if end is None or end in tokenizer("a")["input_ids"]:
+        return
+    from tokenizers import processors
+
+    word = tokenizer.convert_ids_to_tokens(end)
+    if not getattr(tokenizer, "is_fast", False) or not isinstance(word, str):
+        raise ModelError(
+            f"the tokenizer of model {name} does not end a text with token {end}, from which the model answers; "
+            "save a tokenizer that does"
+        )
+    ends = processors.TemplateProcessing(
+        single=f"$A {word}", pair=f"$A {word} $B {word}", special_tokens=[(word, end)]
+    )
+    own = tokenizer.backend_tokenizer.post_processor
+    tokenizer.backend_tokenizer.post_processor = ends if own is None else processors.Sequence([own, ends])
+
+
+def _fit_padding(name: str, tokenizer: Any, model: Any) -> None:
+    """See that padding changes no answer, on the tokenizer's side or on the other one. Raises ModelError."""
+    side = tokenizer.padding_side
+    for tokenizer.padding_side in (side, *(other for other in SIDES if other != side)):
+        if soundness.reads_masks(model, tokenizer):
+            return
+    raise ModelError(
+        f"model {name} ({model.config.model_type}) takes no heed of the attention mask: its answer to a row would "
+        "depend on the rows beside it; choose another model"
+    )
 
 
 def _tiny(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:

@@ -21,6 +21,9 @@ from intrinsic_cli.errors import ModelError
 from intrinsic_cli.spec import ModelSpec
 
 MOST_PARTS = 10_000  # layers, labels, experts or groups: beyond it, building the model alone takes minutes
+# Keys by which transformers lets its caller choose code; below 5.3 it took some from files (CVE-2026-4372).
+CALLERS_OWN = ("_attn_implementation_internal", "_experts_implementation_internal")
+LONGEST_FILE = {"config.json": 2**24, "tokenizer_config.json": 2**24, "tokenizer.json": 2**28}  # bytes
 SLACK = 2**24  # numbers that a model may hold beside those of its weights' files: a new head, say
 
 
@@ -38,31 +41,96 @@ def check_config(spec: ModelSpec, config: Mapping[str, Any], folder: Path | None
             )
 
 
-def check_code(spec: ModelSpec, settings: Mapping[str, Any], file: str) -> None:
-    """Refuse a folder whose file asks for code of its own, unless `model.trust_remote_code`."""
-    if settings.get("auto_map") and not spec.trust_remote_code:
+def check_code(spec: ModelSpec, settings: Mapping[str, Any], file: str, *, asks: bool = True) -> None:
+    """Refuse a model whose `file` asks for code of its own, unless `model.trust_remote_code`, and one that sets
+    what only a caller may. transformers itself asks about the `auto_map` of a hub model (`asks=False`)."""
+    for key, value in _entries(settings):
+        if (key == "trust_remote_code" and value) or key in CALLERS_OWN:
+            raise ModelError(
+                f"model {spec.name}: its {file} sets {key}={value!r:.40}, which is the caller's to choose and "
+                f"can run code; remove {key} from the file"
+            )
+    if asks and settings.get("auto_map") and not spec.trust_remote_code:
         raise ModelError(
             f"model {spec.name} brings its own code (auto_map in its {file}); add model.trust_remote_code=true "
             "if you trust it, or remove auto_map to use the class of transformers"
         )
 
 
-def check_index(spec: ModelSpec, folder: Path) -> None:
-    """Check that an index of sharded weights names files of its own folder only."""
-    for index in folder.glob("*.index.json"):
-        try:
-            shards = set(json.loads(index.read_bytes())["weight_map"].values())
-            odd = [name for name in shards if name != Path(name).name or not (folder / name).is_file()]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+def check_sizes(spec: ModelSpec, folder: Path) -> None:
+    """Refuse settings that are too long to be settings, before they are read."""
+    for name, most in LONGEST_FILE.items():
+        file = folder / name
+        if file.is_file() and (size := file.stat().st_size) > most:
             raise ModelError(
-                f"model {spec.name}: its {index.name} is no index of weights ({type(error).__name__}: {error}); "
+                f"model {spec.name}: its {name} has {size:,} bytes, and {most:,} are the most; "
                 "copy or download it again"
-            ) from error
-        if odd:
-            raise ModelError(
-                f"model {spec.name}: its {index.name} names {sorted(odd)[0]!r}, which is no file of the folder; "
-                "copy or download all of its files again"
             )
+
+
+def check_index(spec: ModelSpec, folder: Path) -> None:
+    """Check that the index that is used, where weights are in pieces, names files of its own folder only."""
+    if (folder / "model.safetensors").is_file():
+        return  # whole weights are read without it
+    safe = folder / "model.safetensors.index.json"
+    index = safe if safe.is_file() else folder / "pytorch_model.bin.index.json"
+    if not index.is_file() or (index != safe and not spec.allow_pickle):
+        return
+    try:
+        shards = set(json.loads(index.read_bytes())["weight_map"].values())
+        odd = [name for name in shards if name != Path(name).name or not (folder / name).is_file()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise ModelError(
+            f"model {spec.name}: its {index.name} is no index of weights ({type(error).__name__}: {error}); "
+            "copy or download it again"
+        ) from error
+    if odd:
+        raise ModelError(
+            f"model {spec.name}: its {index.name} names {sorted(odd)[0]!r}, which is no file of the folder; "
+            "copy or download all of its files again"
+        )
+
+
+def check_dtypes(spec: ModelSpec, folder: Path) -> None:
+    """Refuse weights in integers or 8-bit floats, which mean nothing without what they are scaled by."""
+    from safetensors import SafetensorError, safe_open
+
+    config = json.loads((folder / "config.json").read_bytes()) if _is_object(folder / "config.json") else {}
+    if config.get("quantization_config"):
+        return  # transformers knows, or says what it lacks
+    for file in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(file, "pt") as weights:
+                for name in weights.keys():  # noqa: SIM118 (not a dict)
+                    dtype = weights.get_slice(name).get_dtype()
+                    if name.endswith((".weight", ".bias")) and not dtype.startswith(
+                        ("F64", "F32", "F16", "BF16")
+                    ):
+                        raise ModelError(
+                            f"model {spec.name}: its tensor {name} is {dtype} and config.json has no "
+                            "quantization_config to read it by; save the weights as floats"
+                        )
+        except SafetensorError:
+            return  # said where they are loaded
+
+
+def _is_object(file: Path) -> bool:
+    try:
+        return isinstance(json.loads(file.read_bytes()), dict)
+    except (ValueError, RecursionError, OSError):
+        return False
+
+
+def _entries(tree: Any) -> Iterable[tuple[str, Any]]:
+    """Every key in nested dicts and lists, with its value."""
+    stack = [tree]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Mapping):
+            yield from ((str(key), each) for key, each in value.items())
+            stack += value.values()
+        elif isinstance(value, list):
+            stack += value
 
 
 def _integers(tree: Any, key: str = "") -> Iterable[tuple[str, int]]:
@@ -136,6 +204,42 @@ def check_answer(name: str, model: nn.Module, tokenizer: Any) -> None:
             f"model {name} answers a sentence with {logits.flatten()[:3].tolist()}; "
             "mend its config.json, or copy its files again"
         )
+
+
+def reads_masks(model: nn.Module, tokenizer: Any) -> bool:
+    """Whether a row's answer is the same alone and beside a longer one, whose padding the mask hides."""
+    texts = ["Two.", "One sentence that is a little longer than the other one."]
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    was = model.training
+    model.eval()
+    try:
+        answers = []
+        for rows in (texts[:1], texts):
+            batch = tokenizer(rows, padding=True, truncation=True, max_length=16)
+            with torch.no_grad():
+                logits = model(**{key: torch.tensor(batch[key]) for key in names if key in batch}).logits
+            answers.append(logits[0])
+    finally:
+        model.train(was)
+    alone, beside = answers
+    return bool((alone - beside).norm() <= 1e-3 * alone.norm() + 1e-6)
+
+
+@torch.no_grad()
+def check_longest(name: str, model: nn.Module, questions: Mapping[str, torch.Tensor]) -> None:
+    """Have the model read the longest row, since not every one says how many tokens it has positions for."""
+    was = model.training
+    model.eval()
+    try:
+        model(**questions)
+    except (IndexError, RuntimeError, ValueError, AssertionError) as error:
+        tokens = questions["input_ids"].shape[-1]
+        raise ModelError(
+            f"model {name} can't read a row of {tokens} tokens ({type(error).__name__}: {error}); "
+            f"take a data.max_length below {tokens}"
+        ) from error
+    finally:
+        model.train(was)
 
 
 def check_ids(name: str, model: Any, ids: np.ndarray, types: np.ndarray | None) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intrinsic_cli.errors import ConfigError, DataError, ModelError
+from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.tasks.splits import Part
+from intrinsic_cli.tasks.tokens import encode
 
 # Rows tokenized in one call: bounds the memory of the tokenizer's Python lists.
 CHUNK = 8192
@@ -70,18 +71,11 @@ def tokenize(part: Part, tokenizer: Any, max_length: int, label: type = np.int64
     for start in range(0, len(part), CHUNK):
         texts = part.texts[start : start + CHUNK]
         pairs = part.pairs[start : start + CHUNK] if part.pairs is not None else None
-        try:
-            rows = tokenizer(
-                texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False
-            )
-            lengths += [len(row) for row in rows["input_ids"]]
-            ids.append(_join(rows["input_ids"], np.int32))
-            if "token_type_ids" in rows:
-                types.append(_join(rows["token_type_ids"], np.int8))
-        except Exception as error:  # a tokenizer passes on whatever its parts raise
-            raise ModelError(
-                f"the tokenizer can't read the rows: {type(error).__name__}: {error}; save its files again"
-            ) from error
+        rows = encode(tokenizer, texts, pairs, max_length)
+        lengths += [len(row) for row in rows["input_ids"]]
+        ids.append(_join(rows["input_ids"], np.int32))
+        if "token_type_ids" in rows:
+            types.append(_join(rows["token_type_ids"], np.int8))
     if 0 in lengths:
         text = part.texts[lengths.index(0)]
         raise DataError(f"the tokenizer leaves nothing of the row {text!r:.60}; remove it")

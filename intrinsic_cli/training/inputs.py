@@ -101,6 +101,9 @@ def load(spec: RunSpec) -> Inputs:
     def encode(part: splits.Part) -> Encoded:
         encoded = task.encode(part, base.tokenizer, spec.data.max_length)
         soundness.check_ids(spec.model.name, base.model, encoded.ids, encoded.types)
+        if len(encoded):
+            longest = task.questions(encoded, [int(encoded.lengths.argmax())])
+            soundness.check_longest(spec.model.name, base.model, longest)
         return encoded
 
     return Inputs(

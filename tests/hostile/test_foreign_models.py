@@ -78,6 +78,45 @@ def content(file, data):
     return lambda folder: (folder / file).write_bytes(data)
 
 
+def index(data):
+    """Weights in pieces by this index, and not whole."""
+
+    def spoil(folder):
+        (folder / "model.safetensors").rename(folder / "other.safetensors")
+        (folder / "model.safetensors.index.json").write_bytes(data)
+
+    return spoil
+
+
+def changed(change):
+    """The weights as `change` makes them."""
+
+    def spoil(folder):
+        weights = change(load_file(folder / "model.safetensors"))
+        save_file({k: t.contiguous().clone() for k, t in weights.items()}, folder / "model.safetensors",
+                  metadata={"format": "pt"})  # fmt: skip
+
+    return spoil
+
+
+def tokenizer(**parts):
+    return keys("tokenizer.json", **parts)
+
+
+def added(word):
+    """A token behind all those that the model has vectors for."""
+
+    def spoil(folder):
+        tree = json.loads((folder / "tokenizer.json").read_text())
+        tree["added_tokens"].append({"id": 300, "content": word, "single_word": False, "lstrip": False,
+                                     "rstrip": False, "normalized": False, "special": True})  # fmt: skip
+        fill = {f"fill{i}": i for i in range(len(tree["model"]["vocab"]), 300)}
+        tree["model"]["vocab"] |= fill
+        (folder / "tokenizer.json").write_text(json.dumps(tree))
+
+    return spoil
+
+
 def whole(folders):
     return (folders["bert"] / "model.safetensors").read_bytes()
 
@@ -160,15 +199,43 @@ def test_files_with_random_damage(run, cases, folders):
         (content("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"), "are corrupt"),
         (content("model.safetensors", struct.pack("<Q", 2**62)), "are corrupt"),
         (content("tokenizer.json", b"{"), "can't be loaded"),
-        (content("vocab.index.json", b"[]"), "vocab.index.json is no index of weights"),
-        (content("model.safetensors.index.json", b'{"weight_map":{"a":"/dev/zero"}}'), "'/dev/zero', which is no file"),
-        (content("model.safetensors.index.json", b'{"weight_map":{"a":"../x"}}'), "'../x', which is no file"),
+        (content("vocab.index.json", b"[]"), ""),
+        (content("pytorch_model.bin.index.json", b'{"weight_map":{"a":"pytorch_model-1.bin"}}'), ""),
+        (content("model.safetensors.index.json", b'{"weight_map":{"a":"none.safetensors"}}'), ""),
+        (index(b"[]"), "model.safetensors.index.json is no index of weights"),
+        (index(b'{"weight_map":{"a":"/dev/zero"}}'), "'/dev/zero', which is no file"),
+        (index(b'{"weight_map":{"a":"../x"}}'), "'../x', which is no file"),
+        (keys("config.json", _attn_implementation_internal="a/b"), "sets _attn_implementation_internal='a/b'"),
+        (keys("config.json", text_config={"x": [{"trust_remote_code": True}]}), "sets trust_remote_code=True"),
+        (keys("tokenizer_config.json", trust_remote_code=True), "its tokenizer_config.json sets trust_remote_code"),
+        (content("adapter_config.json", b'{"base_model_name_or_path":"x/y"}'), "holds an adapter"),
+        (content("config.json", b" " * 2**24 + b"{}"), "bytes, and 16,777,216 are the most"),
+        (keys("tokenizer_config.json", added_tokens_decoder={str(i): {"content": f"a{i}"} for i in range(30_000)}),
+         "adds 30000 tokens, and 20000 are the most"),
+        (changed(lambda w: {k: t for k, t in w.items() if "layer.1." not in k}), "lack 16 of the"),
+        (changed(lambda w: {k: t for k, t in w.items() if "layer.1.output" not in k}), "lack 4 of the"),
+        (changed(lambda w: {k: t for k, t in w.items() if "LayerNorm.bias" not in k}), "lack 5 of the"),
+        (changed(lambda w: {k: t for k, t in w.items() if "pooler" not in k}), ""),
+        (changed(lambda w: w | {k.replace("layer.1.", "layer.2."): t for k, t in w.items()}), "have layers that its"),
+        (changed(lambda w: w | {"cls.predictions.bias": torch.zeros(300)}), ""),
+        (changed(lambda w: {k: t.to(torch.int8) for k, t in w.items()}), "is I8 and config.json has no quantization"),
+        (changed(lambda w: {k: t.to(torch.float8_e4m3fn) for k, t in w.items()}), "is F8_E4M3 and config.json"),
+        (changed(lambda w: w | {"embeddings.position_ids": torch.arange(512)[None]}), ""),
+        (tokenizer(normalizer={"type": "Prepend", "prepend": "x" * 10**8}), "the tokenizer of model"),
+        (tokenizer(normalizer={"type": "Sequence", "normalizers": [
+            {"type": "Replace", "pattern": {"Regex": "^|$|."}, "content": "aaaa"}] * 40}), "the tokenizer of model"),
+        (tokenizer(post_processor={"type": "TemplateProcessing", "pair": [], "special_tokens": {},
+                                   "single": [{"SpecialToken": {"id": "", "type_id": 0}}]}), "tokenizer"),
+        (tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "tokenizer"),
+        (added("[NEW]"), "adds '[NEW]' behind the 300 token ids"),
         (lambda folder: os.mkfifo(folder / "vocab.txt"), "vocab.txt, which is neither a file nor a folder"),
         (lambda folder: os.symlink("/dev/zero", folder / "merges.txt"), "merges.txt, which is neither"),
     ],
 )  # fmt: skip
 def test_a_folder_is_refused_with_its_reason(run, spoil, part):
-    assert part in run(spoil)
+    said = run(spoil)
+    assert bool(said) == bool(part), said
+    assert part in said
 
 
 def test_a_header_that_lies(run, cases, folders):

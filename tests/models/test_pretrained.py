@@ -13,6 +13,7 @@ import torch
 import transformers as hf
 import yaml
 
+from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.models import checkpoints, pretrained
 from intrinsic_cli.spec import ModelSpec
@@ -345,7 +346,7 @@ def test_a_revision_without_a_hub(folders):
 
 def test_a_folder_without_its_files(bert):
     (bert / "tokenizer.json").unlink()
-    refused(ModelSpec(str(bert)), r"has no tokenizer\.json; save its tokenizer")
+    refused(ModelSpec(str(bert)), r"has no tokenizer\.json, and .*; save its tokenizer")
     (bert / "tokenizer_config.json").unlink()
     refused(ModelSpec(str(bert)), "has no tokenizer files; save its tokenizer")
     (bert / "model.safetensors").rename(bert / "model.safe")
@@ -439,3 +440,43 @@ def test_no_network_and_nothing_cached(tmp_path):
     assert "ModelError: model nobody/nothing (revision v7) is not in the cache" in last
     assert f"{tmp_path / 'hub'} " in last
     assert "model.name=/path" in last
+
+
+# --- what is asked of a model --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        (hf.CamembertConfig(max_position_embeddings=66, **BERT, **TOKENS), 65),
+        (hf.XLMRobertaConfig(max_position_embeddings=66, vocab_size=300, pad_token_id=5, **BERT), 60),
+        (hf.MPNetConfig(max_position_embeddings=66, **BERT, **TOKENS), 64),
+        (hf.BertConfig(max_position_embeddings=66, **BERT, **TOKENS), 66),
+        (
+            hf.BartConfig(
+                max_position_embeddings=66, d_model=16, encoder_layers=1, decoder_layers=1, **TOKENS
+            ),
+            66,
+        ),
+    ],
+)
+def test_a_model_is_asked_how_many_tokens_it_reads(config, tokens):
+    model = hf.AutoModelForSequenceClassification.from_config(config)
+    assert pretrained._positions(model) == tokens
+
+
+def test_a_model_that_takes_no_heed_of_the_mask_is_refused(folders, tmp_path):
+    config = hf.FNetConfig(
+        hidden_size=16, num_hidden_layers=2, intermediate_size=32, vocab_size=300, pad_token_id=0
+    )
+    hf.AutoModel.from_config(config).save_pretrained(tmp_path)
+    hf.AutoTokenizer.from_pretrained(folders["bert"]).save_pretrained(tmp_path)
+    refused(ModelSpec(str(tmp_path)), "takes no heed of the attention mask")
+
+
+def test_a_folder_that_changed_since_the_plan_is_refused(bert):
+    planned = ModelSpec(str(bert), fingerprint=paths.fingerprint(bert))
+    pretrained.load(planned, 2)
+    config = json.loads((bert / "config.json").read_text())
+    (bert / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 0.1}))
+    refused(planned, "has changed since this run was planned")
