@@ -424,7 +424,7 @@ def record(
     Lists become tuples, and a whole number a float where the field is one. Numbers are finite
     and text is Unicode. `where` names the tree in messages.
     With `typed`, values are those of a command line: a number may stand for its text, `4k` for 4000, and one
-    value for a list of it.
+    value for a list of it, and what may be null need not be there.
     Raises `error`, naming the key, at a key that is unknown or missing and at a value of another type, and
     whatever the checks of `kind` itself raise.
     """
@@ -434,6 +434,8 @@ def record(
     if unknown := sorted(map(str, set(tree) - set(hints))):
         raise error(f"{where} has unknown keys {unknown}; known are {sorted(hints)}")
     needed = [f.name for f in fields(cast(Any, kind)) if f.default is MISSING is f.default_factory]
+    if typed:
+        tree = {name: None for name in needed if NoneType in get_args(hints[name])} | dict(tree)
     if missing := [name for name in needed if name not in tree]:
         raise error(f"{where}: lacks {missing}")
     prefix = "" if where in ("", "run", "result") else f"{where}."

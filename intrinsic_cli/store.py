@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import os
 import secrets
@@ -36,6 +37,8 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES = (
     "outcomes.npz",
 )
 LARGEST_OUTCOMES = 2**30  # bytes of a run's outcomes, unpacked
+
+STUDY = "study.yaml"  # the words of the last sweep into a folder
 
 
 def write_whole(path: Path, *parts: bytes) -> None:
@@ -329,6 +332,21 @@ class Store:
         names = (spec.run_id, *spec.legacy_ids)
         there = (self.root / name for name in names if (self.root / name).is_dir())
         return RunDir(next(there, self.root / spec.run_id))
+
+    def keep_study(self, text: str) -> None:
+        """Write `text` as the folder's study file. One of other words stays, under the next free number."""
+        path = self.root / STUDY
+        try:
+            before = path.read_bytes() if path.is_file() else None
+            if before == text.encode():
+                return
+            if before is not None:
+                number = next(n for n in itertools.count(1) if not (self.root / f"study-{n}.yaml").exists())
+                with suppress(FileNotFoundError):  # another driver was first
+                    os.replace(path, self.root / f"study-{number}.yaml")
+        except OSError as error:
+            raise StoreError(f"can't write {path}: {error.strerror or error}") from error
+        write_whole(path, text.encode())
 
     def runs(self) -> list[RunDir]:
         """Every run directory under the root, by name."""

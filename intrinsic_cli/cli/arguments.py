@@ -9,20 +9,41 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from intrinsic_cli.result import RunResult
 
 from intrinsic_cli.render import FORMATS, Answer, check_format, render
 
 
 def overrides(parser: argparse.ArgumentParser) -> None:
-    """`key=value …` and `--cfg job`, of commands that train."""
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, in Hydra's syntax")
+    """`key=value …`, `--config-dir` and `--cfg job`, of commands that train."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="configuration (idim keys shows all)"
+    )
+    parser.add_argument(
+        "--config-dir", metavar="FOLDER", help="more files of tasks and models: FOLDER/task/NAME.yaml"
+    )
     parser.add_argument("--cfg", choices=["job"], help="print the resolved configuration and stop")
 
 
 def folder(parser: argparse.ArgumentParser) -> None:
     """The output folder, of commands that read one."""
     parser.add_argument("dir", metavar="DIR", help="output folder of a sweep")
+
+
+def own_configs(arguments: argparse.Namespace) -> Path | None:
+    """The folder of `--config-dir`. Raises ConfigError where it is none."""
+    from pathlib import Path
+
+    from intrinsic_cli.errors import ConfigError
+
+    if arguments.config_dir is None:
+        return None
+    folder = Path(arguments.config_dir)
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir {folder} is not a folder; give one that holds task/ or model/")
+    return folder.absolute()
 
 
 def table_format(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -55,7 +56,8 @@ class Study:
 class StudyPlan:
     """What `idim sweep` does: runs known beforehand, then searches that choose theirs as they go.
 
-    `launcher` is the kind of launcher and its options; `notes` are lines that are worth saying first.
+    `launcher` is the kind of launcher and its options; `notes` are lines that are worth saying first,
+    `cells` the configurations that its words make.
     """
 
     specs: tuple[RunSpec, ...]
@@ -63,23 +65,27 @@ class StudyPlan:
     launcher: dict[str, Any]
     output_dir: str
     notes: tuple[str, ...] = ()
+    cells: tuple[DictConfig, ...] = ()
 
 
-def sweep_plan(overrides: Sequence[Override]) -> StudyPlan:
+def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyPlan:
     """The plan of `idim sweep`, each run once. An adaptive search starts from its baseline.
 
+    `own` is a folder with more files of tasks and models.
     Raises ConfigError where the words can't be used, or make more runs than a sweep may have.
     """
     compose.look_again()
     specs: dict[str, RunSpec] = {}
     searches: list[Study] = []
+    cells: list[DictConfig] = []
     size = 0
     _refuse_lists(overrides)
     for cell in expand(overrides):
-        cfg = compose_config("sweep", cell)
+        cfg = compose_config("sweep", cell, own)
+        cells.append(cfg)
         adaptive = cfg.search.kind == "adaptive" and cfg.subspace.kind != "full"
         seeds, lrs, ds = (_values(cfg, key) for key in ("seed", "lr", "d"))
-        full, full_seeds, full_lrs = _full_runs(cfg, cell)
+        full, full_seeds, full_lrs = _full_runs(cfg, cell, own)
         size += len(full_lrs) * len(full_seeds) + len(ds) * len(lrs) * len(seeds)
         check_number(size, "the lists of this sweep make")
         runs = [one_run(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
@@ -95,6 +101,7 @@ def sweep_plan(overrides: Sequence[Override]) -> StudyPlan:
         dict(cfg.launcher),
         compose.output_dir(cfg),
         _notes(overrides, full),
+        tuple(cells),
     )
 
 
@@ -132,14 +139,16 @@ def _refuse_twins(spec: RunSpec, twin: RunSpec) -> None:
     )
 
 
-def _full_runs(cfg: DictConfig, cell: Sequence[Override]) -> tuple[DictConfig, list[Any], list[Any]]:
+def _full_runs(
+    cfg: DictConfig, cell: Sequence[Override], own: Path | None
+) -> tuple[DictConfig, list[Any], list[Any]]:
     """The config, seeds and rates of full fine-tuning beside `cfg`; no seeds where it is not wanted."""
     if cfg.subspace.kind == "full":
         return cfg, _values(cfg, "seed"), _values(cfg, "lr")
     if not isinstance(cfg.baseline.run, bool):
         raise ConfigError(f"baseline.run={cfg.baseline.run} is neither true nor false; use one of them")
     others = [each for each in cell if each.key_or_group.partition(".")[0] not in ("subspace", "projection")]
-    full = compose_config("sweep", [*others, setting("subspace", "full")])
+    full = compose_config("sweep", [*others, setting("subspace", "full")], own)
     seeds = _values(cfg, "seed" if cfg.baseline.seed is None else "baseline.seed")
     return full, seeds if cfg.baseline.run else [], _values(cfg, "baseline.lr")
 

@@ -34,6 +34,7 @@ SEQUENCES = (
     "search.lr_multiples", "launcher.setup",
 )  # fmt: skip
 MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(1,1e9) ends in a line
+MAPPINGS = ("launcher.additional",)  # keys whose value is a mapping of any keys
 PLAIN = re.compile(r"[A-Za-z_./][\w./@+*-]*", re.ASCII)  # texts that need no quotes
 NOT_TEXT = ("null", "true", "false", "nan", "inf")
 LONGEST_WORD = 100_000  # characters: a list of MOST_RUNS values fits
@@ -166,7 +167,7 @@ def put(cfg: DictConfig, override: Override) -> None:
     try:
         if "???" in str(value) and OmegaConf.missing_keys(OmegaConf.create({"value": value})):
             raise ConfigError(f"{word!r}: ??? stands for a value that is missing; give one")
-        OmegaConf.update(cfg, key, value, merge=True)
+        OmegaConf.update(cfg, key, value, merge=True, force_add=key in MAPPINGS)
     except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{word!r} can't be set: {str(error).splitlines()[0]}; see --cfg job") from error
 

@@ -48,12 +48,13 @@ def sweep(
     stop: Stop | None = None,
     retry_failed: bool = False,
     later: Sequence[RunSpec] = (),
+    study: str | None = None,
 ) -> Ended:
     """Finish every pending run of the study; a run that fails is recorded and the rest go on.
 
-    `later` are runs to check with these, such as the ends of a search that follows. The same call again
-    continues. A run that another process has is waited for, and taken over if that process dies. Raises
-    IdimError, before any training, at input that can't be used, and Stopped.
+    `later` are runs to check with these, such as the ends of a search that follows, and `study` is the text of a
+    study file to keep. The same call again continues. A run that another process has is waited for, and taken
+    over if that process dies. Raises IdimError, before any training, at input that can't be used, and Stopped.
     """
     stop = stop or Stop()
     todo = pending(specs, store, retry_failed=retry_failed)
@@ -70,6 +71,8 @@ def sweep(
         say(line)
     if todo:
         say(f"{len(todo)} runs to do, {launcher.slots} at once")
+    if study is not None:
+        store.keep_study(study)
     for spec in todo:
         store.run(spec).plan(spec, forget=retry_failed)
     done = [spec.run_id for spec in over if spec.run_id not in failed]

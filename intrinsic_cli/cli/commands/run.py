@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from intrinsic_cli.cli.arguments import overrides, print_config
+from intrinsic_cli.cli.arguments import overrides, own_configs, print_config
 
 SUMMARY = "train once and print the score"
 EXAMPLES = """\
@@ -23,7 +23,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.planning import compose
     from intrinsic_cli.planning.words import parse
 
-    cfg = compose.compose_config("run", parse(arguments.overrides))
+    cfg = compose.compose_config("run", parse(arguments.overrides), own_configs(arguments))
     if arguments.cfg:
         return print_config(cfg)
     spec = compose.run_spec(cfg)

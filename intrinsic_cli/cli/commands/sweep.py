@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.cli.arguments import overrides, print_answer, print_config
+from intrinsic_cli.cli.arguments import overrides, own_configs, print_answer, print_config
 
 if TYPE_CHECKING:
     from intrinsic_cli.planning.plan import StudyPlan
@@ -19,7 +19,8 @@ SUMMARY = "train a grid of runs with its full fine-tuning baseline; again contin
 EXAMPLES = """\
   idim sweep                                   # the embedded default: a d90 in minutes
   idim sweep task=mrpc model=roberta-base d=100,300,1000,3000 seed=0,1,2
-  idim sweep task=mrpc,rte model=bert-base,roberta-base subspace=did,said --dry-run"""
+  idim sweep task=mrpc,rte model=bert-base,roberta-base subspace=did,said --dry-run
+  idim sweep outputs/study.yaml seed=0,1,2     # a study again, with changes"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,18 +41,19 @@ def execute(
 
     `overrides` stand in place of the words of the command line.
     """
-    from intrinsic_cli.planning import compose, words
+    from intrinsic_cli.planning import compose, study_file, words
     from intrinsic_cli.planning.plan import sweep_plan
     from intrinsic_cli.store import Store
 
-    given = words.parse(arguments.overrides) if overrides is None else overrides
+    given = words_given(arguments) if overrides is None else overrides
+    own = own_configs(arguments)
     if arguments.cfg:
-        return print_config(compose.compose_config("sweep", words.expand(given)[0]))
-    plan = sweep_plan(given)
+        return print_config(compose.compose_config("sweep", words.expand(given)[0], own))
+    plan = sweep_plan(given, own)
     store = Store(plan.output_dir)
     if arguments.dry_run or arguments.estimate:
         return _show_plan(plan, store, estimate=arguments.estimate, retry_failed=arguments.retry_failed)
-    failed = _train(plan, store, retry_failed=arguments.retry_failed)
+    failed = _train(plan, store, study_file.text(given, plan.cells), retry_failed=arguments.retry_failed)
     wanted = any(spec.d is not None for spec in plan.specs) or plan.searches
     if wanted and (not failed or any(result.spec.d is not None for result in store.results())):
         (show or _show_table)(plan, store)
@@ -68,8 +70,18 @@ def _show_table(plan: StudyPlan, store: Store) -> None:
     print_answer(answer(estimates(group(store.results()))))
 
 
-def _train(plan: StudyPlan, store: Store, *, retry_failed: bool) -> list[str]:
-    """Do all runs of the plan; returns the ids of those that failed."""
+def words_given(arguments: argparse.Namespace) -> list[Override]:
+    """The words of the command line behind those of a study file, where the first is one."""
+    from intrinsic_cli.planning import study_file, words
+
+    first, *others = arguments.overrides or [""]
+    if "=" in first or not first.endswith(study_file.SUFFIXES):
+        return words.parse(arguments.overrides)
+    return study_file.read(first, words.parse(others))
+
+
+def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> list[str]:
+    """Do all runs of the plan, with `study` written beside them; returns the ids of those that failed."""
     from intrinsic_cli.study import progress, sweep
     from intrinsic_cli.study.launchers import make_launcher
     from intrinsic_cli.study.search import run_study
@@ -88,11 +100,11 @@ def _train(plan: StudyPlan, store: Store, *, retry_failed: bool) -> list[str]:
     ):
         ended = sweep.sweep(
             plan.specs, store, launcher, say, stop=stop, retry_failed=retry_failed,
-            later=[spec for study in plan.searches for spec in study.ends()],
+            later=[spec for each in plan.searches for spec in each.ends()], study=study,
         )  # fmt: skip
         failed = list(ended.failed)
-        for study in plan.searches:
-            failed += run_study(study, store, launcher, say, stop, retry_failed=retry_failed)
+        for search in plan.searches:
+            failed += run_study(search, store, launcher, say, stop, retry_failed=retry_failed)
     return failed
 
 

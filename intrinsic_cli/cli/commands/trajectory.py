@@ -27,7 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.planning.checkpoints import overrides
-    from intrinsic_cli.planning.words import parse
 
     def show(plan: StudyPlan, store: Store) -> None:
         from intrinsic_cli.reports.trends import steps
@@ -38,4 +37,4 @@ def execute(arguments: argparse.Namespace) -> int:
         results = [result for result in store.results() if result.study in by_study]
         show_trends(results, lambda curve: by_study[curve.study], "step", arguments)
 
-    return sweep.execute(arguments, overrides(parse(arguments.overrides)), show)
+    return sweep.execute(arguments, overrides(sweep.words_given(arguments)), show)

@@ -1,0 +1,128 @@
+"""A study in a file: the words of `idim sweep` as YAML.
+
+The file is read before the words of the command line, and one is written beside the runs of every sweep. Keys are
+as on the command line, nested or dotted; a list is a list, and groups take their names:
+
+    task: [mrpc, rte]
+    model: roberta-base
+    d: [300, 1000, 3000]
+    train: {epochs: 5}
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from intrinsic_cli import __version__
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.planning.compose import GROUPS, config_dir
+from intrinsic_cli.planning.words import LISTS, MAPPINGS, SEQUENCES, choice, setting, values
+
+SUFFIXES = (".yaml", ".yml")
+LARGEST = 1_000_000  # bytes
+
+
+def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
+    """The words of a study file and `given` ones, which stand in place of the file's own for the same keys.
+
+    A `defaults` list, as Hydra's own files have, chooses groups. Raises ConfigError where the file can't be read.
+    """
+    typed = {override.key_or_group for override in given}
+    found = [override for override in _overrides(_tree(Path(path)), "") if override.key_or_group not in typed]
+    return [*found, *given]
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    """The file's mapping, its `defaults` among the groups."""
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            raise ConfigError(
+                f"{path} is no file of at most {LARGEST} bytes; give a study file of idim sweep"
+            )
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ConfigError(f"{path} has an alias (*name); write each value out")
+        tree: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+    except (
+        OSError,
+        UnicodeError,
+        RecursionError,
+        yaml.YAMLError,
+        OmegaConfBaseException,
+        ValueError,
+    ) as error:
+        raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}; mend the file") from error
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise ConfigError(f"{path} is no mapping of keys to values; write lines such as task: mrpc")
+    defaults = tree.pop("defaults", [])
+    chosen = [each for each in defaults if isinstance(each, dict)] if isinstance(defaults, list) else []
+    return {key: value for each in chosen for key, value in each.items()} | tree
+
+
+def _overrides(tree: Mapping[str, Any], prefix: str) -> Iterator[Override]:
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and key not in MAPPINGS:
+            yield from _overrides(value, f"{key}.")
+        elif not isinstance(value, list) or _is_whole(key, value):
+            yield setting(key, value)
+        elif not value:
+            raise ConfigError(f"{key}: [] is an empty list; give at least one value")
+        else:
+            yield choice(key, value)
+
+
+def _is_whole(key: str, value: list[Any]) -> bool:
+    """Whether a list is one value of its key, and not several."""
+    if key in SEQUENCES:
+        return not any(isinstance(each, list) for each in value)
+    return key in LISTS or key.startswith("baseline.")
+
+
+def text(overrides: Sequence[Override], cells: Sequence[DictConfig]) -> str:
+    """The study of these words as a file that makes it again, whatever the defaults of another version are.
+
+    `cells` are the configurations that the words make: what all of them share and no group's file decides is
+    written with its value.
+    """
+    tree: dict[str, Any] = {**_default_groups(), **{k: OmegaConf.select(cells[0], k) for k in _common(cells)}}
+    for override in overrides:
+        several = values(override)
+        tree[override.key_or_group] = several if override.is_sweep_override() else several[0]
+    plain = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in tree.items()}
+    head = f"# idim {__version__}: `idim sweep` with this file repeats the study.\n"
+    return head + yaml.safe_dump(
+        plain, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+    )
+
+
+def _default_groups() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in ("run", "sweep"):
+        cfg = OmegaConf.load(config_dir() / f"{file}.yaml")
+        entries: Any = OmegaConf.to_container(cfg.defaults)
+        found |= {k: v for entry in entries if isinstance(entry, dict) for k, v in entry.items()}
+    return found
+
+
+def _common(cells: Sequence[DictConfig]) -> list[str]:
+    """The keys outside the groups that have one value in all cells."""
+    leaves = [key for key in _leaves(cells[0]) if key.partition(".")[0] not in GROUPS]
+    return [k for k in leaves if all(OmegaConf.select(c, k) == OmegaConf.select(cells[0], k) for c in cells)]
+
+
+def _leaves(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name, value in cfg.items():
+        key = f"{prefix}{name!s}"
+        if isinstance(value, DictConfig):
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key

@@ -1,0 +1,151 @@
+"""Studies as files: read, changed by words, written, and read again."""
+
+import pytest
+
+from intrinsic_cli.cli import main as cli
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.planning import study_file
+from intrinsic_cli.planning.plan import sweep_plan
+from intrinsic_cli.planning.words import parse
+from intrinsic_cli.store import Store
+
+STUDY = """
+task: [mrpc, rte]
+model: tiny
+subspace: said
+subspace.groups: tensor
+d: [100, 1k]
+lr: 1e-2
+train: {epochs: 5, batch_size: [8, 16]}
+task.text: [sentence1, sentence2]
+baseline:
+  lr: [1e-4, 1e-5]
+"""
+WORDS = [
+    "task=mrpc,rte", "model=tiny", "subspace=said", "subspace.groups=tensor", "d=100,1000", "lr=0.01",
+    "train.epochs=5", "train.batch_size=8,16", "task.text=[sentence1,sentence2]", "baseline.lr=[1e-4,1e-5]",
+]  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        path = tmp_path / "study.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def ids(overrides, own=None):
+    return [spec.run_id for spec in sweep_plan(overrides, own).specs]
+
+
+def test_a_file_means_what_the_same_words_mean(file):
+    assert ids(study_file.read(file(STUDY))) == ids(parse(WORDS))
+    assert len(ids(parse(WORDS))) == 2 * 2 * (2 + 2)
+
+
+def test_words_stand_in_place_of_the_file_s(file):
+    changed = study_file.read(file(STUDY), parse(["task=sst2", "task.text=sentence", "d=7", "seed=3"]))
+    kept = [word for word in WORDS if not word.startswith(("task", "d="))]
+    assert ids(changed) == ids(parse([*kept, "task=sst2", "task.text=sentence", "d=7", "seed=3"]))
+
+
+def test_a_file_for_hydra_chooses_groups_in_its_defaults(file):
+    path = file("defaults:\n  - sweep\n  - task: rte\n  - model: tiny\n  - _self_\nd: 50\n")
+    assert ids(study_file.read(path)) == ids(parse(["task=rte", "model=tiny", "d=50"]))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        WORDS,
+        ["task=mrpc,pydoc-topic", "model=tiny", "task.name='a, b: c'"],  # of which one sets data.max_train
+        [
+            "model=tiny",
+            "launcher=slurm",
+            "launcher.additional={exclude: node7}",
+            "launcher.setup=[module load x]",
+        ],
+        ["model=tiny", "search=adaptive", "search.seeds=1,2", "d=10,1k", "subspace.include='*.weight',b*"],
+        ["model=owner/net", "task=owner/rows", "task.text=[a],[b]", "data.max_train=null"],
+    ],
+)
+def test_what_is_written_makes_the_study_again(file, words):
+    given = parse(words)
+    plan = sweep_plan(given)
+    path = file(study_file.text(given, plan.cells))
+    again = sweep_plan(study_file.read(path))
+    assert again.specs == plan.specs
+    assert (again.launcher, again.output_dir) == (plan.launcher, plan.output_dir)
+    assert [search.ends() for search in again.searches] == [search.ends() for search in plan.searches]
+    written = path.read_text(encoding="utf-8")
+    assert "batch_size" in written  # a default, which another version may have otherwise
+    assert study_file.text(study_file.read(path), again.cells) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("- a", "no mapping"), ("5", "can't be read"), ("'5': 1", "5 is not a key"), ("a: [", "can't be read"),
+        ("a: &x [1]\nb: *x", "alias"), ("a: 1\na: 2", "can't be read"), ("d: 1\nnope: 2", "nope is not a key"),
+        ("task: []", "empty list"), ("task: {name: x}\n1: 2", "no mapping"), ("model.name: [[a]]", "model.name"),
+        ("d: [1, {a: 2}]", "d="), ("x: " + "[" * 5000, "can't be read"), ("a\0b: 1", "can't be read"),
+        ("launcher: [local, inline]", "one launcher"), ("d: ${nope}", "can't be resolved"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_study_is_refused_in_one_line(file, text, part, capsys):
+    assert cli.main(["sweep", str(file(text)), "--dry-run", "model=tiny"]) == 2
+    printed, said = capsys.readouterr()
+    assert printed == ""
+    assert said.count("\n") == 1
+    assert part in said
+
+
+def test_a_study_file_that_is_no_file_is_refused(tmp_path):
+    for path in (tmp_path / "nix.yaml", tmp_path):
+        with pytest.raises(ConfigError, match="no file of at most"):
+            study_file.read(path)
+    (tmp_path / "large.yaml").write_text("# " + "x" * study_file.LARGEST)
+    with pytest.raises(ConfigError, match="no file of at most"):
+        study_file.read(tmp_path / "large.yaml")
+
+
+def test_a_folder_keeps_the_studies_that_made_it(tmp_path):
+    store = Store(tmp_path)
+    for text in ("a", "a", "b", "c", "c"):
+        store.keep_study(text)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "study.yaml": "c", "study-1.yaml": "a", "study-2.yaml": "b"
+    }  # fmt: skip
+
+
+def test_own_files_of_tasks_and_models(tmp_path, capsys):
+    own = tmp_path / "it's [mine], $x"
+    for group, text in {
+        "task": "name: mine\npath: owner/rows\ntext: [body]\nlabel: y\ntrain: train\nmetrics: [f1]\n",
+        "model": "name: owner/net\nnum_hidden_layers: 2\n",
+    }.items():
+        (own / group).mkdir(parents=True)
+        (own / group / "mine.yaml").write_text(text)
+    plan = sweep_plan(parse(["task=mine,mrpc", "model=mine", "d=50"]), own)
+    assert [(spec.task.name, spec.model.name) for spec in plan.specs[::2]] == [
+        ("mine", "owner/net"),
+        ("mrpc", "owner/net"),
+    ]
+    assert {spec.subspace.kind for spec in plan.specs} == {"full", "did"}
+    assert (
+        cli.main(
+            ["sweep", "--dry-run", "task=mine", "model=tiny", f"--config-dir={own}", f"output_dir={tmp_path}"]
+        )
+        == 0
+    )
+    assert "tiny-mine-full" in capsys.readouterr().out
+    assert cli.main(["sweep", "--dry-run", "task=mine", "model=tiny"]) == 2
+    assert cli.main(["sweep", "--dry-run", "task=mine", f"--config-dir={tmp_path}/nix"]) == 2
+    assert "--config-dir" in capsys.readouterr().err
+    (own / "task" / "torn.yaml").write_text("name: [")
+    assert cli.main([*plan_it, "task=torn", f"--config-dir={own}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
