@@ -307,6 +307,13 @@ def test_list(idim):
         (["summarize", "--f"], ["--format"]),
         (["list", "proj"], ["projections"]),
         (["run", "nix"], []),
+        (["run", "train.precision=b"], ["train.precision=bf16"]),
+        (["run", "model.allow_pickle="], ["model.allow_pickle=true", "model.allow_pickle=false"]),
+        (["sweep", "launcher.part"], ["launcher.partition="]),
+        (["sweep", "subspace.normalize=global,t"], ["subspace.normalize=global,tensor"]),
+        (["summarize", "--format", "j"], ["json"]),
+        (["summarize", "--selection", ""], ["validation", "holdout"]),
+        (["export", "--out", ""], []),
     ],
 )
 def test_completion_candidates(words, found):

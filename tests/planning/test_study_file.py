@@ -136,12 +136,8 @@ def test_own_files_of_tasks_and_models(tmp_path, capsys):
         ("mrpc", "owner/net"),
     ]
     assert {spec.subspace.kind for spec in plan.specs} == {"full", "did"}
-    assert (
-        cli.main(
-            ["sweep", "--dry-run", "task=mine", "model=tiny", f"--config-dir={own}", f"output_dir={tmp_path}"]
-        )
-        == 0
-    )
+    plan_it = ["sweep", "--dry-run", "model=tiny"]
+    assert cli.main([*plan_it, "task=mine", f"--config-dir={own}", f"output_dir={tmp_path}"]) == 0
     assert "tiny-mine-full" in capsys.readouterr().out
     assert cli.main(["sweep", "--dry-run", "task=mine", "model=tiny"]) == 2
     assert cli.main(["sweep", "--dry-run", "task=mine", f"--config-dir={tmp_path}/nix"]) == 2
