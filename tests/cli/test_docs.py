@@ -12,6 +12,7 @@ from intrinsic_cli.cli import commands
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import to_install
 from intrinsic_cli.planning import compose
+from intrinsic_cli.planning.study_file import SUFFIXES
 from intrinsic_cli.planning.words import expand, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,8 @@ def test_every_command_that_is_shown_can_be_typed(words):
     words = [w.rstrip(";") for w in words if not w.startswith("$(")]
     arguments = cli.build_parser().parse_args([w.rstrip(")") for w in words])
     if arguments.command in ("run", "sweep"):
-        for overrides in expand(parse(arguments.overrides)):
+        words = [word for word in arguments.overrides if not word.endswith(SUFFIXES)]  # of study files
+        for overrides in expand(parse(words)):
             compose.compose_config(arguments.command, overrides)
 
 

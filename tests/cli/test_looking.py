@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -26,6 +28,32 @@ def store(tmp_path):
     (store.root / "model" / CONFIG).write_text('{"hidden_size": 8}')
     (store.root / "model" / "model.safetensors").write_text("weights")
     return store
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"], ["summarize"], ["report"], ["sweep", "model=tiny", "d=5", "subspace=said", "--dry-run"],
+        ["sweep", "modle=tiny"], ["sweep", "train.epochs=x"], ["sweep", "task=mprc"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_trains_nothing_loads_no_torch(store, words):
+    """Nor does it ask the hub: planning and looking are for laptops without either."""
+    if len(words) == 1:
+        words = [*words, str(store.root)]
+    code = f"""
+import socket, sys
+from intrinsic_cli.cli.main import main
+socket.socket.connect = None
+status = main({words!r})
+print(sorted(set(sys.modules) & {{"torch", "transformers", "datasets", "sklearn", "numba"}}), status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=store.root
+    )
+    refused = words[0] == "sweep" and "--dry-run" not in words
+    assert done.stdout.splitlines()[-1] == f"[] {2 if refused else 0}", done.stderr
 
 
 def test_status_begins_with_counts_and_counts_d_as_numbers(idim, store):
