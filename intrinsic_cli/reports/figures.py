@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic_cli.errors import ConfigError, to_install, writing
-from intrinsic_cli.reports.plots import Plot, number, ticks
+from intrinsic_cli.reports.plots import ARROWS, Plot, number, ticks
 
 FORMATS = ("svg", "pdf")
 # Text stays text, in type that can be edited; ids and dates do not change from one writing to the next.
@@ -17,12 +17,15 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 6.5, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
     "svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "idim",
 }  # fmt: skip
-TONES = {"data": "#3b6fd4", "fit": "#1c3f94", "accent": "#d1480f", "full": "#14795a", "chance": "#8d897f"}
+TONES = {"data": "#3b6fd4", "fit": "#1c3f94", "accent": "#d1480f", "full": "#14795a", "chance": "#7d796f",
+         "c0": "#2f5fd0", "c1": "#c2410c", "c2": "#0f766e", "c3": "#9333ea", "c4": "#a16207", "c5": "#be185d",
+         "c6": "#475569", "c7": "#4d7c0f"}  # fmt: skip
 LOOKS: dict[str, dict[str, Any]] = {
     "points": {"marker": "o", "linestyle": "", "markersize": 3, "alpha": 0.7},
     "line": {},
     "dash": {"linestyle": ":"},
     "mark": {"marker": "D", "linestyle": "", "markersize": 5},
+    **{look: {"marker": m, "linestyle": "", "markersize": 5} for look, m in zip(ARROWS, "<>v^", strict=True)},
 }
 
 

@@ -34,6 +34,7 @@ from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.store import Store
 
+MOST_OPEN = 8  # curves; more are folded under their tasks
 OTHER_THRESHOLDS = (0.8, 0.9, 0.95, 0.99)
 TO = " – "  # between numbers that have commas of their own
 
@@ -54,7 +55,6 @@ def render(store: Store, results: Sequence[RunResult], found: Found, base: Path)
     """The report as HTML, its links relative to the folder `base`."""
     threshold = found[0][1].threshold
     told = plots.histories(found)
-    sections = [_section(i, curve, value, told) for i, (curve, value) in enumerate(found)]
     runs = _runs(store, results, base)
     jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     template = jinja.from_string((files("intrinsic_cli.reports") / "page.html").read_text(encoding="utf-8"))
@@ -67,7 +67,8 @@ def render(store: Store, results: Sequence[RunResult], found: Found, base: Path)
         table=_table(found),
         notes=footnotes(found),
         overview=_figure(overview) if overview.series else None,
-        sections=sections,
+        tasks=_tasks(found, told),
+        folded=len(found) > MOST_OPEN,
         runs=runs,
         environments=_environments(results),
         version=__version__,
@@ -125,10 +126,25 @@ def _table(found: Found) -> dict[str, Any]:
     }
 
 
-def _section(i: int, curve: Curve, value: Estimate, told: plots.Histories) -> dict[str, Any]:
+def _tasks(found: Found, told: plots.Histories) -> list[dict[str, Any]]:
+    """The curves by task, with all of a task on the same axes where there are several."""
+    ids = {id(curve): f"c{i}" for i, (curve, _) in enumerate(found)}
+    return [
+        {
+            "id": f"t{i}",
+            "name": task,
+            "overlay": _figure(plots.overlay(task, members)) if len(members) > 1 else None,
+            "count": _count(len(members), "curve"),
+            "sections": [_section(ids[id(curve)], curve, value, told) for curve, value in members],
+        }
+        for i, (task, members) in enumerate(plots.by_task(found).items())
+    ]
+
+
+def _section(name: str, curve: Curve, value: Estimate, told: plots.Histories) -> dict[str, Any]:
     figures = [_figure(plot) for plot in plots.of_curve(curve, value, told)]
     return {
-        "id": f"c{i}",
+        "id": name,
         "model": curve.row,
         "task": curve.task,
         "kind": " ".join(filter(None, [curve.kind.upper(), curve.variant])),

@@ -18,6 +18,8 @@ from intrinsic_cli.result import RunResult
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.store import RunDir
 
+ARROWS = ("left", "right", "down", "up")
+HUES = 8  # of unordered tones
 MAX_POINTS = 60  # of one loss curve; more are averaged in equal stretches
 
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # by run_id
@@ -25,8 +27,9 @@ Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # by run_id
 
 @dataclass(frozen=True)
 class Series:
-    """x and y of equal length. `look`: points, line, dash or mark. `tone`: a name (`data`, `fit`, `accent`,
-    `full`) or, for one of an ordered family, a number from 0 to 1. Series of one label share a legend entry.
+    """x and y of equal length. `look`: points, line, dash, mark, or one of ARROWS for what goes on that way.
+    `tone`: a name (`data`, `fit`, `accent`, `full`, `chance`, or `c0` to `c7` for unordered ones) or, for one of
+    an ordered family, a number from 0 to 1. Series of one label share a legend entry.
     """
 
     x: tuple[float, ...]
@@ -50,6 +53,7 @@ class Line:
 class Plot:
     """One pair of axes. `band` spans x from one end to the other, None being the plot's edge. `rows` names
     the y positions 0, -1, -2, ... where y is no number. `zero` is where x = 0 stands on a logarithmic axis.
+    `told` says the values to those who can't see them.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Plot:
     band: tuple[float | None, float | None] | None = None
     band_label: str = ""
     rows: tuple[str, ...] = ()
+    told: str = ""
 
     def x_limits(self) -> tuple[float, float]:
         return _limits([x for s in self.series for x in s.x], self.log_x, 0.04)
@@ -112,13 +117,13 @@ def ticks(low: float, high: float, log: bool, most: int) -> list[float]:
 
 
 def number(value: float) -> str:
-    """10k for 10,000; 1e-5 for small ones; else as short as can be."""
+    """10,000 as in tables, 2M for millions, 1e-5 for small ones; else as short as can be."""
     if value == 0:
         return "0"
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
+    if abs(value) >= 1000:
+        return f"{value:,.6g}"
     if abs(value) < 1e-3:
         mantissa, exponent = f"{value:e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
@@ -136,16 +141,50 @@ def overview(found: Found) -> Plot:
         y = float(-len(rows))
         rows.append(f"{curve.name}  {cell(value, ',d').partition(' [')[0]}")
         series.append(Series((low, high), (y, y), "line", "fit"))
-        if value.d_t is None:  # a grey dot at the end of the grid that d_t lies beyond
-            end = low if value.status == "below_grid" else high
-            series.append(Series((end,), (y,), "points", "chance", notes=(rows[-1],)))
+        if value.low_open and value.d_t is not None:
+            series.append(Series((low,), (y,), "left", "fit"))
+        if value.high_open and value.d_t is not None:
+            series.append(Series((high,), (y,), "right", "fit"))
+        if value.d_t is None:  # an arrow at the end of the grid that d_t lies beyond
+            end, look = (low, "left") if value.status == "below_grid" else (high, "right")
+            series.append(Series((end,), (y,), look, "chance", notes=(rows[-1],)))
         else:
             series.append(Series((float(value.d_t),), (y,), "mark", "accent", notes=(rows[-1],)))
     name = symbol(found[0][1].threshold)
     return Plot(
         "overview", f"{name} at a glance", f"{name}, trained parameters", "", tuple(series), log_x=True,
-        rows=tuple(rows),
+        rows=tuple(rows), told="; ".join(rows),
     )  # fmt: skip
+
+
+def overlay(task: str, members: Found) -> Plot:
+    """The fits of all curves of a task on the same axes, each with its d_t."""
+    series: list[Series] = []
+    told = []
+    for i, (curve, value) in enumerate(members):
+        tone, look = f"c{i % HUES}", "line" if i < HUES else "dash"
+        name = " ".join(filter(None, [curve.row, curve.kind.upper(), curve.variant]))
+        at = f"{name}: {symbol(value.threshold)} {cell(value, ',d')}"
+        told.append(at)
+        if value.curve:
+            notes = tuple(f"{name}: d = {level.d:,}, {curve.metric} {level.fit:.4f}" for level in value.curve)
+            ds, fits = zip(*((float(level.d), level.fit) for level in value.curve), strict=True)
+            series.append(Series(ds, fits, look, tone, name, notes))
+        if value.d_t is not None and value.target is not None:
+            series.append(Series((float(value.d_t),), (value.target,), "mark", tone, notes=(at,)))
+    symbols = symbol(members[0][1].threshold)
+    return Plot(
+        slug(f"{task}-overlay"), f"Score against d, with each {symbols}", "d, trained parameters",
+        members[0][0].metric, tuple(series), log_x=True, told="; ".join(told),
+    )  # fmt: skip
+
+
+def by_task(found: Found) -> dict[str, list[tuple[Curve, Estimate]]]:
+    """The curves of each task, in their order."""
+    tasks: dict[str, list[tuple[Curve, Estimate]]] = {}
+    for curve, value in found:
+        tasks.setdefault(curve.task, []).append((curve, value))
+    return tasks
 
 
 def ends(value: Estimate) -> tuple[float | None, float | None]:
@@ -171,8 +210,13 @@ def score(curve: Curve, value: Estimate) -> Plot:
             "one seed", tuple(_note(r) for r in chosen),
         )
     ]  # fmt: skip
+    notes: tuple[str, ...] = ()
     if ds:
-        series.append(Series(ds, means, "dash", "data", "mean"))
+        notes = tuple(
+            f"d = {level.d:,}: mean {level.score:.4f} of {level.runs} at lr {level.lr:g}, fit {level.fit:.4f}"
+            for level in value.curve
+        )
+        series.append(Series(ds, means, "dash", "data", "mean", notes))
         series.append(Series(ds, tuple(level.fit for level in value.curve), "line", "fit", "monotone fit"))
     levels = [Line(value.chance, "chance", "chance")]
     if value.full_score is not None:
@@ -189,6 +233,7 @@ def score(curve: Curve, value: Estimate) -> Plot:
         slug(f"{curve.name}-score"), "Score against d", "d, trained parameters", curve.metric, tuple(series),
         log_x=True, levels=tuple(levels), band=(value.low, value.high) if known else None,
         band_label=f"{percent(value.confidence)} interval",
+        told="; ".join([*notes, *(f"{level.label} {level.y:.4f}" for level in levels)]),
     )  # fmt: skip
 
 
@@ -197,17 +242,19 @@ def rates(curve: Curve, value: Estimate) -> Plot:
     scores: dict[int, dict[float, list[float]]] = {}
     for run in curve.runs:
         scores.setdefault(_d(run), {}).setdefault(run.spec.lr, []).append(run.score)
-    series = []
+    series, told = [], []
     picked = {level.d: level.lr for level in value.curve}
     for (d, by_rate), tone in zip(sorted(scores.items()), _tones(len(scores)), strict=True):
         means = {lr: sum(s) / len(s) for lr, s in sorted(by_rate.items())}
-        series.append(Series(tuple(means), tuple(means.values()), "line", tone, f"d = {d:,}"))
+        notes = tuple(f"d = {d:,}, lr {lr:g}: {mean:.4f}" for lr, mean in means.items())
+        series.append(Series(tuple(means), tuple(means.values()), "line", tone, f"d = {d:,}", notes))
         if d in picked:
-            note = f"d={d}: lr={picked[d]:g} chosen, {means[picked[d]]:.4f}"
+            note = f"d = {d:,}: lr {picked[d]:g} chosen, {means[picked[d]]:.4f}"
+            told.append(note)
             series.append(Series((picked[d],), (means[picked[d]],), "points", tone, f"d = {d:,}", (note,)))
     return Plot(
         slug(f"{curve.name}-rates"), "Learning rate", "learning rate of θ", f"mean {curve.metric}", tuple(series),
-        log_x=True,
+        log_x=True, told="; ".join(told),
     )  # fmt: skip
 
 
@@ -224,7 +271,9 @@ def training(curve: Curve, value: Estimate, histories: Histories) -> list[Plot]:
             for r in sorted(runs, key=lambda r: (_d(r), r.spec.seed))
         ]
         series += [_trace(r, histories, key, "dash", "full", "full fine-tuning") for r in full]
-        plots.append(Plot(slug(f"{curve.name}-{key}"), title, "step", label, tuple(s for s in series if s.x)))
+        drawn = tuple(s for s in series if s.x)
+        told = "; ".join(f"{s.label}: {s.y[-1]:.4g} at the end" for s in drawn)
+        plots.append(Plot(slug(f"{curve.name}-{key}"), title, "step", label, drawn, told=told))
     return plots
 
 
@@ -233,7 +282,8 @@ def _trace(
 ) -> Series:
     lines = [line for line in histories[run.run_id] if key in line]
     x, y = decimate([line["step"] for line in lines], [line[key] for line in lines])
-    return Series(x, y, look, tone, label)
+    notes = ("",) * (len(x) - 1) + (f"{label}, seed {run.spec.seed}: {y[-1]:.4g}",) if y else ()
+    return Series(x, y, look, tone, label, notes)
 
 
 def decimate(x: Sequence[float], y: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -262,7 +312,9 @@ def of_curve(curve: Curve, value: Estimate, told: Histories) -> list[Plot]:
 def every(found: Found) -> list[Plot]:
     """All plots of all curves, the overview first."""
     told = histories(found)
-    all_plots = [overview(found)] + [plot for curve, value in found for plot in of_curve(curve, value, told)]
+    all_plots = [overview(found)]
+    all_plots += [overlay(task, some) for task, some in by_task(found).items() if len(some) > 1]
+    all_plots += [plot for curve, value in found for plot in of_curve(curve, value, told)]
     return [plot for plot in all_plots if plot.series]
 
 
@@ -284,7 +336,7 @@ def _d(run: RunResult) -> int:
 
 def _note(run: RunResult) -> str:
     spec = run.spec
-    return f"d={spec.d} seed={spec.seed} lr={spec.lr:g}: {run.metric} {run.score:.4f}"
+    return f"d = {spec.d:,}, seed {spec.seed}, lr {spec.lr:g}: {run.metric} {run.score:.4f}"
 
 
 def slug(text: str) -> str:

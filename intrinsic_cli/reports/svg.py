@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from intrinsic_cli.reports.plots import Plot, Series, number, ticks
+from intrinsic_cli.reports.plots import ARROWS, Plot, Series, number, ticks
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 48
@@ -44,7 +44,8 @@ def draw(plot: Plot) -> str:
     body += [_series(s, frame) for s in plot.series]
     for i, name in enumerate(plot.rows):
         body.append(f'<text class="row" x="{frame.left}" y="{frame.y(-i) - 8:g}">{escape(name)}</text>')
-    label = escape(f"{plot.title}: {plot.y_label or 'rows'} against {plot.x_label}")
+    label = f"{plot.title}: {plot.y_label or 'rows'} against {plot.x_label}"
+    label = escape(f"{label}. {plot.told}." if plot.told else label)
     return (
         f'<svg class="plot" viewBox="0 0 {WIDTH} {frame.height}" role="img" aria-label="{label}">'
         f"{''.join(body)}</svg>"
@@ -98,7 +99,13 @@ def _series(series: Series, frame: Frame) -> str:
     at = [(frame.x(x), frame.y(y)) for x, y in zip(series.x, series.y, strict=True)]
     if series.look in ("line", "dash"):
         path = "M" + "L".join(f"{x:g} {y:g}" for x, y in at)
-        return f'<path class="{series.look} {tone}"{style} d="{path}"/>'
+        # What is hidden under a line's points says their values when pointed at.
+        hits = "".join(
+            f'<circle class="hit" cx="{x:g}" cy="{y:g}" r="7"><title>{escape(note)}</title></circle>'
+            for (x, y), note in zip(at, series.notes, strict=False)
+            if note
+        )
+        return f'<path class="{series.look} {tone}"{style} d="{path}"/>{hits}'
     notes = series.notes or ("",) * len(at)
     marks = []
     for (x, y), note in zip(at, notes, strict=True):
@@ -106,6 +113,12 @@ def _series(series: Series, frame: Frame) -> str:
         if series.look == "mark":
             drop = "" if frame.rows else f'<path class="drop {tone}" d="M{x:g} {y:g}V{frame.bottom}"/>'
             marks.append(f'{drop}<path class="mark {tone}" d="M{x:g} {y - 6:g}l6 6-6 6-6-6z">{title}</path>')
+        elif series.look in ARROWS:
+            turn = 90 * ("right", "down", "left", "up").index(series.look)
+            marks.append(
+                f'<path class="mark {tone}" transform="translate({x:g} {y:g}) rotate({turn})" '
+                f'd="M-4-6L6 0L-4 6z">{title}</path>'
+            )
         else:
             marks.append(
                 f'<circle class="point {tone}"{style} cx="{x:g}" cy="{y:g}" r="3.4">{title}</circle>'
@@ -117,7 +130,8 @@ def tone_class(tone: str | float) -> tuple[str, str]:
     """The CSS class of a tone, and for one of a family the attribute that places it on the page's ramp."""
     if isinstance(tone, str):
         return f"t-{tone}", ""
-    return "t-ramp", f' style="--t:{100 * tone:.0f}%"'
+    half, share = divmod(2 * tone, 1) if tone < 1 else (1, 1.0)  # the ramp has a colour in its middle
+    return f"t-ramp{half:.0f}", f' style="--t:{100 * share:.0f}%"'
 
 
 def legend(plot: Plot) -> list[tuple[str, str, str, str]]:

@@ -12,7 +12,7 @@ LABELS = {"step": "pre-training step", "parameters": "parameters of the model"}
 
 
 def plot(trend: Trend, axis: str) -> Plot:
-    """One trend, both axes logarithmic. A d_t beyond the grid is a grey dot at the grid's end; an undefined
+    """One trend, both axes logarithmic. A d_t beyond the grid is a grey arrow at the grid's end; an undefined
     one is left out. Step 0 stands left of the others, as far as they stand apart."""
     name = symbol(trend.members[0][1].threshold)
     zero = _zero(trend.x) if min(trend.x) == 0 else None
@@ -26,8 +26,8 @@ def plot(trend: Trend, axis: str) -> Plot:
         series.append(Series((at, at), (low, high), "line", "fit", "95 % interval"))
         note = (f"{curve.row}: {cell(value, ',d')}",)
         if value.d_t is None:
-            end = low if value.status == "below_grid" else high
-            series.append(Series((at,), (end,), "points", "chance", "beyond the grid", note))
+            end, look = (low, "down") if value.status == "below_grid" else (high, "up")
+            series.append(Series((at,), (end,), look, "chance", "beyond the grid", note))
         else:
             known.append((at, float(value.d_t)))
             series.append(Series((at,), (float(value.d_t),), "points", "accent", name, note))

@@ -73,9 +73,71 @@ def test_the_overview_has_a_row_per_number():
     undefined = study({100: 0.4}, 0.3, task="qnli")
     plot = plots.overview(estimates(group(RUNS + censored + undefined)))
     assert plot.rows == ("minilm rte DID  > 100", "minilm sst2 DID  200")
-    (mark,), (dot,) = by_look(plot, "mark"), by_look(plot, "points")
+    (mark,), (arrow,) = by_look(plot, "mark"), by_look(plot, "right")
     assert (mark.x, mark.y) == ((200,), (-1,))
-    assert (dot.x, dot.y) == ((100,), (0,))
+    assert (arrow.x, arrow.y) == ((100,), (0,))
+    assert plot.told == "minilm rte DID  > 100; minilm sst2 DID  200"
+    below = plots.overview(estimates(group(study({100: 0.79, 400: 0.8}, 0.80))))
+    assert [s.x for s in by_look(below, "left")] == [(100,)]
+
+
+def test_an_overlay_has_every_curve_of_a_task_and_its_d90():
+    both = estimates(group(RUNS + study({100: 0.66, 400: 0.84}, 0.80, kind="said")))
+    assert list(plots.by_task(both)) == ["sst2"]
+    plot = plots.overlay("sst2", both)
+    lines = {s.label: (s.x, s.y) for s in by_look(plot, "line")}
+    assert lines == {
+        "minilm SAID": ((100, 400), pytest.approx((0.66, 0.84))),
+        "minilm DID": ((100, 400), pytest.approx((0.60, 0.84))),
+    }
+    # 100 * 4 ** (0.06 / 0.18) = 158.7 and 100 * 4 ** (0.12 / 0.24) = 200, at the target 0.72
+    assert [(s.x[0], s.y[0]) for s in by_look(plot, "mark")] == [
+        (159, pytest.approx(0.72)), (200, pytest.approx(0.72)),
+    ]  # fmt: skip
+    assert len({s.tone for s in by_look(plot, "line")}) == 2
+    assert plot.told.startswith("minilm SAID: d90 159 [")
+
+
+def test_arrows_point_where_the_curve_goes_on():
+    ends = {}
+    for look in plots.ARROWS:
+        plot = plots.Plot("a", "t", "x", "y", (plots.Series((1.0,), (1.0,), look, "fit"),))
+        (path,) = [
+            e for e in ElementTree.fromstring(svg.draw(plot)).iter("path") if e.get("class") == "mark t-fit"
+        ]
+        ends[look] = path.get("transform").partition("rotate")[2]
+        pytest.importorskip("matplotlib")
+        (line,) = figures.draw(plot).axes[0].get_lines()
+        assert line.get_marker() == dict(zip(plots.ARROWS, "<>v^", strict=True))[look]
+    # The path points to the right; SVG turns clockwise.
+    assert ends == {"right": "(0)", "down": "(90)", "left": "(180)", "up": "(270)"}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0, "0"),
+        (0.05, "0.05"),
+        (999, "999"),
+        (1000, "1,000"),
+        (30_000, "30,000"),
+        (2e6, "2M"),
+        (1e-5, "1e-5"),
+    ],
+)
+def test_numbers_on_an_axis_are_written_as_in_tables(value, told):
+    assert plots.number(value) == told
+
+
+def test_values_are_told_to_those_who_point_and_to_those_who_listen():
+    root = ElementTree.fromstring(svg.draw(plots.score(*curve_and_value())))
+    titles = {e.text for e in root.iter("title")}
+    assert "d = 400: mean 0.8400 of 3 at lr 0.1, fit 0.8400" in titles
+    assert "d = 100, seed 2, lr 0.1: accuracy 0.6000" in titles
+    for told in ("Score against d: accuracy against d", "d = 100: mean 0.6000", "target, 90 % 0.7200"):
+        assert told in root.get("aria-label")
+    (rates,) = [plots.rates(*curve_and_value())]
+    assert "d = 100: lr 0.1 chosen, 0.6000" in rates.told
 
 
 @given(st.lists(st.floats(-100, 100), max_size=300))

@@ -86,7 +86,9 @@ def test_200_runs_are_small_and_whole(big):
     page = Page(text)
     assert len(text.encode()) <= 2_000_000
     assert page.count("section", "curve") == 8
-    assert page.count("svg", "plot") == 1 + 8 * 4
+    assert page.count("svg", "plot") == 1 + 2 + 8 * 4  # at a glance, two tasks, and four of each curve
+    assert page.count("section", "task") == 2
+    assert page.words["summary"] == ["200 runs"]  # eight curves stay open
     assert page.count("td", "state-done") == 200
     assert any("200 runs: 200 done" in word for word in page.words["li"])
     names = [name for name in page.values("id") if name]
@@ -107,8 +109,9 @@ def test_links_lead_somewhere(big):
     ids = set(page.values("id"))
     links = [link for link in page.values("href") if link != "data:,"]
     inside = [link for link in links if link.startswith("#")]
-    assert len(inside) == 8
     assert {link[1:] for link in inside} <= ids
+    assert {f"#c{i}" for i in range(8)} < set(inside)
+    assert {"#table", "#overview", "#t0", "#t1", "#runs", "#environment"} < set(inside)
     folders = [link for link in links if not link.startswith("#")]
     assert len(folders) == 200
     assert all((root / "deep" / unquote(link) / "result.json").is_file() for link in folders)
@@ -147,6 +150,48 @@ def test_a_study_in_progress(tmp_path):
     assert any("2 done, 1 failed, 1 pending" in word for word in page.words["li"])
 
 
+def test_many_curves_are_folded_under_their_tasks(tmp_path):
+    tasks = [f"task{i}" for i in range(5)]
+    pairs = [(task, kind) for task in tasks for kind in ("did", "said")]
+    runs = [r for task, kind in pairs for r in study({100: 0.6, 400: 0.84}, 0.8, task=task, kind=kind)]
+    save(runs, tmp_path)
+    text = write(tmp_path, tmp_path / "report.html")
+    page = Page(text)
+    told = {run.run_id for run in runs}  # full fine-tuning is shared by the two subspaces of a task
+    assert page.words["summary"] == [
+        *(f"2 curves of {task}, one by one" for task in tasks),
+        f"{len(told)} runs",
+    ]
+    for i, part in enumerate(text.split('<section class="task"')[1:]):
+        assert part.count('<svg class="plot"') == 1 + 2 * 4
+        assert f">{tasks[i]}</h2>" in part
+        assert part.index("<svg") < part.index("<details>") < part.index('class="card curve"')
+
+
+def luminance(colour):
+    """Relative luminance of #rrggbb (WCAG 2.1)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def contrast(one, other):
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_words_and_lines_stand_out_in_light_and_dark(big):
+    schemes = re.findall(r":root \{(.*?)\}", big[0], re.S)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", scheme))
+        for back in (colours["paper"], colours["card"]):
+            for word in ("ink", "soft", "accent"):
+                assert contrast(colours[word], back) >= 4.5, word
+            for line in ("data", "fit", "full", "chance", *(f"c{i}" for i in range(8))):
+                assert contrast(colours[line], back) >= 3, line
+
+
 def test_names_are_text_not_markup(tmp_path):
     save(
         study({100: 0.60, 400: 0.84}, 0.80, model="<script>alert(1)</script>&", task="a<b"),
@@ -180,8 +225,8 @@ FLAGS = [
 # Shows the page in frames of a phone's and a desk's width and writes down what it measures there.
 MEASURE = """<!doctype html><body><script>
 const page = PAGE, told = {};
-let waiting = 2;
-for (const width of [390, 1200]) {
+let waiting = 3;
+for (const width of [390, 820, 1280]) {
   const frame = document.createElement("iframe");
   frame.style.cssText = `width:${width}px;height:900px;border:0`;
   frame.onload = () => {
@@ -194,6 +239,8 @@ for (const width of [390, 1200]) {
       table: inner.querySelector("table.d90 td b").getBoundingClientRect().height,
       plots: plots.map(p => p.getBoundingClientRect()).map(b => [b.width, b.height]),
       text: Math.min(...texts.map(t => t.getBoundingClientRect().height)),
+      model: inner.querySelector(".d90 tbody th").getBoundingClientRect().width,
+      hint: inner.querySelector(".hint").getBoundingClientRect().height,
       tones: [...new Set(lines.map(p => inner.defaultView.getComputedStyle(p).stroke))],
     };
     if (--waiting === 0) document.body.dataset.told = JSON.stringify(told);
@@ -229,7 +276,9 @@ def test_in_a_browser(big, tmp_path):
     for width, seen in ((int(w), s) for w, s in json.loads(told).items()):
         assert seen["scroll"] <= width  # nothing sticks out to the side
         assert seen["table"] > 10
-        assert len(seen["plots"]) == 33
+        assert len(seen["plots"]) == 35
+        assert 80 < seen["model"] < 0.35 * width  # the model's column leaves room for the others
+        assert (seen["hint"] > 0) == (width < 1000)
         assert all(w > 250 and h > 100 for w, h in seen["plots"])
         assert seen["text"] >= 9
         assert len(seen["tones"]) >= 6
