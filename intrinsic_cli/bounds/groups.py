@@ -21,9 +21,10 @@ For c_j = 1 this is the kl bound, for c_j = c that of n/c rows.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ def inverse(k: int, n: int, capacities: NDArray[np.integer], complexity: float) 
     return min(1.0, _least(best, low, 5.0) * (1 + ROUNDING))
 
 
-def _least(function: object, low: float, high: float) -> float:
+def _least(function: Callable[[float], float], low: float, high: float) -> float:
     found = minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
     return float(found.fun)
 
@@ -80,12 +81,37 @@ def phrase_groups(texts: Sequence[str]) -> NDArray[np.int64]:
     is taken for a sentence, and each sentence is given room for *every* row that could be its phrase, repeated
     texts included: a phrase found in three sentences counts in all three, so wherever it came from there is room.
     """
-    rows = Counter(tuple(text.split()) for text in texts)
-    inside = {part for row in rows for part in _parts(row) if part in rows and len(part) < len(row)}
+    rows = Counter(map(_words, texts))
     return np.array(
-        [sum(rows[part] for part in _parts(row) if part in rows) for row in rows if row not in inside],
-        dtype=np.int64,
+        [sum(rows[part] for part in _parts(row) if part in rows) for row in _sentences(rows)], dtype=np.int64
     )
+
+
+def halves(texts: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The rows (their numbers, ascending) of two halves of the sentences, chosen by a hash of a sentence's words.
+
+    A row that could be of sentences in both halves is in neither, so that the halves are independent.
+    """
+    rows = Counter(map(_words, texts))
+    sides: dict[tuple[str, ...], set[int]] = {row: set() for row in rows}
+    for sentence in _sentences(rows):
+        side = hashlib.sha256(" ".join(sentence).encode("utf-8", "surrogatepass")).digest()[0] & 1
+        for part in _parts(sentence):
+            if part in sides:
+                sides[part].add(side)
+    found = [sides[_words(text)] for text in texts]
+    one, two = ([i for i, side in enumerate(found) if side == {half}] for half in (0, 1))
+    return one, two
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _sentences(rows: Collection[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The rows that are no run of words of a longer one."""
+    inside = {part for row in rows for part in _parts(row) if part in rows and len(part) < len(row)}
+    return [row for row in rows if row not in inside]
 
 
 def _parts(row: tuple[str, ...]) -> set[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intrinsic_cli.bounds import theory
-from intrinsic_cli.bounds.groups import effective, inverse, phrase_groups
+from intrinsic_cli.bounds.groups import effective, halves, inverse, phrase_groups
 from intrinsic_cli.errors import ConfigError
 
 mpmath.mp.dps = 40
@@ -145,3 +145,22 @@ def test_phrases_by_plain_search(texts):
     if all(text.split() for text in texts):
         assert sorted(phrase_groups(texts)) == sorted(rooms)
     assert phrase_groups(texts).sum() >= len(texts)
+
+
+@given(st.lists(st.text("abc ", max_size=7).filter(str.strip), min_size=1, max_size=20))
+def test_halves_share_no_sentence(texts):
+    one, two = halves(texts)
+    words = [f" {' '.join(text.split())} " for text in texts]
+    sentences = {w for w in words if not any(w in other and w != other for other in words)}
+    homes = [{s for s in sentences if w in s} for w in words]
+    assert one == sorted(one)
+    assert not set(one) & set(two)
+    assert not any(homes[i] & homes[j] for i in one for j in two)
+    left = set(range(len(texts))) - set(one) - set(two)
+    assert all(len(homes[i]) > 1 for i in left)
+
+
+def test_halves_are_halves_of_the_sentences():
+    one, two = halves([f"sentence number {i} ." for i in range(1000)])
+    assert len(one) + len(two) == 1000
+    assert 400 < len(one) < 600
