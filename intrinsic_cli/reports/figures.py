@@ -91,7 +91,8 @@ def draw(plot: Plot) -> Any:
         if plot.log_y:  # matplotlib labels whole decades alone
             _label(ax.set_yticks, [(y, number(y)) for y in ticks(*plot.y_limits(), True, 5)])
         ax.set_ylabel(plot.y_label)
-        figure.legend(loc="outside lower center", ncols=3)
+        if any(seen):
+            figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 

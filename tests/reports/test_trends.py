@@ -18,7 +18,7 @@ from support.made_runs import save, study
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.planning import checkpoints
-from intrinsic_cli.planning.words import parse
+from intrinsic_cli.planning.words import parse, values
 from intrinsic_cli.render import render
 from intrinsic_cli.reports import figures, svg
 from intrinsic_cli.reports.curves import estimates, group
@@ -45,8 +45,8 @@ def trajectory(scores=None, **options):
 
 
 def overrides(words):
-    """The words that a trajectory's words become."""
-    return [override.input_line for override in checkpoints.overrides(parse(words))]
+    """Keys and values that a trajectory's words become."""
+    return {o.key_or_group: values(o) for o in checkpoints.overrides(parse(words))}
 
 
 def by_step(results):
@@ -80,23 +80,18 @@ def test_a_pattern_and_revisions_become_a_sweep(tmp_path):
         (tmp_path / f"step-{at}").mkdir()
     (tmp_path / "with space 3").mkdir()
     folders = [f"{tmp_path}/step-{at}" for at in (0, 250, 1000)]
-    assert overrides([f"model.name={tmp_path}/step-*", "d=3,5"]) == [
-        f"model.name={','.join(folders)}",
-        "d=3,5",
-    ]
-    assert overrides([f"model.name={folders[2]},{tmp_path}/with*"]) == [
-        rf"model.name={folders[2]},{tmp_path}/with\ space\ 3"
-    ]
-    assert overrides(["model.name=a/b", "revisions=step0,100"]) == [
-        "model.name=a/b",
-        "model.revision=step0,100",
-    ]
-    words = ["model=bert-base,minilm", "model.revision=null"]
-    assert overrides(words) == words
-    assert overrides(["model.name=a/b", "model.revision=range(1,4)"]) == [
-        "model.name=a/b",
-        "model.revision=1,2,3",
-    ]
+    assert overrides([f"model.name={tmp_path}/step-*", "d=3,5"]) == {"model.name": folders, "d": [3, 5]}
+    spaced = f"{tmp_path}/with space 3"
+    assert overrides([f"model.name={folders[2]},{tmp_path}/with*"]) == {"model.name": [folders[2], spaced]}
+    assert overrides(["model.name=a/b", "revisions=step0,100"]) == {
+        "model.name": ["a/b"],
+        "model.revision": ["step0", 100],
+    }
+    assert overrides(["model=bert-base,minilm", "model.revision=null"]) == {
+        "model": ["bert-base", "minilm"],
+        "model.revision": [None],
+    }
+    assert overrides(["model.name=a/b", "model.revision=range(1,4)"])["model.revision"] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
