@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from intrinsic_cli.planning.plan import Study
 from intrinsic_cli.result import RunState
@@ -12,6 +13,9 @@ from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.base import Launcher
 from intrinsic_cli.study.sweep import WAIT, outcome
 from intrinsic_cli.training.stop import Stop
+
+if TYPE_CHECKING:
+    from intrinsic_cli.statistics.adaptive import Proposal
 
 
 def run_study(
@@ -29,7 +33,7 @@ def run_study(
     processes that search on one folder share the runs. A run that failed in an earlier search is tried again
     only with `retry_failed`. Raises Stopped.
     """
-    from intrinsic_cli.statistics.adaptive import Proposal, Search, propose
+    from intrinsic_cli.statistics.adaptive import Search, propose
     from intrinsic_cli.statistics.points import PROPORTIONS, Point
 
     stop = stop or Stop()
@@ -64,21 +68,33 @@ def run_study(
         say(f"search: {plan.reason}")
         if not plan.runs:
             time.sleep(WAIT)
-        proposals = {study.make(*proposal): proposal for proposal in plan.runs}
-        for spec, proposal in list(proposals.items()):
-            if store.run(spec).state is RunState.FAILED and not retry_failed:
-                failed[proposal] = spec.run_id
-                del proposals[spec]
-            else:
-                store.run(spec).plan(spec)
-        for spec, state in launcher.launch(list(proposals), store, stop):
-            if state is RunState.FAILED:
-                failed[proposals[spec]] = spec.run_id
-            elif state is RunState.ELSEWHERE:
-                elsewhere.add(proposals[spec])
-            if state.over:
-                say(f"{spec.run_id}  {outcome(spec, store)}")
+        states = _launch(plan.runs, study, store, launcher, say, stop, retry_failed=retry_failed)
+        failed |= {p: study.make(*p).run_id for p, state in states.items() if state is RunState.FAILED}
+        elsewhere |= {p for p, state in states.items() if state is RunState.ELSEWHERE}
         stop.raise_if_requested(f"the search after {len(curve) + len(full)} runs")
+
+
+def _launch(
+    runs: Sequence[Proposal],
+    study: Study,
+    store: Store,
+    launcher: Launcher,
+    say: Callable[[str], None],
+    stop: Stop,
+    *,
+    retry_failed: bool,
+) -> dict[Proposal, RunState]:
+    """Do what was proposed, but for runs that failed before; what became of each."""
+    proposals = {study.make(*proposal): proposal for proposal in runs}
+    lost = [spec for spec in proposals if store.run(spec).state is RunState.FAILED and not retry_failed]
+    states = {proposals.pop(spec): RunState.FAILED for spec in lost}
+    for spec in proposals:
+        store.run(spec).plan(spec)
+    for spec, state in launcher.launch(list(proposals), store, stop):
+        states[proposals[spec]] = state
+        if state.over:
+            say(f"{spec.run_id}  {outcome(spec, store)}")
+    return states
 
 
 def _same_curve(run: RunSpec, first: RunSpec) -> bool:

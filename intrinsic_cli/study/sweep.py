@@ -39,6 +39,36 @@ def pending(specs: Sequence[RunSpec], store: Store, *, retry_failed: bool = Fals
     return [spec for cell in cells(specs) for spec in cell if store.run(spec).state not in over]
 
 
+class _Tally:
+    """What has become of the runs so far; says each as it ends."""
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        todo: Sequence[RunSpec],
+        store: Store,
+        slots: int,
+        say: Callable[[str], None],
+    ) -> None:
+        waiting = {spec.run_id for spec in todo}
+        self.over = [spec for spec in specs if spec.run_id not in waiting]
+        self.failed = [spec.run_id for spec in self.over if store.run(spec).state is RunState.FAILED]
+        self.done = [spec.run_id for spec in self.over if spec.run_id not in self.failed]
+        self.total = len(specs)
+        self._store, self._say, self._clock = store, say, Clock(len(todo), slots)
+
+    @property
+    def to_go(self) -> int:
+        return self.total - len(self.done) - len(self.failed)
+
+    def add(self, spec: RunSpec, state: RunState) -> None:
+        """A run has ended."""
+        (self.done if state is RunState.DONE else self.failed).append(spec.run_id)
+        self._clock.tick()
+        told = f"{outcome(spec, self._store)}; {self._clock.left()}"
+        self._say(f"[{self.total - self.to_go}/{self.total}] {spec.run_id}  {told}")
+
+
 def sweep(
     specs: Sequence[RunSpec],
     store: Store,
@@ -58,31 +88,36 @@ def sweep(
     """
     stop = stop or Stop()
     todo = pending(specs, store, retry_failed=retry_failed)
-    waiting = {spec.run_id for spec in todo}
-    over = [spec for spec in specs if spec.run_id not in waiting]
-    failed = [spec.run_id for spec in over if store.run(spec).state is RunState.FAILED]
-    if over:
-        lost = f", {len(failed)} of them failed and are left so (--retry-failed)" if failed else ""
-        say(f"{len(over)} of {len(specs)} runs are over already{lost}")
     unchecked = [*todo, *pending(later, store, retry_failed=retry_failed)]
-    summaries = launcher.check(list(cells(unchecked)), store, stop)
+    lines = launcher.check(list(cells(unchecked)), store, stop)
     store.check_writable()
-    for line in dict.fromkeys(summaries):
-        say(line)
+    tally = _Tally(specs, todo, store, launcher.slots, say)
+    if tally.over:
+        lost = (
+            f", {len(tally.failed)} of them failed and are left so (--retry-failed)" if tally.failed else ""
+        )
+        say(f"{len(tally.over)} of {tally.total} runs are over already{lost}")
     if todo:
-        say(f"{len(todo)} runs to do, {launcher.slots} at once")
+        lines.append(f"{len(todo)} runs to do, {launcher.slots} at once")
+    for line in dict.fromkeys(lines):
+        say(line)
     if study is not None:
         store.keep_study(study)
     for spec in todo:
         store.run(spec).plan(spec, forget=retry_failed)
-    done = [spec.run_id for spec in over if spec.run_id not in failed]
-    clock = Clock(len(todo), launcher.slots)
+    _train(todo, tally, store, launcher, say, stop)
+    return Ended(tuple(tally.done), tuple(tally.failed))
 
-    def ended(spec: RunSpec, state: RunState) -> None:
-        (done if state is RunState.DONE else failed).append(spec.run_id)
-        clock.tick()
-        say(f"[{len(done) + len(failed)}/{len(specs)}] {spec.run_id}  {outcome(spec, store)}; {clock.left()}")
 
+def _train(
+    todo: Sequence[RunSpec],
+    tally: _Tally,
+    store: Store,
+    launcher: Launcher,
+    say: Callable[[str], None],
+    stop: Stop,
+) -> None:
+    """Launch until no run is left, those of other processes too once they let them go."""
     waited = False
     while todo:
         elsewhere: list[RunSpec] = []
@@ -90,23 +125,20 @@ def sweep(
             if state is RunState.ELSEWHERE:
                 elsewhere.append(spec)
             elif state is not RunState.STOPPED:
-                ended(spec, state)
-        if to_go := len(specs) - len(done) - len(failed):
-            stop.raise_if_requested(f"with {to_go} of {len(specs)} runs to go")
+                tally.add(spec, state)
+        if tally.to_go:
+            stop.raise_if_requested(f"with {tally.to_go} of {tally.total} runs to go")
         if elsewhere and not waited:
             say(f"waiting for {len(elsewhere)} runs that other processes have")
             waited = True
         while elsewhere and all(store.run(spec).state is RunState.RUNNING for spec in elsewhere):
             stop.raise_if_requested(f"while {len(elsewhere)} runs were with other processes")
             time.sleep(WAIT)
-        todo = []
-        for spec in elsewhere:
-            state = store.run(spec).state
+        states = [(spec, store.run(spec).state) for spec in elsewhere]
+        for spec, state in states:
             if state.over:
-                ended(spec, state)
-            else:
-                todo.append(spec)
-    return Ended(tuple(done), tuple(failed))
+                tally.add(spec, state)
+        todo = [spec for spec, state in states if not state.over]
 
 
 def outcome(spec: RunSpec, store: Store) -> str:
