@@ -1,206 +1,277 @@
 """How far to trust an interval of d_t: synthetic studies from known curves, for docs/statistics.md.
 
-    python scripts/simulate_d90.py estimate    coverage, error, censoring
-    python scripts/simulate_d90.py adaptive    adaptive search against a full grid
+    python scripts/simulate_d90.py estimate    coverage by family of truth and number of seeds
+    python scripts/simulate_d90.py rows        shared rows, large validation sets, other options
+    python scripts/simulate_d90.py adaptive    the adaptive search with its default stop rule
 
-The estimator and the search were made on curves of the family `tune` (logistic); the tables come from the
-family `report` (three other shapes) with other random numbers.
+A study is a known curve (the family), a grid of d's that holds its d_t, learning rates, seeds, and rows of a
+validation set that are equally hard for all runs to a degree rho. No family was fitted to the estimator.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.special import ndtri
 
 from intrinsic_cli.statistics.adaptive import Search, propose
 from intrinsic_cli.statistics.estimate import Estimate, estimate
 from intrinsic_cli.statistics.points import Point
 
-# Share of the way from chance to the top at u = ln(d / middle), for a steepness a.
-SHAPES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
-    "logistic": lambda u, a: 1 / (1 + np.exp(-a * u)),
-    "gompertz": lambda u, a: np.exp(-np.exp(-a * u)),
-    "exponential": lambda u, a: 1 - np.exp(-np.exp(a * u)),
-    "kink": lambda u, a: 0.95 * np.clip(0.5 + a * u / 4, 0, 1) + 0.05 / (1 + np.exp(-u)),
-}
-FAMILIES = {"tune": ("logistic",), "report": ("gompertz", "exponential", "kink")}
-# Rows of the validation set: share of the majority class (MRPC, SST-2).
-TASKS = {408: 0.684, 872: 0.509}
+Array = np.ndarray
+Curve = Callable[[Array], Array]  # natural log of d -> expected score, both (K,)
+
+# Rows of the validation set: share of the majority class (RTE, MRPC, SST-2, QNLI, QQP).
+TASKS = {277: 0.527, 408: 0.684, 872: 0.509, 5463: 0.505, 40000: 0.632}
+SMALL = (277, 408, 872)
+SMOOTH = ("logistic", "gompertz", "exponential", "power", "kink", "double")
+HARD = ("step", "stairs", "hump", "collapse_full", "collapse_both", "heteroscedastic")
+FAMILIES = (*SMOOTH, *HARD, "plateau")
 RESAMPLES = 500
 
 
 @dataclass(frozen=True)
-class World:
-    """The truth behind one study: expected scores, and how a run's score scatters around them.
+class Truth:
+    """One study's truth: curve of the best rate in ln d, target, d_t, and the range of d to try."""
 
-    middle is in ln d; lr_off (L,) in decades from the best learning rate at the middle; lr_cost is the share
-    of the rise lost per decade squared; drift moves the best learning rate, in decades per unit of ln d;
-    seed_sd is the standard deviation of a run's expected score; `shared` is the share of the rows whose
-    difficulty is the same for every run (0: every run's score is an independent binomial).
-    """
-
-    shape: str
-    steepness: float
-    middle: float
+    family: str
+    curve: Curve
     chance: float
     full: float
-    top: float
+    d_t: float
+    d_min: int
+    d_max: int
+
+
+@dataclass(frozen=True)
+class World:
+    """How runs come out. lr_off (L,) in decades from the best rate; lr_cost the share of the rise lost per
+    decade squared; drift moves the best rate in decades per ln d; seed_sd the standard deviation of a run's
+    expected score, at each d times 2 ** (wobble * normal); rho the correlation of rows between runs; collapse
+    the shares of full and of subspace runs that end at chance, exactly there where `constant`."""
+
+    truth: Truth
     n_eval: int
-    lr_off: np.ndarray
+    lr_off: Array
     lr_cost: float
     drift: float
     seed_sd: float
-    shared: float
-    rows_seed: int
+    wobble: float
+    rho: float
+    collapse: tuple[float, float]
+    constant: bool
+    key: int
+    hardness: tuple[Array, Array] = field(repr=False, default=(np.empty(0), np.empty(0)))
 
-    def expected(self, d: np.ndarray) -> np.ndarray:
-        """Expected scores (K, L) at d's (K,)."""
-        u = np.log(d)[:, None] - self.middle
-        kept = np.clip(1 - self.lr_cost * (self.lr_off - self.drift * u) ** 2, 0, 1)
-        return self.chance + (self.top - self.chance) * SHAPES[self.shape](u, self.steepness) * kept
+    def expected(self, d: int | None) -> Array:
+        """Expected scores (L,) of healthy runs at each rate; d is None for full fine-tuning."""
+        truth = self.truth
+        if d is None:
+            top, off = truth.full, self.lr_off - self.lr_off[np.argmin(np.abs(self.lr_off))]
+        else:
+            u = math.log(d) - math.log(truth.d_min * truth.d_max) / 2
+            top = float(truth.curve(np.array([math.log(d)]))[0])
+            off = self.lr_off - self.drift * u
+            off = off - off[np.argmin(np.abs(off))]
+        return truth.chance + (top - truth.chance) * np.clip(1 - self.lr_cost * off**2, 0, 1)
 
-    def expected_full(self) -> np.ndarray:
-        """Expected scores (L,) of full fine-tuning; the best is `full`."""
-        off = self.lr_off - self.lr_off[np.argmin(np.abs(self.lr_off))]
-        return self.chance + (self.full - self.chance) * np.clip(1 - self.lr_cost * off**2, 0, 1)
+    def run(self, d: int | None, seed: int, column: int, rng: np.random.Generator) -> tuple[Point, Array]:
+        """One run at learning rate 3 ** column, and which rows it got right (n_eval,)."""
+        sd = self.seed_sd
+        if self.wobble:
+            sd *= 2 ** (self.wobble * np.random.default_rng([self.key, d or 0]).standard_normal())
+        q = np.clip(self.expected(d)[column] + sd * rng.standard_normal(), 0.001, 0.999)
+        fell = rng.random() < self.collapse[d is not None]
+        right = []
+        for hard in self.hardness:
+            own = rng.standard_normal(hard.size)
+            if fell and self.constant:
+                right.append(np.arange(hard.size) < round(self.truth.chance * hard.size))
+            else:
+                at = math.sqrt(self.rho) * hard + math.sqrt(1 - self.rho) * own
+                right.append(at < ndtri(self.truth.chance if fell else q))
+        score, held = (float(np.mean(r)) for r in right)
+        return Point(d, seed, 3.0**column, score, held), right[0]
 
-    def true_d(self, threshold: float = 0.9, normalised: bool = False) -> float:
-        """The smallest d whose best expected score reaches the target; inf where none does."""
-        base = self.chance if normalised else 0.0
-        d = np.geomspace(1, 1e8, 3000)
-        reached = self.expected(d).max(axis=1) >= base + threshold * (self.full - base)
-        return float(d[np.argmax(reached)]) if reached.any() else math.inf
-
-    def draw(self, mean: np.ndarray, rng: np.random.Generator, split: int = 0) -> np.ndarray:
-        """Scores of runs with these expected scores, on the validation set (split 0) or the holdout (1)."""
-        q = np.clip(mean + self.seed_sd * rng.standard_normal(mean.shape), 0, 1)
-        same = round(self.shared * self.n_eval)
-        difficulty = np.sort(np.random.default_rng([self.rows_seed, split]).random(same))
-        return (rng.binomial(self.n_eval - same, q) + np.searchsorted(difficulty, q)) / self.n_eval
-
-    def run(self, d: int | None, seed: int, column: int, rng: np.random.Generator) -> Point:
-        """One run, at learning rate 3 ** column."""
-        means = self.expected_full() if d is None else self.expected(np.array([d]))[0]
-        score, held = (float(self.draw(means[column : column + 1], rng, split)[0]) for split in (0, 1))
-        return Point(d, seed, 3.0**column, score, held)
-
-    def grid(self, ds: np.ndarray | None, seeds: int, rng: np.random.Generator) -> list[Point]:
-        """Every d x learning rate x seed; full fine-tuning where ds is None."""
-        means = self.expected_full()[None] if ds is None else self.expected(ds)
-        each = np.repeat(means[..., None], seeds, axis=-1)
-        score, held = self.draw(each, rng, 0), self.draw(each, rng, 1)
-        return [
-            Point(None if ds is None else int(ds[k]), s, 3.0**j, float(score[k, j, s]), float(held[k, j, s]))
-            for k, j, s in np.ndindex(*each.shape)
-        ]
+    def grid(
+        self, ds: Iterable[int | None], seeds: int, rng: np.random.Generator
+    ) -> list[tuple[Point, Array]]:
+        """Every d x learning rate x seed."""
+        return [self.run(d, s, j, rng) for d in ds for j in range(self.lr_off.size) for s in range(seeds)]
 
 
-def draw_world(
-    rng: np.random.Generator, family: str, rates: int, full: tuple[float, float] = (0.8, 0.92)
-) -> World:
-    """A task like MRPC or SST-2, full fine-tuning's score, a curve, and learning rates in steps of 3."""
-    n_eval = int(rng.choice(list(TASKS)))
-    score = rng.uniform(*full)
-    return World(
-        shape=str(rng.choice(FAMILIES[family])),
-        steepness=rng.uniform(0.5, 1.5),
-        middle=rng.uniform(math.log(100), math.log(5000)),
-        chance=TASKS[n_eval],
-        full=score,
-        top=score * rng.uniform(0.97, 1.02),
-        n_eval=n_eval,
-        lr_off=(np.arange(rates) - rng.uniform(0, rates - 1)) * math.log10(3),
-        lr_cost=rng.uniform(0.1, 0.6),
-        drift=rng.uniform(-0.05, 0.05) if rates > 1 else 0.0,
-        seed_sd=rng.uniform(0.003, 0.02),
-        shared=float(rng.choice([0.0, 0.6])),
-        rows_seed=int(rng.integers(2**32)),
+def _smooth(family: str, rng: np.random.Generator, chance: float, top: float) -> Curve:
+    a, b = rng.uniform(0.5, 1.5), rng.uniform(0.15, 0.85)
+    gap = rng.uniform(2, 5)
+
+    def share(u: Array) -> Array:
+        if family == "gompertz":
+            return np.exp(-np.exp(-a * u))
+        if family == "exponential":
+            return 1 - np.exp(-np.exp(a * u))
+        if family == "power":  # 1 - d^-p above a smooth start
+            return np.exp(-np.exp(-0.4 * a * u)) * (1 - 0.1 / (1 + np.exp(u)))
+        if family == "kink":
+            return 0.95 * np.clip(0.5 + a * u / 4, 0, 1) + 0.05 / (1 + np.exp(-u))
+        if family == "double":
+            return b / (1 + np.exp(-2 * a * u)) + (1 - b) / (1 + np.exp(-2 * a * (u - gap)))
+        return 1 / (1 + np.exp(-a * u))
+
+    return lambda u: chance + (top - chance) * share(u)
+
+
+def _hard(family: str, rng: np.random.Generator, chance: float, top: float, target: float) -> Curve:
+    """Curves about u = 0 (their d_t is near it)."""
+    if family == "step":
+        low = chance + rng.uniform(0, 0.9) * max(target - 0.02 - chance, 0)
+        return lambda u: np.where(u < 0, low, top)
+    if family == "stairs":
+        count = int(rng.integers(2, 5))
+        at = np.sort(rng.uniform(-3, 3, count))
+        rise = rng.dirichlet(np.full(count, 2.0)) * (top - chance)
+        return lambda u: chance + (u[:, None] >= at) @ rise
+    a, fall_at = rng.uniform(0.8, 2.0), rng.uniform(1.0, 3.0)
+    fall, b = rng.uniform(0.06, 0.2), rng.uniform(1.0, 3.0)
+    return lambda u: (
+        chance + (top - chance) / (1 + np.exp(-a * (u + 2))) - fall / (1 + np.exp(-b * (u - fall_at)))
     )
+
+
+def draw_truth(
+    rng: np.random.Generator, family: str, n_eval: int, where: str, threshold: float, normalised: bool
+) -> Truth:
+    """A curve and a range of 5 to 9 octaves of d that holds its d_t, or misses it by 1 to 4 octaves."""
+    fine = np.linspace(-12, 22, 6801)
+    while True:
+        chance, full = TASKS[n_eval], rng.uniform(0.8, 0.92)
+        base = chance if normalised else 0.0
+        target = base + threshold * (full - base)
+        top = full * rng.uniform(0.97, 1.02)
+        octaves = rng.uniform(5, 9)
+        if family in ("step", "stairs", "hump"):
+            curve = _hard(family, rng, chance, top, target)
+        else:
+            shape = str(rng.choice(SMOOTH)) if family not in SMOOTH else family
+            if family == "plateau":
+                top = target - rng.uniform(0.01, 0.03)
+            curve = _smooth(shape, rng, chance, top)
+        reached = curve(fine) >= target
+        if family == "plateau":
+            at = float(fine[np.argmax(curve(fine) >= chance + 0.97 * (top - chance))])
+            low = at / math.log(2) - rng.uniform(0.2, 0.7) * octaves
+        elif not reached.any() or reached[0]:
+            continue
+        else:
+            at = _first(curve, target, fine[np.argmax(reached) - 1], fine[np.argmax(reached)])
+            inside = (0, octaves) if family != "hump" else (1, octaves - 2)
+            span = {"inside": inside, "below_grid": (-4, -1), "above_grid": (octaves + 1, octaves + 4)}[where]
+            low = at / math.log(2) - rng.uniform(*span)
+        # A target at chance is no d90.
+        if target <= chance + 0.01:
+            continue
+        shift = rng.uniform(3, 8) - low  # octaves to move all by, so that d_min lies between 8 and 256
+        ends = [round(2 ** (low + shift + more)) for more in (0, octaves)]
+        d_t = math.inf if family == "plateau" else math.exp(at + shift * math.log(2))
+        return Truth(family, _moved(curve, shift * math.log(2)), chance, full, d_t, *ends)
+
+
+def _first(curve: Curve, target: float, below: float, above: float) -> float:
+    """Where the curve reaches its target, which it does at `above` and not at `below`."""
+    for _ in range(40):
+        middle = (below + above) / 2
+        below, above = (below, middle) if curve(np.array([middle]))[0] >= target else (middle, above)
+    return float(above)
+
+
+def _moved(curve: Curve, by: float) -> Curve:
+    return lambda u: curve(u - by)
 
 
 @dataclass(frozen=True)
 class Study:
     world: World
-    truth: float
-    d_min: int
-    d_max: int
     rates: int
     seeds: int
 
+    @property
+    def truth(self) -> float:
+        return self.world.truth.d_t
+
+    @property
+    def d_min(self) -> int:
+        return self.world.truth.d_min
+
+    @property
+    def d_max(self) -> int:
+        return self.world.truth.d_max
+
 
 def draw_study(
-    rng: np.random.Generator, family: str, where: str = "inside", *, threshold: float = 0.9,
+    rng: np.random.Generator, family: str = "logistic", where: str = "inside", *, threshold: float = 0.9,
     normalised: bool = False, rates: int | None = None, seeds: int | None = None,
+    n_eval: int | Sequence[int] = SMALL, rho: float | None = None,
 ) -> Study:  # fmt: skip
-    """A world and a range of 5 to 9 octaves of d that holds its d_t, or misses it by 1 to 4 octaves."""
-    while True:
-        columns = rates or int(rng.choice([1, 3, 4]))
-        world = draw_world(rng, family, columns)
-        truth = world.true_d(threshold, normalised)
-        octaves = rng.uniform(5, 9)
-        at = {"inside": (0, octaves), "below_grid": (-4, -1), "above_grid": (octaves + 1, octaves + 4)}[where]
-        low = math.log2(truth) - rng.uniform(*at) if math.isfinite(truth) else 0.0
-        # A target at chance is no d90, and a grid needs room for its points.
-        defined = normalised or threshold * world.full > world.chance + 0.01
-        if defined and low >= 2 and low + octaves < 22:
-            return Study(
-                world,
-                truth,
-                round(2**low),
-                round(2 ** (low + octaves)),
-                columns,
-                seeds or int(rng.integers(2, 6)),
-            )
+    n = n_eval if isinstance(n_eval, int) else int(rng.choice(n_eval))
+    truth = draw_truth(rng, family, n, where, threshold, normalised)
+    columns = rates or int(rng.choice([1, 3]))
+    fell = rng.uniform(0.15, 0.3)
+    hetero = family == "heteroscedastic"
+    world = World(
+        truth=truth,
+        n_eval=n,
+        lr_off=(np.arange(columns) - rng.uniform(0, columns - 1)) * math.log10(3),
+        lr_cost=rng.uniform(0.1, 0.6),
+        drift=rng.uniform(-0.05, 0.05) if columns > 1 else 0.0,
+        seed_sd=rng.uniform(0.01, 0.03) if hetero else rng.uniform(0.003, 0.02),
+        wobble=1.0 if hetero else 0.0,
+        rho=float(rng.choice([0.0, 0.6, 0.9])) if rho is None else rho,
+        collapse={"collapse_full": (fell, 0.0), "collapse_both": (fell, fell)}.get(family, (0.0, 0.0)),
+        constant=bool(rng.random() < 0.5),
+        key=int(rng.integers(2**32)),
+        hardness=(rng.standard_normal(n), rng.standard_normal(n)),
+    )
+    return Study(world, columns, seeds or int(rng.integers(1, 6)))
 
 
 def ask(study: Study, subspace: list[Point], baseline: list[Point], **options: object) -> Estimate:
-    known = {"chance": study.world.chance, "n_eval": study.world.n_eval, "resamples": RESAMPLES}
+    known = {"chance": study.world.truth.chance, "n_eval": study.world.n_eval, "resamples": RESAMPLES}
     return estimate(subspace, baseline, **(known | options))  # type: ignore[arg-type]
 
 
 def studies(
-    count: int, seed: int, family: str = "report", where: str = "inside", *, rates: int | None = None,
-    seeds: int | None = None, **options: object,
+    count: int, seed: int, family: str = "logistic", where: str = "inside", *, draw: dict | None = None,
+    rows: bool = False, **options: object,
 ) -> list[tuple[Study, Estimate]]:  # fmt: skip
-    """Studies on grids of 6 to 10 d's, 1, 3 or 4 learning rates and 2 to 5 seeds, and their estimates."""
-    rng = np.random.default_rng(seed)
+    """Studies on grids of 6 to 10 d's, and their estimates. `draw`: options of draw_study; with `rows`, every
+    run says which rows it got right."""
     aim = {k: v for k, v in options.items() if k in ("threshold", "normalised")}
     done = []
-    for _ in range(count):
-        study = draw_study(rng, family, where, rates=rates, seeds=seeds, **aim)  # type: ignore[arg-type]
+    for i in range(count):
+        rng = np.random.default_rng([seed, i, *family.encode()])
+        study = draw_study(rng, family, where, **aim, **(draw or {}))  # type: ignore[arg-type]
         ds = np.unique(np.geomspace(study.d_min, study.d_max, int(rng.integers(6, 11))).round().astype(int))
-        subspace, baseline = study.world.grid(ds, study.seeds, rng), study.world.grid(None, study.seeds, rng)
+        subspace, baseline = (
+            [replace(p, rows=right) if rows else p for p, right in study.world.grid(part, study.seeds, rng)]
+            for part in (map(int, ds), [None])
+        )
         done.append((study, ask(study, subspace, baseline, **options)))
     return done
 
 
-def undefined_studies(count: int, seed: int, family: str = "report") -> list[Estimate]:
-    """MRPC-like studies whose target truly lies 0.01 or more under chance."""
-    rng = np.random.default_rng(seed)
-    found = []
-    while len(found) < count:
-        world = draw_world(rng, family, int(rng.choice([1, 3, 4])), (0.68, 0.75))
-        if 0.9 * world.full <= world.chance - 0.01:
-            ds, seeds = np.geomspace(50, 20_000, 8).astype(int), int(rng.integers(2, 6))
-            subspace, baseline = world.grid(ds, seeds, rng), world.grid(None, seeds, rng)
-            found.append(
-                estimate(subspace, baseline, chance=world.chance, n_eval=world.n_eval, resamples=RESAMPLES)
-            )
-    return found
-
-
 def holds(truth: float, found: Estimate) -> bool:
     """Whether the interval holds the truth; an end that is not there counts as open."""
+    if math.isinf(truth):
+        return found.high is None
     return (found.low or 0) <= truth <= (found.high or math.inf)
 
 
 def error(truth: float, found: Estimate) -> float | None:
-    """log2 of estimate / truth; None where there is no estimate."""
-    return None if found.d_t is None else math.log2(found.d_t / truth)
+    """log2 of estimate / truth; None where there is no estimate, or no true d_t."""
+    return None if found.d_t is None or math.isinf(truth) else math.log2(found.d_t / truth)
 
 
 def width(found: Estimate) -> float:
@@ -208,121 +279,128 @@ def width(found: Estimate) -> float:
     return math.log2(found.high / found.low) if found.low and found.high else math.inf
 
 
-def search_adaptively(
-    study: Study,
-    baseline: list[Point],
-    budget: int,
-    rng: np.random.Generator,
-    rel_width: float = 1e-9,
-    slots: int = 4,
-) -> tuple[list[Point], list[Point], str]:
-    """Subspace runs, full fine-tuning's, and why it stopped; `budget` counts runs beyond the baseline's."""
-    world, columns = study.world, range(study.rates)
+def undefined_studies(count: int, seed: int) -> list[Estimate]:
+    """MRPC-like studies whose target truly lies 0.01 or more under chance."""
+    found = []
+    for i in range(count):
+        rng = np.random.default_rng([seed, i])
+        study = draw_study(rng, "logistic", n_eval=408)
+        truth = replace(study.world.truth, full=rng.uniform(0.68, 0.748))
+        study = replace(study, world=replace(study.world, truth=truth))
+        ds = np.geomspace(study.d_min, study.d_max, 8).round().astype(int)
+        parts = ([p for p, _ in study.world.grid(of, study.seeds, rng)] for of in (map(int, ds), [None]))
+        found.append(ask(study, *parts))
+    return found
+
+
+def search_adaptively(study: Study, rng: np.random.Generator, **changes: object) -> tuple[Estimate, int, str]:
+    """The estimate of an adaptive search as `idim sweep search=adaptive` makes it by default, the number of
+    its runs, full fine-tuning's included, and why it stopped."""
+    world = study.world
+    options = {"rel_width": 1.0, "budget": 40, "seeds": tuple(range(8)), "n_eval": world.n_eval}
     search = Search(
-        study.d_min, study.d_max, tuple(range(40)), lambda d: [3.0**j for j in columns], rel_width,
-        budget + len(baseline), world.chance, n_eval=world.n_eval, resamples=200,
-    )  # fmt: skip
-    subspace, full = [], list(baseline)
-    while not (plan := propose(subspace, full, search, slots=slots)).finished:
+        d_min=study.d_min, d_max=study.d_max, lrs=lambda d: [3.0**j for j in range(study.rates)],
+        chance=world.truth.chance, **(options | changes),
+    )  # type: ignore[arg-type]  # fmt: skip
+    subspace, full = [], [p for p, _ in world.grid([None], 1, rng)]
+    while not (plan := propose(subspace, full, search, slots=4)).finished:
         for run in plan.runs:
-            point = world.run(run.d, run.seed, round(math.log(run.lr, 3)), rng)
+            point, _ = world.run(run.d, run.seed, round(math.log(run.lr, 3)), rng)
             (full if run.d is None else subspace).append(point)
-    return subspace, full, plan.reason
+    return ask(study, subspace, full), len(subspace) + len(full), plan.reason
 
 
-def duels(count: int, seed: int, *, seeds: int, full_seeds: int, family: str = "report") -> Iterator[tuple]:
-    """Studies, their estimates from a grid (100 d's x 4 rates x seeds), and from adaptive runs."""
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        study = draw_study(rng, family, rates=4, seeds=seeds)
-        ds = np.unique(np.geomspace(study.d_min, study.d_max, 100).round().astype(int))
-        baseline = study.world.grid(None, full_seeds, rng)
-        by_grid = ask(study, study.world.grid(ds, seeds, rng), baseline)
-        subspace, full, _ = search_adaptively(study, baseline, 40 * seeds, rng)
-        yield study, by_grid, ask(study, subspace, full), len(subspace) + len(full) - len(baseline)
+Asked = tuple[Study, Estimate]
 
 
-def table(head: str, rows: list[str]) -> None:
+def table(head: str, rows: Iterable[str]) -> None:
     print(f"\n| {head} |\n|{'---|' * (head.count('|') + 1)}")
-    print("\n".join(f"| {row} |" for row in rows), flush=True)
+    for row in rows:
+        print(f"| {row} |", flush=True)
 
 
-def summary(done: list[tuple[Study, Estimate]]) -> str:
-    errors = [e for study, found in done if (e := error(study.truth, found)) is not None]
-    cover = np.mean([holds(study.truth, found) for study, found in done])
-    closed = [width(found) for _, found in done if math.isfinite(width(found))]
-    return (
-        f"{len(done)} | {cover:.1%} | {np.median(np.abs(errors)):.2f} | {np.mean(errors):+.2f} | "
-        f"{len(errors) / len(done):.1%} | {np.median(closed):.1f} | {1 - len(closed) / len(done):.0%}"
+def summary(done: Sequence[Asked]) -> str:
+    errors = [abs(e) for s, f in done if (e := error(s.truth, f)) is not None]
+    closed = [w for _, f in done if math.isfinite(w := width(f))]
+    said = [np.mean([f.status == status for _, f in done]) for status in ("estimated", "above_grid")]
+    cells = [f"{np.mean([holds(s.truth, f) for s, f in done]):.1%}"]
+    cells += [f"{np.median(part):.2f}" if part else "—" for part in (errors, closed)]
+    return " | ".join([*cells, f"{1 - len(closed) / len(done):.0%}", *(f"{share:.0%}" for share in said)])
+
+
+SUMMARY = "holds the truth | median error | median width | an open end | a number | above the grid"
+
+
+def estimate_table(n: int) -> None:
+    rows = (
+        f"{family} | {seeds} | {summary(studies(n, 301, family, draw={'seeds': seeds}))}"
+        for family in FAMILIES
+        for seeds in (1, 2, 3, 5)
     )
+    table(f"truth | seeds | {SUMMARY}", rows)
 
 
-COLUMNS = "studies | holds the truth | median error | bias | has a number | median width | an open end"
+def rows_table(n: int) -> None:
+    """What is known of the rows, and how far runs share them."""
+    kinds = [
+        *((rho, seeds, known) for rho in (0.0, 0.6, 0.9) for seeds in (1, 3, 5) for known in (False, True))
+    ]
 
+    def pooled(families: Sequence[str], **options: object) -> str:
+        each = -(-n // len(families))
+        return summary([pair for f in families for pair in studies(each, 302, f, **options)])  # type: ignore[arg-type]
 
-def estimate_tables(n: int) -> None:
-    rows = []
-    for selection in ("validation", "holdout"):
-        done = studies(n, 301, selection=selection)
-        rows.append(f"{selection} | all | {summary(done)}")
-        for what, keep in (
-            ("408 rows", lambda s: s.world.n_eval == 408), ("872 rows", lambda s: s.world.n_eval == 872),
-            ("independent noise", lambda s: not s.world.shared), ("shared rows", lambda s: s.world.shared),
-            ("1 learning rate", lambda s: s.rates == 1), ("3 or 4 learning rates", lambda s: s.rates > 1),
-            ("2 seeds", lambda s: s.seeds == 2), ("5 seeds", lambda s: s.seeds == 5),
-        ):  # fmt: skip
-            rows.append(f"{selection} | {what} | {summary([pair for pair in done if keep(pair[0])])}")
-    flat = [found.flattery for study, found in done if study.rates > 1]
-    print(f"\nflattery, 3 or 4 learning rates: mean {100 * np.mean(flat):.2f} points of score")
-    table(f"selection | of them | {COLUMNS}", rows)
-
+    table(
+        f"rows' correlation | seeds | outcomes of rows | {SUMMARY}",
+        (
+            f"{rho} | {seeds} | {'kept' if known else 'unknown'} | "
+            f"{pooled(SMOOTH, draw={'rho': rho, 'seeds': seeds}, rows=known)}"
+            for rho, seeds, known in kinds
+        ),
+    )
+    table(
+        f"rows of validation | seeds | outcomes of rows | {SUMMARY}",
+        (
+            f"{rows:,} | 1 | {'kept' if known else 'unknown'} | "
+            f"{pooled(SMOOTH, draw={'n_eval': rows, 'seeds': 1}, rows=known)}"
+            for rows in (5463, 40000)
+            for known in (False, True)
+        ),
+    )
     options = {
-        "t = 0.8": {"threshold": 0.8}, "t = 0.95": {"threshold": 0.95},
-        "t = 0.9, normalised": {"normalised": True}, "t = 0.9, n_eval unknown": {"n_eval": None},
+        "t = 0.8": {"threshold": 0.8}, "t = 0.95": {"threshold": 0.95}, "normalised": {"normalised": True},
+        "selection = holdout": {"selection": "holdout"}, "n_eval unknown": {"n_eval": None},
     }  # fmt: skip
-    table(f"asked | {COLUMNS}", [f"{k} | {summary(studies(n, 302, **v))}" for k, v in options.items()])
-
-    called = {
-        w: [found.status == w for _, found in studies(n, 303, where=w)] for w in ("below_grid", "above_grid")
-    }
+    table(f"asked | {SUMMARY}", (f"{name} | {pooled(SMOOTH, **o)}" for name, o in options.items()))
+    called = {w: [f.status == w for _, f in studies(n, 303, where=w)] for w in ("below_grid", "above_grid")}
     called["undefined"] = [found.status == "undefined" for found in undefined_studies(n, 304)]
-    table("truth | studies | called so", [f"{k} | {len(v)} | {np.mean(v):.1%}" for k, v in called.items()])
+    table("truth | called so", (f"{name} | {np.mean(v):.1%}" for name, v in called.items()))
 
 
 def adaptive_table(n: int) -> None:
-    rows = []
-    for seeds, full_seeds, count in ((1, 1, n // 4), (1, 3, n // 2), (1, 5, n // 4), (3, 3, n // 20)):
-        done = list(duels(count, 305, seeds=seeds, full_seeds=full_seeds))
-        wide = [np.array([width(d[i]) for d in done]) for i in (1, 2)]
-        both = np.isfinite(wide[0]) & np.isfinite(wide[1])
-        cells = [f"{np.median(w):.2f}" for w in wide]
-        cells += [
-            f"{np.median(wide[1]) / np.median(wide[0]):.2f}",
-            f"{np.median(wide[1][both] / wide[0][both]):.2f}",
-        ]
-        cells += [f"{np.mean(wide[1] <= 1.25 * wide[0]):.0%}"]
-        cells += [f"{np.mean([holds(d[0].truth, d[i]) for d in done]):.1%}" for i in (1, 2)]
-        for i in (1, 2):
-            cells.append(
-                f"{np.median([abs(e) for d in done if (e := error(d[0].truth, d[i])) is not None]):.2f}"
-            )
-        runs = f"{400 * seeds} | {np.mean([d[3] for d in done]):.0f}"
-        rows.append(f"{full_seeds} | {len(done)} | {runs} | " + " | ".join(cells))
-    table(
-        "seeds of full | studies | grid's runs | adaptive's | grid's width | adaptive's | ratio | "
-        "paired ratio | within 1.25 | grid holds | adaptive holds | grid's error | adaptive's",
-        rows,
-    )
+    def row(family: str) -> str:
+        done, runs, narrow = [], [], []
+        for i in range(n):
+            rng = np.random.default_rng([305, i, *family.encode()])
+            study = draw_study(rng, family, rates=3, seeds=1)
+            found, used, reason = search_adaptively(study, rng)
+            done.append((study, found))
+            runs.append(used)
+            narrow.append("narrower" in reason)
+        return f"{family} | {summary(done)} | {np.median(runs):.0f} | {np.mean(narrow):.0%}"
+
+    table(f"truth | {SUMMARY} | median runs | narrow enough", map(row, FAMILIES))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("estimate", "adaptive"))
-    parser.add_argument("--studies", type=int, default=1000)
+    tables = {"estimate": estimate_table, "rows": rows_table, "adaptive": adaptive_table}
+    parser.add_argument("what", choices=tables)
+    parser.add_argument("--studies", type=int, default=200, help="of each row of a table")
     chosen = parser.parse_args()
-    (estimate_tables if chosen.what == "estimate" else adaptive_table)(chosen.studies)
+    tables[chosen.what](chosen.studies)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat, natural
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.statistics.bootstrap import replays
 from intrinsic_cli.statistics.estimate import Estimate, Level, estimate
-from intrinsic_cli.statistics.points import PROPORTIONS, Floats, Point
+from intrinsic_cli.statistics.points import Point
 
 KINDS = ("full", "said", "did")  # in the order of the paper's columns
 FEW_SEEDS = 3  # an interval from fewer says little
@@ -61,23 +60,12 @@ class Curve:
             *self._points(), threshold=threshold, selection=selection, normalised=normalised, **self._scale()
         )
 
-    def replays(self, value: Estimate, seed: int, resamples: int = 1000) -> Floats | None:
-        """log2 d_t of bootstrap replays of this curve's runs, (resamples,), with the options of `value`, an
-        estimate of it; as in `replay.replays`."""
-        return replays(
-            *self._points(), threshold=value.threshold, selection=value.selection,
-            normalised=value.normalised, seed=seed, resamples=resamples, **self._scale(),
-        )  # fmt: skip
-
     def _points(self) -> tuple[list[Point], list[Point]]:
         return [Point.of(r) for r in self.runs], [Point.of(r) for r in self.baseline]
 
     def _scale(self) -> dict[str, Any]:
         first = self.runs[0]
-        return {
-            "chance": first.chance,
-            "n_eval": first.n_eval if self.metric in PROPORTIONS else None,
-        }
+        return {"chance": first.chance, "n_eval": first.n_eval, "metric": self.metric}
 
 
 Found = Sequence[tuple[Curve, Estimate]]

@@ -38,13 +38,13 @@ def answer(trends: Sequence[Trend], axis: str) -> Answer:
 
 
 def spell(trend: Trend, axis: str) -> str:
-    """`sst2 DID: rank correlation of step and d90 -0.90 [-1.00, -0.30], p = 0.083 (6 models)`."""
+    """`sst2 DID: rank correlation of step and d90 -0.90 exact p = 0.083 (4 models)`."""
     c = trend.correlation
     what = f"{trend.name}: rank correlation of {axis} and {tables.symbol(trend.members[0][1].threshold)}"
     if c.rho is None:
         return f"{what} unknown: {c.reason}"
-    interval = "" if c.low is None else f" [{c.low:.2f}, {c.high:.2f}]"
-    return f"{what} {c.rho:.2f}{interval}, {_p(c)} ({c.models} models)"
+    worst = f", {c.undefined} of them undefined, which is the worst rank" if c.undefined else ""
+    return f"{what} {c.rho:.2f}, {_p(c)} ({c.models} models{worst})"
 
 
 def _p(c: Correlation) -> str:

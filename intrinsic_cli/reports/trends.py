@@ -12,37 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import permutation_test, rankdata
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat
 from intrinsic_cli.reports.curves import Curve, Found
 from intrinsic_cli.spec import ModelSpec, step_of
 from intrinsic_cli.statistics.estimate import Estimate
-from intrinsic_cli.statistics.points import Floats
-
-FEWEST_MODELS = 3  # two models always correlate by +1 or -1
-EXACT_MODELS = 8  # up to here all n! orders are counted, beyond it PERMUTATIONS random ones
-PERMUTATIONS = math.factorial(EXACT_MODELS)
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """Spearman's rank correlation `rho` of `models` pairs, from -1 to 1.
-
-    p           two-sided: the share of all orders (or of random ones, if not `exact`) with at least this |rho|.
-    low, high   what 95 % of bootstrap replays of the models' own runs give: the doubt about each d_t, not
-                about which models were chosen. None where a d_t's noise is unknown.
-    reason      why there is no rho.
-    """
-
-    models: int
-    rho: float | None = None
-    p: float | None = None
-    exact: bool = True
-    low: float | None = None
-    high: float | None = None
-    reason: str = ""
+from intrinsic_cli.statistics.ranks import Correlation, correlate
 
 
 @dataclass(frozen=True)
@@ -97,53 +73,21 @@ def _setting(curve: Curve) -> Mapping[str, object]:
 
 
 def correlation(members: Found, x: Sequence[float]) -> Correlation:
-    """The rank correlation of `x` and d_t; a d_t that is undefined takes no part."""
-    defined = [(curve, value, at) for (curve, value), at in zip(members, x, strict=True) if value.curve
-               and value.status != "undefined"]  # fmt: skip
-    n = len(defined)
-    if n < FEWEST_MODELS:
-        return Correlation(n, reason=f"{n} models have a d_t; at least {FEWEST_MODELS} are needed")
-    common = (
-        math.log2(max(value.curve[0].d for _, value, _ in defined)),
-        math.log2(min(value.curve[-1].d for _, value, _ in defined)),
-    )
-    if common[0] >= common[1]:
-        return Correlation(n, reason="the models were tried at d's that have no range in common")
-    at = np.array([x for _, _, x in defined])
-    d_t = np.clip([_log2(value) for _, value, _ in defined], *common)
-    rho = spearman(at, d_t)
-    if not math.isfinite(rho):
-        return Correlation(n, reason="all ranks are tied")
-    test = permutation_test(
-        (at,), lambda a, axis: np.abs(spearman(a, d_t)), permutation_type="pairings", vectorized=True,
-        alternative="greater", n_resamples=PERMUTATIONS, rng=np.random.default_rng(0),
-    )  # fmt: skip
-    low, high = _interval(at, [(curve, value) for curve, value, _ in defined], common)
-    return Correlation(n, float(rho), float(test.pvalue), n <= EXACT_MODELS, low, high)
+    """The rank correlation of `x` and d_t. A model whose d_t is undefined has the worst rank; one with no curve
+    or no full fine-tuning yet takes no part."""
+    known = [(value, at) for (_, value), at in zip(members, x, strict=True) if value.curve]
+    defined = [value for value, _ in known if value.status != "undefined"]
+    low, high = -math.inf, math.inf
+    if defined:
+        low = math.log2(max(value.curve[0].d for value in defined))
+        high = math.log2(min(value.curve[-1].d for value in defined))
+    if len(defined) > 1 and low >= high:
+        return Correlation(len(known), reason="the models were tried at d's that have no range in common")
+    d_t = [math.nan if v.status == "undefined" else min(max(_log2(v), low), high) for v, _ in known]
+    return correlate(np.array([at for _, at in known]), np.array(d_t))
 
 
 def _log2(value: Estimate) -> float:
     if value.d_t is not None:
         return math.log2(value.d_t)
     return -math.inf if value.status == "below_grid" else math.inf
-
-
-def spearman(x: Floats, y: Floats) -> Floats:
-    """Pearson's correlation of the ranks along the last axis, ties at their mean rank; NaN where all are tied.
-
-    x and y broadcast: (..., n) and (..., n) -> (...).
-    """
-    a, b = (rankdata(values, axis=-1) for values in (x, y))
-    a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (a, b))
-    with np.errstate(invalid="ignore"):
-        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-
-
-def _interval(at: Floats, members: Found, common: tuple[float, float]) -> tuple[float | None, float | None]:
-    """Ends of the central 95 % of rho over replays; a replay in which all ranks are tied counts as 0."""
-    drawn = [curve.replays(value, seed=i) for i, (curve, value) in enumerate(members)]
-    known = [spread for spread in drawn if spread is not None]
-    if len(known) < len(drawn):
-        return None, None
-    rho = np.nan_to_num(spearman(at, np.clip(np.stack(known, axis=-1), *common)))
-    return float(np.quantile(rho, 0.025)), float(np.quantile(rho, 0.975))

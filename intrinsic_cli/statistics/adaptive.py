@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.statistics.bootstrap import replays
+from intrinsic_cli.statistics.bootstrap import prepare, replays
 from intrinsic_cli.statistics.estimate import Estimate, estimate
 from intrinsic_cli.statistics.points import Floats, Point, choose, tabulate, take
 
-# Octaves between the d's of the coarse curve, and the longest gap left where the crossing lies: a line over
-# one octave is off by less than the noise of tens of runs.
+# Octaves between the d's of the coarse curve, and the longest gap left where the crossing lies.
 COARSE, FINE = 2.0, 1.0
 # With 3 seeds the second-best learning rate won often enough to shift d_t; more than 5 cost runs for little.
 TUNING_SEEDS = 5
@@ -70,6 +69,7 @@ class Search:
     selection: str = "validation"
     normalised: bool = False
     n_eval: int | None = None
+    metric: str = "accuracy"
     seed: int = 0
     resamples: int = 500
 
@@ -94,9 +94,13 @@ class Search:
         n = max(3, math.ceil(math.log2(self.d_max / self.d_min) / COARSE) + 1)
         return sorted({round(d) for d in np.geomspace(self.d_min, self.d_max, n)})
 
+    def finest(self) -> float:
+        """The longest gap in octaves that is left where the crossing lies: half of the interval asked for."""
+        return min(FINE, math.log2(1 + self.rel_width) / 2)
+
     def options(self) -> dict[str, Any]:
         """Keyword arguments of `estimate` and `replays`."""
-        names = ("chance", "threshold", "selection", "normalised", "n_eval", "seed", "resamples")
+        names = ("chance", "threshold", "selection", "normalised", "n_eval", "metric", "seed", "resamples")
         return {name: getattr(self, name) for name in names}
 
 
@@ -130,12 +134,24 @@ def propose(
         if not baseline:
             on_its_way = any(run.d is None for run in running)
             return Plan((), not on_its_way, "full fine-tuning, which sets the target, has not finished")
-    if reason := _reached(found, search):
-        return Plan((), True, reason)
-    spread = replays(subspace, baseline, **search.options())
+    study = prepare(
+        subspace, baseline, chance=search.chance, selection=search.selection, n_eval=search.n_eval,
+        metric=search.metric,
+    )  # fmt: skip
+    spread = None
+    if not isinstance(study, str):
+        spread = replays(
+            study, threshold=search.threshold, normalised=search.normalised, seed=search.seed,
+            resamples=search.resamples,
+        )  # fmt: skip
     if spread is None or found.full_lr is None:
         return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")
-    return _narrow(spread, found.full_lr, search, column, taken, room)
+    plan = _narrow(spread, found.full_lr, search, column, taken, room)
+    # An interval is believed only when the gap that it lies in is narrow: a line over more may hide a jump.
+    wide = any(run.d is not None and run.d not in {p.d for p in subspace} for run in plan.runs)
+    if (reason := _reached(found, search)) and not wide:
+        return Plan((), True, reason)
+    return plan
 
 
 def _opening(
@@ -182,7 +198,8 @@ def _rank(
     """The columns by mean score over the d's, best first; ties keep their order, failed columns come last."""
 
     def mean(column: int) -> float:
-        runs = [(p, p.choice(search.selection)) for p in subspace if p.seed in seeds]
+        choices = [(p, p.choice(search.selection)) for p in subspace if p.seed in seeds]
+        runs = [(p, search.chance if s is None else s) for p, s in choices]
         scores = [[s for p, s in runs if (p.d, p.lr) == (d, search.lrs(d)[column])] for d in ds]
         return float(np.mean([np.mean(s) for s in scores])) if all(scores) else -math.inf
 
@@ -194,7 +211,7 @@ def _spare(baseline: Sequence[Point], search: Search, taken: set[Proposal]) -> l
     if not baseline:
         return []
     table = tabulate([baseline], search.selection)
-    lr = float(take(table.lr, choose(table.choice, table.count))[0])
+    lr = float(take(table.lr, choose(table.choice, table, search.chance))[0])
     return [run for s in search.seeds[:FULL_RUNS] if (run := Proposal(None, s, lr)) not in taken]
 
 
@@ -222,7 +239,8 @@ def _narrow(
                 gain[Proposal(d, unused[0], lr)] = part / (count[d, lr] * (count[d, lr] + 1))
         gap = int(np.argmax(np.histogram(at, x)[0]))
         between = round(math.sqrt(ds[gap] * ds[gap + 1]))
-        if ds[gap] < between < ds[gap + 1] and (x[gap + 1] - x[gap] > FINE or not gain):
+        wide = x[gap + 1] - x[gap] > search.finest()
+        if ds[gap] < between < ds[gap + 1] and (wide or not gain):
             runs.append(Proposal(between, search.seeds[0], search.lrs(between)[column]))
         elif gain:
             runs.append(max(gain, key=gain.__getitem__))

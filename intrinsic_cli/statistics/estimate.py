@@ -11,15 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from scipy.optimize import isotonic_regression, least_squares
-from scipy.special import expit
 from scipy.stats import t as student
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.statistics.bootstrap import measure_noise, replays, target_score
-from intrinsic_cli.statistics.points import Floats, Ints, Point, by_d, choose, crossing, tabulate, take
+from intrinsic_cli.statistics.bootstrap import Study, prepare, replays, target_score
+from intrinsic_cli.statistics.curve import crossing
+from intrinsic_cli.statistics.logistic import fit_logistic
+from intrinsic_cli.statistics.points import Point, by_d, choose, tabulate, take
 
 STATUSES = ("estimated", "below_grid", "above_grid", "undefined")
 SELECTIONS = ("validation", "holdout")
@@ -48,7 +49,14 @@ class Estimate:
     logistic    the same crossing of a fitted logistic curve, a cross-check; None outside the grid.
     full_score, full_lr, full_runs      the baseline's mean score, its chosen learning rate, and runs there.
     runs, seeds subspace runs used; the fewest at any d's chosen learning rate.
-    noise       standard deviation of one run's score (pooled over repeated runs, and at least binomial).
+    noise       standard deviation of one run's score (pooled over repeated runs, and at least what its rows
+                allow); `floored`: what a smooth curve leaves of the points is part of it.
+    failed, full_failed         subspace and full fine-tuning runs that diverged: they count against their rate.
+    collapsed, full_collapsed   runs that ended at chance while their like are far above: left out of `d_t`,
+                which asks how many numbers suffice when training works.
+    mean_d_t    d_t of the means over all runs, collapsed ones included and failed ones at chance; None where
+                there are none, or outside the grid.
+    falls_at    the first d of a fall beyond the best d, which takes no part; slower_lr: a rate to try there.
     flattery    what choosing the learning rate on validation adds to the score; None without holdout scores.
     """
 
@@ -72,6 +80,14 @@ class Estimate:
     target: float | None = None
     seeds: int = 0
     noise: float | None = None
+    floored: bool = False
+    failed: int = 0
+    full_failed: int = 0
+    collapsed: int = 0
+    full_collapsed: int = 0
+    mean_d_t: int | None = None
+    falls_at: int | None = None
+    slower_lr: float | None = None
     flattery: float | None = None
     curve: tuple[Level, ...] = ()
 
@@ -86,6 +102,7 @@ def estimate(
     selection: str = "validation",
     normalised: bool = False,
     n_eval: int | None = None,
+    metric: str = "accuracy",
     seed: int = 0,
     resamples: int = 1000,
 ) -> Estimate:
@@ -96,63 +113,34 @@ def estimate(
     selection   what the learning rate is chosen by, at each d and for the baseline: `validation` (the score
                 that is reported, so optimistic) or `holdout` (rows held out of the training set).
     normalised  target chance + t * (full - chance) instead of t * full.
-    n_eval      rows of the validation set, where the score is a share of them: the noise is then taken to be
-                at least binomial, and a study without repeated runs still has an interval.
+    n_eval      rows of the validation set: the noise of one run is then at least what so many rows allow
+                for this `metric`. Where every run has `rows`, they say more, and it is not used.
     resamples   bootstrap replays behind the percentile interval of log2 d_t.
 
     Raises ConfigError at an option that can't be used, DataError at a run that can't.
     """
     _check(threshold, confidence, selection)
     found = Estimate("undefined", "", threshold, confidence, selection, normalised, chance, len(subspace))
-    if not baseline or not subspace:
-        return replace(found, reason=f"no {'subspace' if baseline else 'full fine-tuning'} run has finished")
-
-    ds, rows = by_d(subspace)
-    x = np.log2(ds)
-    # The last row is the baseline: its learning rate is chosen, and its runs are replayed, as a d's are.
-    table = tabulate([*rows, baseline], selection)
-    pick = choose(table.choice, table.count)
-    lr, score, runs = (take(a, pick) for a in (table.lr, table.score, table.count))
-    fit = isotonic_regression(score[:-1], weights=runs[:-1]).x
-    noise = measure_noise(table, n_eval)
-    sd = None if noise is None else take(noise.score, pick)
-    full = float(score[-1])
-    target = float(target_score(score[-1], chance, threshold, normalised))
-    found = replace(
-        found,
-        full_score=full,
-        full_lr=float(lr[-1]),
-        full_runs=int(runs[-1]),
-        target=target,
-        seeds=int(runs[:-1].min()),
-        noise=None if sd is None else float(np.sqrt(np.mean(sd**2))),
-        flattery=flattery(subspace),
-        curve=tuple(map(Level, ds, lr.tolist(), score.tolist(), fit.tolist(), runs.tolist())),
-    )
-    # Scores within their own noise of chance would make any d reach the target by luck.
-    error = 0.0 if sd is None else float(sd[-1] / np.sqrt(runs[-1]))
-    margin = 0.0 if noise is None else error * float(student.ppf(0.95, noise.freedom))
-    if full - margin <= chance:
-        return replace(
-            found, reason=f"full fine-tuning ({full:.4g}) is not clearly above chance ({chance:.4g})"
-        )
-    if target - threshold * error <= chance:
-        return replace(found, reason=f"the target ({target:.4g}) is not clearly above chance ({chance:.4g})")
-
-    at = float(crossing(x, score[None, :-1], runs[None, :-1], np.array([target]))[0])
-    status, reason, d_t = "estimated", "", None
+    found = replace(found, failed=_count_failed(subspace), full_failed=_count_failed(baseline))
+    study = prepare(subspace, baseline, chance=chance, selection=selection, n_eval=n_eval, metric=metric)
+    if isinstance(study, str):
+        return replace(found, reason=study)
+    target = float(target_score(study.score[-1], chance, threshold, normalised))
+    found = replace(found, target=target, flattery=flattery(subspace), **_described(study))
+    if reason := _undefined(study, target, threshold):
+        return replace(found, reason=reason)
+    at = study.crossing(target)
+    found = replace(found, mean_d_t=_of_all_runs(subspace, baseline, found))
     if at == -math.inf:
-        status, reason = "below_grid", f"d={ds[0]} already reaches the target ({target:.4g})"
+        reason = f"d={study.ds[0]} already reaches the target ({target:.4g})"
+        found = replace(found, status="below_grid", reason=reason)
     elif at == math.inf:
-        status, reason = "above_grid", f"d={ds[-1]} does not reach the target ({target:.4g})"
+        reason = f"d={study.ds[-1]} does not reach the target ({target:.4g})"
+        found = replace(found, status="above_grid", reason=reason)
     else:
-        d_t = _up(at)
-    logistic = _logistic(x, score[:-1], runs[:-1], chance, target)
-    found = replace(found, status=status, reason=reason, d_t=d_t, logistic=logistic)
-    spread = replays(
-        subspace, baseline, chance=chance, threshold=threshold, selection=selection, normalised=normalised,
-        n_eval=n_eval, seed=seed, resamples=resamples,
-    )  # fmt: skip
+        found = replace(found, status="estimated", d_t=_up(at))
+    found = replace(found, logistic=_logistic(study, target))
+    spread = replays(study, threshold=threshold, normalised=normalised, seed=seed, resamples=resamples)
     if spread is None:
         return found
     low = float(np.quantile(spread, (1 - confidence) / 2, method="lower"))
@@ -160,11 +148,78 @@ def estimate(
     # Wholly beyond the grid, the interval's near end is the end of the grid.
     return replace(
         found,
-        low=None if low == -math.inf else math.floor(2 ** min(low, x[-1]) + 1e-9),
-        high=None if high == math.inf else _up(max(high, x[0])),
+        low=None if low == -math.inf else math.floor(2 ** min(low, study.x[-1]) + 1e-9),
+        high=None if high == math.inf else _up(max(high, study.x[0])),
         low_open=low == -math.inf,
         high_open=high == math.inf,
     )
+
+
+def _described(study: Study) -> dict[str, Any]:
+    """What an estimate says of its study, by field."""
+    columns = (study.ds, study.lr.tolist(), study.score.tolist(), study.fit.tolist(), study.runs.tolist())
+    noise = None
+    if study.noise is not None:
+        noise = float(np.sqrt(np.mean(take(study.noise.of_runs(), study.pick))))
+    return {
+        "full_score": float(study.score[-1]),
+        "full_lr": float(study.lr[-1]),
+        "full_runs": int(study.runs[-1]),
+        "seeds": int(study.runs[:-1].min()),
+        "noise": noise,
+        "floored": study.noise is not None and study.noise.floored,
+        "collapsed": len(study.apart[0]),
+        "full_collapsed": len(study.apart[1]),
+        "curve": tuple(map(Level, *columns)),
+        "falls_at": study.ds[study.kept] if study.kept < len(study.ds) else None,
+        "slower_lr": _slower(study),
+    }
+
+
+def _undefined(study: Study, target: float, threshold: float) -> str:
+    """Why there is no d_t: scores within their own noise of chance would reach the target by luck."""
+    full, chance = float(study.score[-1]), study.chance
+    error = margin = 0.0
+    if study.noise is not None and study.variance is not None:
+        error = float(np.sqrt(study.variance[-1]))
+        margin = error * float(student.ppf(0.95, study.noise.freedom[-1]))
+    if full - margin <= chance:
+        return f"full fine-tuning ({full:.4g}) is not clearly above chance ({chance:.4g})"
+    if target - threshold * error <= chance:
+        return f"the target ({target:.4g}) is not clearly above chance ({chance:.4g})"
+    return ""
+
+
+def _slower(study: Study) -> float | None:
+    """The learning rate to try where the curve falls: the best d's, scaled by 1 / sqrt(d), and below the one
+    that was best there."""
+    if study.kept == len(study.ds):
+        return None
+    best = int(np.argmax(study.score[:-1]))
+    scaled = study.lr[best] * math.sqrt(study.ds[best] / study.ds[study.kept])
+    return float(scaled if scaled < study.lr[study.kept] else study.lr[study.kept] / 3)
+
+
+def _count_failed(points: Sequence[Point]) -> int:
+    return sum(p.score is None for p in points)
+
+
+def _of_all_runs(subspace: Sequence[Point], baseline: Sequence[Point], found: Estimate) -> int | None:
+    """d_t of the means over all runs, those that collapsed with their scores and those that failed at chance;
+    None where no run did either, or where this d_t lies outside the grid."""
+    if not (found.failed or found.full_failed or found.collapsed or found.full_collapsed):
+        return None
+    ds, rows = by_d(subspace)
+    rows = [
+        [p if p.score is not None else replace(p, score=found.chance, holdout=found.chance) for p in row]
+        for row in (*rows, baseline)
+    ]
+    table = tabulate(rows, found.selection)
+    pick = choose(table.choice, table, found.chance)
+    score, runs = take(table.score, pick), take(table.count, pick)
+    target = target_score(score[-1:], found.chance, found.threshold, found.normalised)
+    at = float(crossing(np.log2(ds), score[None, :-1], runs[None, :-1], target)[0])
+    return _up(at) if math.isfinite(at) else None
 
 
 def _up(x: float) -> int:
@@ -178,38 +233,18 @@ def flattery(subspace: Sequence[Point]) -> float | None:
 
     Both scores are on validation, so it is never negative. None unless every run has a holdout score.
     """
-    if not subspace or any(p.holdout is None for p in subspace):
+    if not subspace or any(p.holdout is None for p in subspace if p.score is not None):
         return None
     table = tabulate(by_d(subspace)[1], "holdout")
-    best, honest = (take(table.score, choose(by, table.count)) for by in (table.score, table.choice))
+    best, honest = (take(table.score, choose(by, table, 0)) for by in (table.score, table.choice))
     return float(np.mean(best - honest))
 
 
-def _logistic(x: Floats, score: Floats, runs: Ints, chance: float, target: float) -> int | None:
-    """d where a logistic curve in log2 d that rises from chance reaches the target; None outside the grid.
-
-    Its top, middle and steepness are fitted by weighted least squares; so it needs at least four d's.
-    """
-    if x.size < 4:
-        return None
-    rise = max(float(score.max()) - chance, 1e-3)
-
-    def curve(p: Floats) -> Floats:
-        return chance + rise * p[0] * expit((x - p[1]) * np.exp(np.clip(p[2], -10, 10)))
-
-    fit = least_squares(
-        lambda p: np.sqrt(runs) * (curve(p) - score),
-        [1.0, float(x.mean()), 0.0],
-        method="lm",
-        ftol=1e-5,
-        max_nfev=500,
-    )
-    top, middle, steepness = fit.x
-    share = (target - chance) / (rise * top)
-    if not fit.success or not 0 < share < 1:
-        return None
-    at = middle + math.log(share / (1 - share)) / math.exp(np.clip(steepness, -10, 10))
-    return _up(at) if x[0] <= at <= x[-1] else None
+def _logistic(study: Study, target: float) -> int | None:
+    """d where a logistic curve that rises from chance reaches the target; None outside the grid."""
+    fit = fit_logistic(study.x, study.score[:-1], study.runs[:-1], study.chance)
+    at = fit.at(target) if fit else None
+    return _up(at) if at is not None and study.x[0] <= at <= study.x[-1] else None
 
 
 def _check(threshold: float, confidence: float, selection: str) -> None:

@@ -1,10 +1,11 @@
-"""The score against d, as arrays: runs grouped by d and learning rate, and where a monotone curve crosses."""
+"""The score against d, as arrays: runs grouped by d and learning rate, and the choice of the rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +13,26 @@ from numpy.typing import NDArray
 from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.result import RunResult
 
-PROPORTIONS = ("accuracy",)  # metrics whose noise is at least binomial in the rows of the validation set
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One finished run. `d` is None for full fine-tuning; `holdout` is its score on the held-out rows."""
+    """One run. `d` is None for full fine-tuning; `holdout` is its score on the held-out rows.
+
+    `score` is None where the run failed (its loss diverged): it has no place on the curve and counts against
+    its learning rate. `rows` (n_eval,) says what each row of the validation set adds, with the score as its
+    mean: right or wrong for accuracy, `rows.influence` for other metrics. None where it was not kept.
+    """
 
     d: int | None
     seed: int
     lr: float
-    score: float
+    score: float | None
     holdout: float | None = None
+    rows: NDArray[Any] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, result: RunResult) -> Point:
@@ -34,9 +40,12 @@ class Point:
         spec = result.spec
         return cls(d=spec.d, seed=spec.seed, lr=spec.lr, score=result.score, holdout=result.holdout)
 
-    def choice(self, selection: str) -> float:
-        """What the learning rate is chosen by. Raises ConfigError where that is a holdout score it lacks."""
-        if selection != "holdout":
+    def choice(self, selection: str) -> float | None:
+        """What the learning rate is chosen by; None where the run failed.
+
+        Raises ConfigError where that is a holdout score it lacks.
+        """
+        if selection != "holdout" or self.score is None:
             return self.score
         if self.holdout is None:
             raise ConfigError(
@@ -50,15 +59,19 @@ class Point:
 class Table:
     """Runs grouped into K rows (one per d) and L columns (the row's learning rates, rising, then padding).
 
-    lr, count, score, choice (K, L): learning rate, runs, and means of the score and of what the learning rate
-    is chosen by; a padded cell has count 0. cell (N,), rising: each run's row * L + column. score_left,
-    choice_left (N,): what its cell's means leave of each run.
+    lr, tried, count, score, choice (K, L): learning rate; runs; those that count for the curve; and the means
+    of their score and of what the learning rate is chosen by. lost (K, L): of `tried`, runs that failed.
+    runs (N,): the runs that count, by cell; cell (N,), rising: each one's row * L + column. score_left,
+    choice_left (N,): what its cell's means leave of each.
     """
 
     lr: Floats
+    tried: Ints
+    lost: Ints
     count: Ints
     score: Floats
     choice: Floats
+    runs: tuple[Point, ...]
     cell: Ints
     score_left: Floats
     choice_left: Floats
@@ -75,8 +88,13 @@ def by_d(points: Sequence[Point]) -> tuple[list[int], list[list[Point]]]:
     return ds, [groups[d] for d in ds]
 
 
-def tabulate(rows: Sequence[Sequence[Point]], selection: str) -> Table:
-    """Group runs: `rows[k]` are row k's, in any order. Raises DataError at a score that is not finite."""
+def tabulate(
+    rows: Sequence[Sequence[Point]], selection: str, apart: Sequence[Sequence[bool]] | None = None
+) -> Table:
+    """Group runs: `rows[k]` are row k's, in any order; `apart` marks those that are tried and do not count.
+
+    Raises DataError at a score that is not finite.
+    """
     for p in (p for row in rows for p in row):
         if not all(math.isfinite(s) for s in (p.score, p.holdout) if s is not None):
             raise DataError(
@@ -84,68 +102,62 @@ def tabulate(rows: Sequence[Sequence[Point]], selection: str) -> Table:
             )
     lrs = [sorted({p.lr for p in row}) for row in rows]
     shape = (len(rows), max(map(len, lrs)))
-    runs = sorted(
-        (k * shape[1] + lrs[k].index(p.lr), p.seed, p.score, p.choice(selection))
+    places = [{lr: k * shape[1] + j for j, lr in enumerate(row)} for k, row in enumerate(lrs)]
+    marked = [
+        (places[k][p.lr], p, p.score is not None and not (apart and apart[k][i]))
         for k, row in enumerate(rows)
-        for p in row
+        for i, p in enumerate(row)
+    ]
+    kept = sorted(
+        ((cell, p) for cell, p, counts in marked if counts),
+        key=lambda pair: (pair[0], pair[1].seed, pair[1].score, pair[1].choice(selection)),
     )
-    cell = np.array([r[0] for r in runs])
-    score, choice = (np.array([r[i] for r in runs], dtype=float) for i in (2, 3))
-    count = np.bincount(cell, minlength=shape[0] * shape[1])
-    sums = (np.bincount(cell, values, count.size) for values in (score, choice))
-    score_mean, choice_mean = (total / np.maximum(count, 1) for total in sums)
+    cell = np.array([c for c, _ in kept], dtype=np.int64)
+    size = shape[0] * shape[1]
+
+    def number(cells: Sequence[int]) -> Ints:
+        return np.bincount(np.array(cells, dtype=np.int64), minlength=size).reshape(shape)
+
+    count = number([c for c, _ in kept])
+    score, choice = (
+        np.array([f(p) for _, p in kept], dtype=float)
+        for f in (lambda p: p.score, lambda p: p.choice(selection))
+    )
+    score_mean, choice_mean = (
+        np.bincount(cell, v, size).reshape(shape) / np.maximum(count, 1) for v in (score, choice)
+    )
     return Table(
         lr=np.array([row + [math.inf] * (shape[1] - len(row)) for row in lrs]),
-        count=count.reshape(shape),
-        score=score_mean.reshape(shape),
-        choice=choice_mean.reshape(shape),
+        tried=number([c for c, _, _ in marked]),
+        lost=number([c for c, p, _ in marked if p.score is None]),
+        count=count,
+        score=score_mean,
+        choice=choice_mean,
+        runs=tuple(p for _, p in kept),
         cell=cell,
-        score_left=score - score_mean[cell],
-        choice_left=choice - choice_mean[cell],
+        score_left=score - score_mean.ravel()[cell],
+        choice_left=choice - choice_mean.ravel()[cell],
     )
 
 
-def choose(choice: Floats, count: Ints) -> Ints:
-    """The column of each row's best learning rate: (..., K, L) and (K, L) -> (..., K).
+def choose(choice: Floats, table: Table, chance: float) -> Ints:
+    """The column of each row's best learning rate: (..., K, L) -> (..., K).
 
-    Only columns with at least half the runs of the row's best-covered one take part, so that one lucky run
-    does not beat the mean of five. A tie goes to the first: the smallest learning rate.
+    A run that failed counts as one that scored `chance`. Only columns with at least half the runs of the
+    row's best-covered one take part, so that one lucky run does not beat the mean of five. Of these, where
+    there are any, only columns of whose runs at most a quarter failed and half count. A tie goes to the
+    first: the smallest learning rate.
     """
-    covered = (count > 0) & (2 * count >= count.max(axis=-1, keepdims=True))
-    return np.argmax(np.where(covered, choice, -np.inf), axis=-1)
+    held = table.count + table.lost
+    value = (table.count * choice + table.lost * chance) / np.maximum(held, 1)
+    able = table.count > 0
+    covered = able & (2 * table.tried >= table.tried.max(axis=-1, keepdims=True))
+    sound = covered & (4 * table.lost <= table.tried) & (2 * table.count >= table.tried)
+    for part in (covered, sound):
+        able = np.where(part.any(axis=-1, keepdims=True), part, able)
+    return np.argmax(np.where(able, value, -np.inf), axis=-1)
 
 
 def take(a: NDArray, pick: Ints) -> NDArray:
     """The picked column of every row: (..., K, L) and (..., K) -> (..., K)."""
     return np.take_along_axis(a, pick[..., None], -1)[..., 0]
-
-
-def crossing(x: Floats, score: Floats, weight: Floats, target: Floats) -> Floats:
-    """Where monotone fits reach their targets: x (K,) rising, score and weight (B, K), target (B,) -> (B,).
-
-    The fit is the weighted isotonic regression of each row, linear between the x's. -inf: it is there at the
-    first x; inf: it is not at the last. Found without the fit: the number of x's whose fitted value lies
-    under t is the first minimum of the cumulative sums of weight * (score - t) (the switching relation,
-    Groeneboom 1985), and the fitted values beside that boundary are the extreme means of the stretches that
-    end or start there.
-    """
-    # A fit equal to its target reaches it, whatever the rounding of a mean.
-    below = np.argmin(_cumulate(weight * (score - target[:, None] + 1e-12)), axis=1)[:, None]
-    mass, total = _cumulate(weight), _cumulate(weight * score)
-    mass_there, total_there = (np.take_along_axis(a, below, 1) for a in (mass, total))
-    edge = np.arange(x.size + 1)
-    span = np.where(edge == below, 1, mass - mass_there)
-    mean = (total - total_there) / span
-    under = np.where(edge < below, mean, -np.inf).max(axis=1)
-    over = np.where(edge > below, mean, np.inf).min(axis=1)
-    at = np.where(below[:, 0] == 0, -np.inf, np.inf)
-    inside = np.isfinite(under) & np.isfinite(over)
-    k = below[inside, 0]
-    share = (target[inside] - under[inside]) / (over[inside] - under[inside])
-    at[inside] = x[k - 1] + share * (x[k] - x[k - 1])
-    return at
-
-
-def _cumulate(a: Floats) -> Floats:
-    """(B, K) -> (B, K + 1): cumulative sums that begin at 0."""
-    return np.concatenate([np.zeros((len(a), 1)), np.cumsum(a, axis=1)], axis=1)

@@ -34,7 +34,7 @@ def run_study(
     only with `retry_failed`. Raises Stopped.
     """
     from intrinsic_cli.statistics.adaptive import Search, propose
-    from intrinsic_cli.statistics.points import PROPORTIONS, Point
+    from intrinsic_cli.statistics.points import Point
 
     stop = stop or Stop()
     first = study.ends()[0]
@@ -55,7 +55,8 @@ def run_study(
             rel_width=study.rel_width,
             budget=study.budget,
             chance=full[0].chance,
-            n_eval=full[0].n_eval if full[0].metric in PROPORTIONS else None,
+            n_eval=full[0].n_eval,
+            metric=full[0].metric,
         )
         curve = [Point.of(r) for r in results if _same_curve(r.spec, first)]
         plan = propose(

@@ -122,7 +122,7 @@ def test_markdown_parses_back():
     assert rows[0] == ["model", "sst2 full accuracy", "sst2 SAID", "sst2 DID"]
     assert set("".join(rows[1])) == {"-"}
     assert [row[:3] for row in rows[2:]] == [["minilm", "0.800", "> 100"]]
-    assert re.fullmatch(r"200 \[1\d\d, 2\d\d\]", rows[2][3])
+    assert re.fullmatch(r"200 \[1\d\d, [234]\d\d\]", rows[2][3])
 
 
 def test_latex_is_whole_and_escaped():

@@ -1,0 +1,75 @@
+"""Runs that collapsed: they score as a constant answer does, where their like are far above it.
+
+Fine-tuning a large model on few rows does so in a share of seeds (Mosbach et al. 2021, arXiv 2006.04884).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from intrinsic_cli.statistics.points import Floats, Point
+from intrinsic_cli.statistics.rows import sampling_variance
+
+AT_CHANCE = 2.5  # a collapsed run scores at most so many standard deviations above chance,
+CLEAR = 4.0  # and what it should have scored is so many above what it did
+FEW = 5  # of fewer repeated runs, one that collapsed may make up the scatter: that of the rows stands in
+
+
+def collapsed(
+    rows: Sequence[Sequence[Point]], chance: float, n_eval: int | None, metric: str
+) -> list[list[bool]]:
+    """Which runs of each row collapsed: the last row is full fine-tuning's, the others are d's, rising.
+
+    A run is held against the median of its like (same d, same rate), and against the best median that its
+    rate (by rank among its d's) has reached at a smaller d; full fine-tuning against the best of any d too.
+    None is marked where the scatter of runs is unknown.
+    """
+    cells = [_cells(row) for row in rows]
+    sd = _scatter(cells, chance, n_eval, metric)
+    if sd == 0:
+        return [[False] * len(row) for row in rows]
+    reached: dict[int, float] = {}  # by rank of the rate: the best median of the d's so far
+    marks: list[list[bool]] = []
+    for row, of in zip(rows, cells, strict=True):
+        full = len(marks) == len(rows) - 1
+        rank = {lr: j for j, lr in enumerate(sorted(of))}
+        best = max(reached.values(), default=-np.inf)
+        before = {lr: best if full else reached.get(j, -np.inf) for lr, j in rank.items()}
+        marks.append([_fell(p, row, before[p.lr], chance, sd) for p in row])
+        for lr, scores in of.items():
+            if scores.size:
+                reached[rank[lr]] = max(reached.get(rank[lr], -np.inf), float(np.median(scores)))
+    return marks
+
+
+def _fell(p: Point, row: Sequence[Point], before: float, chance: float, sd: float) -> bool:
+    if p.score is None or p.score > chance + AT_CHANCE * sd:
+        return False
+    like = [q.score for q in row if q is not p and q.lr == p.lr and q.score is not None]
+    level = max([before, *([float(np.median(like))] if like else [])])
+    return level - p.score > CLEAR * sd
+
+
+def _cells(row: Sequence[Point]) -> dict[float, Floats]:
+    """Scores by rate."""
+    scores: dict[float, list[float]] = {}
+    for p in row:
+        scores.setdefault(p.lr, []).extend([] if p.score is None else [p.score])
+    return {lr: np.array(s, dtype=float) for lr, s in scores.items()}
+
+
+def _scatter(cells: Sequence[dict[float, Floats]], chance: float, n_eval: int | None, metric: str) -> float:
+    """Standard deviation of a run, deaf to a few that collapsed, and no less than its rows allow; 0: unknown."""
+    left: list[float] = []
+    for scores in (s for of in cells for s in of.values() if s.size > 1):
+        off = np.sort(np.abs(scores - np.median(scores)))
+        # The median of an odd number of runs is one of them.
+        left += (off[scores.size % 2 :] * np.sqrt(scores.size / (scores.size - 1))).tolist()
+    rows = 0.0
+    if n_eval is not None:
+        rows = float(np.sqrt(sampling_variance(metric, np.array(chance), n_eval)))
+    if len(left) < (FEW if rows else 2):
+        return rows
+    return max(1.4826 * float(np.median(left)), rows)

@@ -1,0 +1,97 @@
+"""What each row of a validation set adds to a score, so that a score's noise by its rows can be read off them.
+
+A metric that is a mean over rows adds each row's value. Another is a smooth function of such means (of a
+confusion matrix, of moments): its influence function says to first order what a row adds (Hampel 1974; the
+infinitesimal jackknife, Efron 1982).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.statistics.points import Floats
+
+BLOCKS = 2048  # rows are summed into at most so many blocks: enough to tell a covariance
+
+
+def influence(metric: str, predictions: NDArray, labels: NDArray) -> Floats:
+    """The score plus each row's influence on it: (n,), with the score as its mean to first order.
+
+    predictions, labels (n,): class ids or numbers. A score that a constant side leaves undefined is 0, and
+    so are the influences. Raises ConfigError at an unknown metric.
+    """
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if metric == "accuracy":
+        return (predictions == labels).astype(float)
+    if metric in ("f1", "f1_macro", "matthews"):
+        classes = np.unique(np.concatenate([labels, predictions, [0, 1] if metric == "f1" else []]))
+        true, said = (np.searchsorted(classes, side) for side in (labels, predictions))
+        k = classes.size
+        each = np.eye(k * k)[true * k + said]
+        of_mean = {"f1": _f1, "f1_macro": _f1_macro, "matthews": _matthews}[metric]
+        return _expand(each, lambda mean: of_mean(mean.reshape(*mean.shape[:-1], k, k)))
+    if metric in ("pearson", "spearman"):
+        x, y = (np.asarray(side, dtype=float) for side in (labels, predictions))
+        if metric == "spearman":
+            from scipy.stats import rankdata
+
+            x, y = rankdata(x), rankdata(y)
+        x, y = ((side - side.mean()) / (side.std() or 1.0) for side in (x, y))
+        return _expand(np.stack([x, y, x * y, x * x, y * y], axis=1), _correlation)
+    raise ConfigError(f"the metric {metric!r} has no influence of rows; use accuracy, f1 or a correlation")
+
+
+def _expand(each: Floats, of_mean: Callable[[Floats], Floats]) -> Floats:
+    """of_mean at the mean of `each` (n, m), plus its slopes times each row's distance from that mean."""
+    mean, step = each.mean(axis=0), 1e-6
+    shifts = np.eye(mean.size) * step
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slopes = (of_mean(mean + shifts) - of_mean(mean - shifts)) / (2 * step)
+        value = of_mean(mean)
+    if not (np.isfinite(value) and np.all(np.isfinite(slopes))):
+        return np.zeros(len(each))
+    return value + (each - mean) @ slopes
+
+
+def _f1(c: Floats) -> Floats:
+    """c (..., 2, 2): shares of true class by said class."""
+    hit = c[..., 1, 1]
+    return 2 * hit / (2 * hit + c[..., 0, 1] + c[..., 1, 0])
+
+
+def _f1_macro(c: Floats) -> Floats:
+    hit = np.diagonal(c, axis1=-2, axis2=-1)
+    return np.mean(2 * hit / (c.sum(-1) + c.sum(-2)), axis=-1)
+
+
+def _matthews(c: Floats) -> Floats:
+    """Gorodkin 2004, on shares."""
+    true, said, total = c.sum(-1), c.sum(-2), c.sum((-1, -2))
+    hit = np.trace(c, axis1=-2, axis2=-1)
+    spread = [total**2 - np.sum(side**2, axis=-1) for side in (true, said)]
+    return (hit * total - np.sum(true * said, axis=-1)) / np.sqrt(spread[0] * spread[1])
+
+
+def _correlation(m: Floats) -> Floats:
+    """m (..., 5): means of x, y, xy, xx, yy."""
+    x, y, xy, xx, yy = np.moveaxis(m, -1, 0)
+    return (xy - x * y) / np.sqrt((xx - x * x) * (yy - y * y))
+
+
+def sampling_variance(metric: str, score: Floats, n: int) -> Floats:
+    """The least variance of a score over n rows that the score alone tells: as `score`; 0 where it tells none.
+
+    accuracy: binomial. f1: as a share of at most n rows. matthews: of a binary table with even margins, where
+    it is 2 accuracy - 1. pearson, spearman: of a normal pair (Fisher 1915).
+    """
+    if metric in ("accuracy", "f1", "f1_macro"):
+        share = np.clip(score, 0, 1)
+        return share * (1 - share) / n
+    if metric in ("matthews", "pearson", "spearman"):
+        rest = 1 - np.clip(score, -1, 1) ** 2
+        return rest / n if metric == "matthews" else rest**2 / n
+    return np.zeros_like(score)

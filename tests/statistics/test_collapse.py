@@ -1,0 +1,49 @@
+"""Which runs collapsed: by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from intrinsic_cli.statistics.collapse import collapsed
+from intrinsic_cli.statistics.points import Point
+
+
+def row(d: int | None, *scores: float | None, lr: float = 0.1) -> list[Point]:
+    return [Point(d, seed, lr, score) for seed, score in enumerate(scores)]
+
+
+def marks(*rows: list[Point], chance: float = 0.5, n_eval: int | None = 872, metric: str = "accuracy"):
+    return [[int(m) for m in mark] for mark in collapsed(rows, chance, n_eval, metric)]
+
+
+def test_a_run_at_chance_among_runs_far_above_it_collapsed():
+    assert marks(row(8, 0.51, 0.5), row(64, 0.7, 0.5, 0.72), row(None, 0.8, 0.82, 0.5)) == [
+        [0, 0], [0, 1, 0], [0, 0, 1],
+    ]  # fmt: skip
+
+
+def test_a_small_d_at_chance_did_not_collapse_nor_a_step():
+    assert marks(row(8, 0.5), row(64, 0.51), row(512, 0.8), row(None, 0.82)) == [[0], [0], [0], [0]]
+
+
+def test_one_seed_is_held_against_its_curve():
+    assert marks(row(8, 0.6), row(64, 0.7), row(512, 0.5), row(4096, 0.8), row(None, 0.82))[2] == [1]
+    # And full fine-tuning against all d's.
+    assert marks(row(8, 0.6), row(64, 0.7), row(None, 0.5))[2] == [1]
+
+
+def test_runs_near_chance_are_not_judged_where_all_are_near():
+    assert marks(row(8, 0.69), row(64, 0.70), row(None, 0.68, 0.74), chance=0.684, n_eval=408)[2] == [0, 0]
+
+
+def test_a_wide_scatter_is_no_collapse():
+    rng = np.random.default_rng(0)
+    rows = [row(d, *(0.62 + 0.06 * rng.standard_normal(4)).clip(0.5, 1).tolist()) for d in (8, 64, 512)]
+    assert not any(map(any, marks(*rows, row(None, 0.7, 0.76, 0.66))))
+
+
+def test_without_any_known_noise_nothing_is_marked():
+    assert marks(row(8, 0.7), row(64, 0.8), row(None, 0.5), n_eval=None) == [[0], [0], [0]]
+    assert marks(row(8, 0.3), row(64, 0.5), row(None, 0.55, 0.0, None), chance=0.0, metric="matthews")[2] == [
+        0, 1, 0,
+    ]  # fmt: skip

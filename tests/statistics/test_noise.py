@@ -1,0 +1,161 @@
+"""How much runs scatter: hand arithmetic, and a bootstrap of rows as oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.statistics.logistic import fit_logistic
+from intrinsic_cli.statistics.noise import measure_noise
+from intrinsic_cli.statistics.points import Point, by_d, choose, tabulate
+from intrinsic_cli.statistics.rows import influence, sampling_variance
+from intrinsic_cli.tasks.metrics import CLASSIFICATION, REGRESSION
+
+METRICS = CLASSIFICATION | REGRESSION
+
+
+def table_of(points: list[Point], baseline: list[Point]):
+    ds, rows = by_d(points)
+    return np.log2(ds), tabulate([*rows, baseline], "validation")
+
+
+def points(scores: dict[int | None, list[float | None]], lr: float = 0.1) -> list[Point]:
+    return [Point(d, seed, lr, s) for d, row in scores.items() for seed, s in enumerate(row)]
+
+
+def test_the_noise_at_a_d_leans_on_that_of_all():
+    # Squares left over: 2 * 0.01^2, 2 * 0.03^2, none (one run), none (equal runs), over 3 degrees of freedom.
+    x, table = table_of(points({16: [0.49, 0.51], 64: [0.67, 0.73], 256: [0.78]}), points({None: [0.8, 0.8]}))
+    noise = measure_noise(table, x, 0.5, None, "accuracy")
+    pooled = (2e-4 + 18e-4) / 3
+    each = [(3 * pooled + 2e-4) / 4, (3 * pooled + 18e-4) / 4, 3 * pooled / 3, 3 * pooled / 4]
+    assert noise.of_runs()[:, 0] == pytest.approx(each)
+    assert noise.freedom.tolist() == [4, 4, 3, 4]
+    # With 100 rows, binomial noise of 4 to 5 points stands above all of these but the second's.
+    least = measure_noise(table, x, 0.5, 100, "accuracy").of_runs()[:, 0]
+    assert least == pytest.approx([p * (1 - p) / 100 for p in (0.5, 0.7, 0.78, 0.8)])
+
+
+def test_without_repeats_a_smooth_curve_says_what_noise_there_is():
+    x = np.arange(4.0, 12)
+    off = 0.02 * np.array([1, -1, 1, -1, -1, 1, -1, 1])
+    curve = 0.5 + 0.3 / (1 + np.exp(-(x - 8))) + off
+    at, table = table_of(
+        points({2 ** int(k): [s] for k, s in zip(x, curve, strict=True)}), points({None: [0.8]})
+    )
+    noise = measure_noise(table, at, 0.5, 40_000, "accuracy")
+    assert noise.floored
+    # Eight points, three parameters, squares of at most 8 * 0.02^2.
+    assert 0.01 < np.sqrt(noise.of_runs()[0, 0]) < 0.02 * np.sqrt(8 / 5) + 1e-9
+    assert noise.freedom[0] == 6
+    # The same with repeats that agree: the repeats say more.
+    twice, table = table_of(
+        points({2 ** int(k): [s, s] for k, s in zip(x, curve, strict=True)}), points({None: [0.8, 0.8]})
+    )
+    assert not measure_noise(table, twice, 0.5, 40_000, "accuracy").floored
+    # And 200 rows explain all of it.
+    assert not measure_noise(table_of(points({2 ** int(k): [s] for k, s in zip(x, curve, strict=True)}),
+                                      points({None: [0.8]}))[1], at, 0.5, 200, "accuracy").floored  # fmt: skip
+
+
+def test_a_logistic_curve_is_found_again():
+    x = np.linspace(4, 14, 9)
+    fit = fit_logistic(x, 0.4 + 0.45 / (1 + np.exp(-0.9 * (x - 8.5))), np.full(9, 2), 0.4)
+    assert (fit.rise, fit.middle, fit.steepness) == pytest.approx((0.45, 8.5, 0.9), rel=1e-3)
+    assert fit.at(0.4 + 0.225) == pytest.approx(8.5, abs=1e-3)
+    assert fit.at(0.9) is None
+    assert np.trace(fit.maker) == pytest.approx(9 - 3)
+    assert fit_logistic(x[:3], x[:3], np.ones(3), 0.0) is None
+
+
+def test_rows_that_are_shared_cancel_and_those_that_are_not_do_not():
+    rng = np.random.default_rng(0)
+    hard = rng.random(4000)
+
+    def run(d: int | None, seed: int, q: float, own: bool) -> Point:
+        right = (rng.random(4000) if own else hard) < q
+        return Point(d, seed, 0.1, float(right.mean()), rows=right)
+
+    for own in (False, True):
+        runs = [run(d, 0, q, own) for d, q in ((8, 0.6), (64, 0.7))]
+        x, table = table_of(runs, [run(None, 0, 0.8, own)])
+        noise = measure_noise(table, x, 0.5, 4000, "accuracy")
+        assert noise.row == pytest.approx(np.mean([p * (1 - p) for p in (0.6, 0.7, 0.8)]) / 4000, rel=0.05)
+        each = noise.rows @ noise.rows.T
+        # Nested outcomes: cov(1[u < p], 1[u < q]) = p (1 - q) for p <= q.
+        assert each[0, 1] * 4000 == pytest.approx(0.0 if own else 0.6 * 0.3, abs=0.02)
+
+
+def test_repeats_do_not_count_their_rows_twice():
+    """Runs without any noise of their own seeds: what their rows tell leaves next to nothing."""
+    rng = np.random.default_rng(1)
+    runs = []
+    for d, q in ((8, 0.55), (64, 0.65), (512, 0.75), (None, 0.8)):
+        for seed in range(6):
+            right = rng.random(2000) < q
+            runs.append(Point(d, seed, 0.1, float(right.mean()), rows=right))
+    x, table = table_of([p for p in runs if p.d], [p for p in runs if not p.d])
+    noise = measure_noise(table, x, 0.5, None, "accuracy")
+    binomial = np.mean([q * (1 - q) for q in (0.55, 0.65, 0.75, 0.8)]) / 2000
+    assert noise.told == pytest.approx(binomial, rel=0.05)
+    assert np.mean(noise.of_means(table)) == pytest.approx(binomial / 6, rel=0.5)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "f1_macro", "matthews", "pearson", "spearman"])
+def test_influence_predicts_the_bootstrap_of_rows(metric):
+    rng = np.random.default_rng(2)
+    n = 800
+    if metric in ("pearson", "spearman"):
+        labels = rng.standard_normal(n)
+        said = 0.7 * labels + rng.standard_normal(n) * 0.6
+    else:
+        labels = (rng.random(n) < 0.3).astype(int)
+        said = np.where(rng.random(n) < 0.8, labels, rng.integers(0, 2, n))
+    each = influence(metric, said, labels)
+    assert each.shape == (n,)
+    assert np.mean(each) == pytest.approx(METRICS[metric]({"prediction": said, "label": labels}), abs=1e-6)
+    drawn = []
+    for _ in range(600):
+        rows = rng.integers(n, size=n)
+        drawn.append(METRICS[metric]({"prediction": said[rows], "label": labels[rows]}))
+    assert np.std(each) / np.sqrt(n) == pytest.approx(np.std(drawn), rel=0.15)
+
+
+def test_influence_of_three_classes_and_of_constant_answers():
+    rng = np.random.default_rng(3)
+    labels, said = rng.integers(0, 3, 300), rng.integers(0, 3, 300)
+    assert np.mean(influence("matthews", said, labels)) == pytest.approx(matthews_corrcoef(labels, said))
+    macro = f1_score(labels, said, average="macro")
+    assert np.mean(influence("f1_macro", said, labels)) == pytest.approx(macro)
+    assert not np.any(influence("matthews", np.zeros(300, int), labels > 0))
+    with pytest.raises(ConfigError, match="'bleu'"):
+        influence("bleu", said, labels)
+
+
+def test_the_least_variance_of_a_score():
+    assert sampling_variance("accuracy", np.array(0.8), 100) == pytest.approx(0.0016)
+    # With even margins matthews is 2 accuracy - 1, so its variance is four times accuracy's.
+    assert sampling_variance("matthews", np.array(0.6), 100) == pytest.approx(4 * 0.0016)
+    assert sampling_variance("perplexity", np.array(3.0), 100) == 0
+
+
+def test_a_tie_goes_to_the_smallest_rate_and_one_lucky_run_does_not_win():
+    row = [*points({8: [0.7, 0.7]}, lr=0.1), *points({8: [0.7, 0.7]}, lr=0.2)]
+    other = [
+        *points({64: [0.6] * 5}, lr=0.1), *points({64: [0.9, 0.9]}, lr=0.2), *points({64: [0.7] * 3}, lr=0.3)
+    ]  # fmt: skip
+    table = tabulate([row, other], "validation")
+    assert choose(table.choice, table, 0.5).tolist() == [0, 2]
+
+
+def test_a_rate_most_of_whose_runs_failed_loses_to_any_other():
+    row = [*points({8: [0.9, None, None]}, lr=0.3), *points({8: [0.55, 0.55, 0.55]}, lr=0.1)]
+    table = tabulate([row], "validation")
+    assert choose(table.choice, table, 0.5).tolist() == [0]
+    # One failure of four counts as a score of chance: (0.9 + 0.9 + 0.9 + 0.5) / 4 = 0.8.
+    for other, best in ((0.79, 1), (0.81, 0)):
+        row = [*points({8: [0.9, 0.9, 0.9, None]}, lr=0.3), *points({8: [other] * 4}, lr=0.1)]
+        table = tabulate([row], "validation")
+        assert choose(table.choice, table, 0.5).tolist() == [best]
