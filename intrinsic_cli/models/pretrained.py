@@ -1,4 +1,4 @@
-"""A pre-trained encoder with a fresh classification head, its tokenizer, and what identifies its weights."""
+"""A pre-trained model, with a fresh head where its task asks for one, its tokenizer, and its weights' hash."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SIDES = ("left", "right")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """`model` is an `AutoModelForSequenceClassification` in float32 on the CPU, in training
-    mode (dropout on), so evaluate after `model.eval()`.
+    """`model` is of the class that the kind of task asks for, in float32 on the CPU, in training mode (dropout on),
+    so evaluate after `model.eval()`.
 
-    `head` names the parameters that are not pre-trained: those outside the encoder (the family's
-    `base_model_prefix`) and those its checkpoint lacks. `weights_hash` is SHA-256 (hex) over names and
-    bytes of all others, as loaded.
+    `head` names the parameters that are not pre-trained: none of a language model; else those outside the
+    encoder (the family's `base_model_prefix`) and those its checkpoint lacks. `weights_hash` is SHA-256 (hex)
+    over names and bytes of all others, as loaded.
     """
 
     model: Any
@@ -50,23 +50,25 @@ def load(
     paths.quiet()
     with _private_rng(0):
         if spec.name == "tiny":
-            model, tokenizer, missing = _tiny(spec, labels)
+            model, tokenizer, missing = _tiny(spec, labels) if task.fresh_head else _tiny_decoder(spec)
         else:
-            model, tokenizer, missing = checkpoints.from_pretrained(spec, task.model_class, labels)
+            model, tokenizer, missing = checkpoints.from_pretrained(spec, task, labels)
     if label_names:
         model.config.id2label = dict(enumerate(label_names))
         model.config.label2id = {name: i for i, name in enumerate(label_names)}
     _fit_tokenizer(spec.name, tokenizer, model)
     prefix = model.base_model_prefix + "."
-    head = tuple(
-        name for name, _ in model.named_parameters() if name in missing or not name.startswith(prefix)
-    )
+    head: tuple[str, ...] = ()
+    if task.fresh_head:
+        names = (name for name, _ in model.named_parameters())
+        head = tuple(name for name in names if name in missing or not name.startswith(prefix))
     model.train()
     draw_head(model, head, seed=0)
     soundness.check_weights(spec.name, model)
     with _private_rng(0):
-        soundness.check_answer(spec.name, model, tokenizer)
-        _fit_padding(spec.name, tokenizer, model)
+        soundness.check_answer(spec.name, model, tokenizer, writes=not task.fresh_head)
+        if task.fresh_head:  # a language model's rows are padded by their task
+            _fit_padding(spec.name, tokenizer, model)
     return LoadedModel(model, tokenizer, head, _hash(model, head))
 
 
@@ -214,10 +216,41 @@ def _fit_padding(name: str, tokenizer: Any, model: Any) -> None:
 
 def _tiny(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
     """A random BERT with 2 layers of width 32 over byte tokens; the same weights in every process."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import BertConfig, BertForSequenceClassification
 
     checkpoints.no_revision(spec)
+    tokenizer = _byte_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=256, pad_token_id=0, **labels,
+    )  # fmt: skip
+    checkpoints.set_layers(config, spec)
+    with _private_rng(stream_seed(0, "tiny")):
+        model = BertForSequenceClassification(config)
+    return model, tokenizer, set()
+
+
+def _tiny_decoder(spec: ModelSpec) -> tuple[Any, Any, set[str]]:
+    """A random Llama with 2 layers of width 32 over byte tokens, that ends texts by [SEP]."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    checkpoints.no_revision(spec)
+    tokenizer = _byte_tokenizer(bos_token="[CLS]", eos_token="[SEP]")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, intermediate_size=64, max_position_embeddings=256, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    checkpoints.set_layers(config, spec)
+    with _private_rng(stream_seed(0, "tiny")):
+        model = LlamaForCausalLM(config)
+    return model, tokenizer, set()
+
+
+def _byte_tokenizer(**special_tokens: str) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
     special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*special, *letters])}
@@ -225,15 +258,7 @@ def _tiny(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytewise.decoder = decoders.ByteLevel()
     bytewise.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=bytewise, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]",
-        model_max_length=256, model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        model_max_length=256, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **special_tokens,
     )  # fmt: skip
-    config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=256, pad_token_id=0, **labels,
-    )  # fmt: skip
-    checkpoints.set_layers(config, spec)
-    with _private_rng(stream_seed(0, "tiny")):
-        model = BertForSequenceClassification(config)
-    return model, tokenizer, set()

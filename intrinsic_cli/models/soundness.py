@@ -183,14 +183,18 @@ def check_weights(name: str, model: nn.Module) -> None:
             )
 
 
-def check_answer(name: str, model: nn.Module, tokenizer: Any) -> None:
-    """Let the model answer two sentences as in training, without a trace: its buffers are put back."""
+def check_answer(name: str, model: Any, tokenizer: Any, writes: bool = False) -> None:
+    """Let the model answer two sentences as in training (one that `writes`, at every place), without a trace: its
+    buffers are put back."""
     buffers = {key: buffer.clone() for key, buffer in model.named_buffers()}
     try:
         batch = tokenizer(["One sentence.", "Two."], padding=True, truncation=True, max_length=8)
         with torch.no_grad():
             names = ("input_ids", "attention_mask", "token_type_ids")
-            logits = model(**{key: torch.tensor(batch[key]) for key in names if key in batch}).logits
+            asked = {key: torch.tensor(batch[key]) for key in names if key in batch}
+            if writes and model.config.is_encoder_decoder:
+                asked["decoder_input_ids"] = asked["input_ids"]
+            logits = model(**asked).logits
     except Exception as error:  # whatever a layer of torch raises at settings that make no sense
         raise ModelError(
             f"model {name} can't read a sentence: {type(error).__name__}: {error}; "
@@ -199,7 +203,7 @@ def check_answer(name: str, model: nn.Module, tokenizer: Any) -> None:
     finally:
         for key, buffer in model.named_buffers():
             buffer.copy_(buffers[key])
-    if logits.shape[:1] != (2,) or logits.ndim != 2 or not torch.isfinite(logits).all():
+    if logits.shape[:1] != (2,) or logits.ndim != 2 + writes or not torch.isfinite(logits).all():
         raise ModelError(
             f"model {name} answers a sentence with {logits.flatten()[:3].tolist()}; "
             "mend its config.json, or copy its files again"

@@ -33,6 +33,8 @@ SEQUENCES = (
     "task.text", "task.labels", "task.metrics", "subspace.include", "subspace.exclude", "search.seeds",
     "search.lr_multiples", "launcher.setup",
 )  # fmt: skip
+TEXTS = ("task.prompt",)  # keys whose value is taken as it stands, braces, commas and all
+MAPPINGS = ("task.words",)  # keys whose one value is a group of words
 MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(1,1e9) ends in a line
 MAPPINGS = ("launcher.additional",)  # keys whose value is a mapping of any keys
 PLAIN = re.compile(r"[A-Za-z_./][\w./@+*-]*", re.ASCII)  # texts that need no quotes
@@ -85,6 +87,9 @@ def _parse(word: str) -> Override:
         raise ConfigError(f"{word!r} has {len(word)} characters; at most {LONGEST_WORD} are read")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
         raise ConfigError(f"{word!r} holds a control character or a byte that is no UTF-8; write plain text")
+    key, _, typed = word.partition("=")
+    if key in TEXTS and typed != "null" and typed[:1] not in ("'", '"', ""):
+        return setting(key, typed)
     try:
         override = OverridesParser.create().parse_override(word)
     except (HydraException, ValueError, TypeError, RecursionError) as error:
@@ -157,11 +162,11 @@ def single(override: Override) -> Any:
 def put(cfg: DictConfig, override: Override) -> None:
     """Set the override's key in the config, in place. Raises ConfigError at a value of another kind."""
     key, word, value = override.key_or_group, override.input_line, single(override)
-    if key.endswith(".kind"):
+    if key.endswith(".kind") and key != "task.kind":
         group = key.removesuffix(".kind")
         raise ConfigError(f"{word!r}: the other keys of a {group} belong to its kind; choose it by {group}=")
     is_group = isinstance(OmegaConf.select(cfg, key, throw_on_resolution_failure=False), DictConfig)
-    if is_group != isinstance(value, dict):
+    if is_group != isinstance(value, dict) and key not in MAPPINGS:
         kinds = ("a value", "a group of keys")
         raise ConfigError(f"{word!r} is {kinds[not is_group]} where {kinds[is_group]} belongs; see --cfg job")
     try:

@@ -49,6 +49,11 @@ class Encoded:
         )
 
     @property
+    def tokens(self) -> np.ndarray:
+        """Every token id, (any,)."""
+        return self.ids
+
+    @property
     def lengths(self) -> np.ndarray:
         """Tokens of each row, (n,)."""
         return np.diff(self.starts)

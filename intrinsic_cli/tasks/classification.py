@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from intrinsic_cli.tasks.metrics import CLASSIFICATION, Answers, Metric, best_constant
-from intrinsic_cli.tasks.task import Task
+from intrinsic_cli.tasks.task import Base, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,18 +21,22 @@ class Classification(Task):
     """Cross-entropy of a linear head's logits; the answer is the class of the largest one."""
 
     kind = "classification"
-    model_class = "AutoModelForSequenceClassification"
     metrics: ClassVar[Mapping[str, Metric]] = CLASSIFICATION
     classes = True
+    fresh_head = True
 
     @classmethod
     def settings(cls, num_labels: int) -> dict[str, Any]:
         return {"num_labels": num_labels, "problem_type": "single_label_classification"}
 
-    def encode(self, part: Part, tokenizer: Any, max_length: int) -> Encoded:
+    @classmethod
+    def model_class(cls, config: Any) -> str:
+        return "AutoModelForSequenceClassification"
+
+    def encode(self, part: Part, names: Sequence[str], base: Base, max_length: int) -> Encoded:
         from intrinsic_cli.tasks.batches import tokenize
 
-        return tokenize(part, tokenizer, max_length)
+        return tokenize(part, base.tokenizer, max_length)
 
     def batch(self, encoded: Encoded, rows: Sequence[int]) -> dict[str, Tensor]:
         from intrinsic_cli.tasks.batches import collate
@@ -49,11 +53,11 @@ class Classification(Task):
     def blank(self, n: int) -> dict[str, np.ndarray]:
         return {"prediction": np.zeros(n, np.int64)}
 
-    def facts(self, encoded: Encoded) -> Answers:
-        return {"label": encoded.labels}
+    def table(self, encoded: Encoded, columns: Answers) -> Answers:
+        return {**columns, "label": encoded.labels}
 
     def outcomes(self, answers: Answers) -> np.ndarray:
         return answers["prediction"] == answers["label"]
 
-    def chance(self, metric: str, facts: Answers) -> float:
-        return best_constant(self.metrics[metric], facts["label"])
+    def chance(self, metric: str, encoded: Encoded) -> float:
+        return best_constant(self.metrics[metric], encoded.labels)

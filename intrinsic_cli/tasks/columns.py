@@ -33,7 +33,7 @@ def cells(task: TaskSpec, split: str, table: Table, name: str, option: str) -> l
     values = table.cells[name]
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            kind = "text" if option == "task.text" else "number" if task.regression else "class"
+            kind = "text" if option != "task.label" else "number" if task.regression else "class"
             problem = (
                 "has no value; fill it, or remove the row"
                 if value is None
@@ -69,12 +69,12 @@ def _unicode(text: str, longest: int) -> str | None:
     return None
 
 
-def texts(task: TaskSpec, split: str, table: Table, name: str) -> list[str]:
-    """The text column `name`, (n,)."""
-    values = cells(task, split, table, name, "task.text")
+def texts(task: TaskSpec, split: str, table: Table, name: str, option: str = "task.text") -> list[str]:
+    """The text column `name`, (n,), which `option` named."""
+    values = cells(task, split, table, name, option)
     for row, value in enumerate(values):
         if problem := _unicode(value, LONGEST_CELL):
-            raise _bad(task, split, row, f"task.text={name}", problem)
+            raise _bad(task, split, row, f"{option}={name}", problem)
     return values
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from intrinsic_cli.tasks.classification import Classification
 from intrinsic_cli.tasks.metrics import REGRESSION, Answers, Metric
+from intrinsic_cli.tasks.task import Base
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,10 +29,10 @@ class Regression(Classification):
     def settings(cls, num_labels: int) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
-    def encode(self, part: Part, tokenizer: Any, max_length: int) -> Encoded:
+    def encode(self, part: Part, names: Sequence[str], base: Base, max_length: int) -> Encoded:
         from intrinsic_cli.tasks.batches import tokenize
 
-        return tokenize(part, tokenizer, max_length, np.float32)
+        return tokenize(part, base.tokenizer, max_length, np.float32)
 
     def answer(self, model: Any, questions: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         output = model(**questions)
@@ -43,5 +44,5 @@ class Regression(Classification):
     def outcomes(self, answers: Answers) -> np.ndarray:
         return answers["prediction"]
 
-    def chance(self, metric: str, facts: Answers) -> float:
+    def chance(self, metric: str, encoded: Encoded) -> float:
         return 0.0  # of a correlation with a constant

@@ -76,7 +76,7 @@ def _local(task: TaskSpec, path: Path, limit: int) -> Source:
     for split in _wanted(task, list(splits)):
         pieces = []
         for file in splits[split]:
-            table, digests[file] = records.read(file, (*task.text, task.label), limit)
+            table, digests[file] = records.read(file, task.columns, limit)
             pieces.append(table)
         tables[split] = records.joined(pieces)
     _check_planned(task, root, digests)
@@ -116,7 +116,7 @@ def _hub(task: TaskSpec) -> Source:
     try:
         splits = datasets.load_dataset(task.path, task.config, revision=task.revision)
         wanted = _wanted(task, list(splits))
-        tables = {split: _table(splits[split], (*task.text, task.label)) for split in wanted}
+        tables = {split: _table(splits[split], task.columns) for split in wanted}
     except DataError:
         raise
     except Exception as error:  # `datasets` passes on whatever its readers raise

@@ -6,12 +6,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from intrinsic_cli.errors import DataError, printable
-from intrinsic_cli.spec import DataSpec, TaskSpec, stream_seed
+from intrinsic_cli.spec import WRITTEN, DataSpec, TaskSpec, stream_seed
 from intrinsic_cli.tasks import columns, pydoc, sources
+from intrinsic_cli.tasks.records import Table
+from intrinsic_cli.tasks.task import KINDS
 
 VALIDATION_SHARE = 0.2
 USES = ("to train on", "to validate", "held out")
@@ -20,11 +23,12 @@ SHOWN = 8  # classes in a summary
 
 @dataclass(frozen=True)
 class Part:
-    """n rows: `texts` and, for sentence pairs, `pairs`; `labels` are class ids, or floats for regression."""
+    """n rows: `texts` (prompts, for language models) and, for sentence pairs, `pairs`; `labels` are class ids,
+    floats for regression, or texts where the answers are written ("" where there is none)."""
 
     texts: list[str]
     pairs: list[str] | None
-    labels: list[int] | list[float]
+    labels: list[Any]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -62,7 +66,7 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
     training rows becomes the validation split, chosen by a hash of the row's text: rows with equal text stay
     together, and the choice is the same everywhere. Raises DataError when the rows can't be found, read, or used.
     """
-    train, validation, names, origin = _pydoc_topic() if task.path is None else _read(task, data)
+    train, validation, names, origin = _pydoc_topic(task) if task.path is None else _read(task, data)
     order = np.argsort(_raw_stream(data.seed, "rows", len(train)), kind="stable")
     if data.holdout >= len(train):
         raise DataError(
@@ -97,7 +101,8 @@ def _summary(task: TaskSpec, parts: Sequence[Part], names: tuple[str, ...], orig
     words = []
     for part, place, use in zip(parts, (*origin.files, origin.files[0]), USES, strict=True):
         if len(part):
-            words.append(f"{len(part):,} rows of {place} {use} ({_labels(part, names)})")
+            labels = "" if task.kind in WRITTEN else f" ({_labels(part, names)})"
+            words.append(f"{len(part):,} rows of {place} {use}{labels}")
     unread = f"; not read: {', '.join(origin.unread)}" if origin.unread else ""
     return printable(f"task {task.name}: {', '.join(words)}{unread}")
 
@@ -121,33 +126,38 @@ class Origin:
     unread: tuple[str, ...] = ()
 
 
-def _pydoc_topic() -> tuple[Part, Part, tuple[str, ...], Origin]:
+def _pydoc_topic(task: TaskSpec) -> tuple[Part, Part, tuple[str, ...], Origin]:
     names = tuple(pydoc.AREAS)
     split: dict[bool, tuple[list[str], list[int]]] = {False: ([], []), True: ([], [])}
     for sentence, area, is_validation in pydoc.corpus():
         split[is_validation][0].append(sentence)
         split[is_validation][1].append(names.index(area))
-    train, validation = (Part(texts, None, labels) for texts, labels in (split[False], split[True]))
+    train, validation = (
+        Part(*_inputs(task, {"text": texts}), labels) for texts, labels in (split[False], split[True])
+    )
     return train, validation, names, Origin(("this Python's documentation", "this Python's documentation"))
 
 
 def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], Origin]:
     source = sources.read(task, data)
     names: tuple[str, ...] = ()
-    labels: Mapping[str, list[int] | list[float]]
-    if task.regression:
+    labels: Mapping[str, list[Any]]
+    if task.kind in WRITTEN:
+        labels = {split: _answers(task, split, table) for split, table in source.tables.items()}
+    elif task.regression:
         labels = {split: columns.reals(task, split, table) for split, table in source.tables.items()}
     else:
         names, labels = columns.classes(task, source.tables)
     parts = []
+    option = "task.prompt" if task.template else "task.text"
     for split, table in source.tables.items():
-        texts = [columns.texts(task, split, table, name) for name in task.text]
-        parts.append(Part(texts[0], texts[1] if len(texts) > 1 else None, labels[split]))
+        texts = {name: columns.texts(task, split, table, name, option) for name in task.read_columns}
+        parts.append(Part(*_inputs(task, texts), labels[split]))
     train, validation = parts if len(parts) == 2 else _split_off(parts[0])
     for split, part in (("training", train), ("validation", validation)):
         if not len(part):
             raise DataError(f"task {task.name}: the {split} split of {task.path} is empty; give more rows")
-    if len(set(train.labels)) < 2:
+    if len(set(train.labels)) < 2 and task.kind not in WRITTEN:
         only = names[int(train.labels[0])] if names else train.labels[0]
         raise DataError(
             f"task {task.name}: all {len(train)} training rows of {task.path} have the label {only!r}; "
@@ -155,6 +165,24 @@ def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], 
         )
     files = [source.files[split] for split in source.tables]
     return train, validation, names, Origin((files[0], files[-1]), source.unread)
+
+
+def _answers(task: TaskSpec, split: str, table: Table) -> list[str]:
+    """The column of right answers, (n,), or "" where a text is all there is."""
+    if task.answer is None:
+        return [""] * table.rows
+    return columns.texts(task, split, table, task.answer, "task.answer")
+
+
+def _inputs(task: TaskSpec, texts: Mapping[str, list[str]]) -> tuple[list[str], list[str] | None]:
+    """Texts and pairs of a row's columns; of a language model, prompts made by the template."""
+    if KINDS[task.kind].fresh_head:
+        first, *more = (texts[name] for name in task.text)
+        return first, more[0] if more else None
+    joined = tuple(("\n" if i else "", name) for i, name in enumerate(task.text))
+    parts = [(text, texts[name] if name else None) for text, name in task.template or joined]
+    n = len(next(iter(texts.values())))
+    return ["".join(text + (column[i] if column else "") for text, column in parts) for i in range(n)], None
 
 
 def _split_off(part: Part) -> tuple[Part, Part]:

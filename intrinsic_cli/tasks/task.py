@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -27,22 +27,35 @@ KINDS = Registry(
     {
         "classification": "intrinsic_cli.tasks.classification:Classification",
         "regression": "intrinsic_cli.tasks.regression:Regression",
+        "lm": "intrinsic_cli.tasks.lm:LanguageModelling",
+        "choice": "intrinsic_cli.tasks.choice:Choice",
+        "generation": "intrinsic_cli.tasks.generation:Generation",
     },
 )
+
+
+class Base(Protocol):
+    """A loaded model and its tokenizer."""
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def tokenizer(self) -> Any: ...
 
 
 class Task(ABC):
     """One kind of task, for the rows and metrics of a spec.
 
-    `model_class` is the class of transformers that answers it, with a head of `settings`. `classes` says
-    that it is one of the classes of the rows, so that errors can be counted (`outcomes` are booleans).
+    `classes` says that an answer is one of the classes of the rows, so that errors can be counted (`outcomes` are
+    booleans); `fresh_head` that the model gets a head that was not pre-trained.
     Raises ConfigError at a metric that the kind does not have.
     """
 
     kind: ClassVar[str]
-    model_class: ClassVar[str]
     metrics: ClassVar[Mapping[str, Metric]]
     classes: ClassVar[bool]
+    fresh_head: ClassVar[bool]
 
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
@@ -55,6 +68,11 @@ class Task(ABC):
     @abstractmethod
     def settings(cls, num_labels: int) -> dict[str, Any]:
         """Keys of the model's config that `num_labels` outputs ask for."""
+
+    @classmethod
+    @abstractmethod
+    def model_class(cls, config: Any) -> str:
+        """The class of transformers for a model of this config. Raises ModelError where it can't do the task."""
 
     @property
     def primary(self) -> str:
@@ -69,8 +87,8 @@ class Task(ABC):
     # --- rows -> a model's input -------------------------------------------------------------------------
 
     @abstractmethod
-    def encode(self, part: Part, tokenizer: Any, max_length: int) -> Encoded:
-        """The rows as token ids. Raises DataError at a row that leaves nothing to learn."""
+    def encode(self, part: Part, names: Sequence[str], base: Base, max_length: int) -> Encoded:
+        """Rows of the classes `names` as token ids. Raises DataError at a row that leaves nothing to learn."""
 
     @abstractmethod
     def batch(self, encoded: Encoded, rows: Sequence[int]) -> dict[str, Tensor]:
@@ -99,8 +117,8 @@ class Task(ABC):
         """Columns (n,) of zeros for the answers to n rows."""
 
     @abstractmethod
-    def facts(self, encoded: Encoded) -> Answers:
-        """The columns (n,) that the rows themselves hold, such as what is right."""
+    def table(self, encoded: Encoded, columns: Answers) -> Answers:
+        """The answers to all rows beside what is right: columns (n,), of which every metric is made."""
 
     # --- answers -> numbers ------------------------------------------------------------------------------
 
@@ -109,11 +127,11 @@ class Task(ABC):
         """One number per row, (n,): whether the answer is right, or what there is to compare."""
 
     @abstractmethod
-    def chance(self, metric: str, facts: Answers) -> float:
+    def chance(self, metric: str, encoded: Encoded) -> float:
         """What the best constant answer scores on these rows."""
 
     def score(self, answers: Answers) -> dict[str, float]:
-        """Every metric of the spec, primary first, from the columns of `blank` and `facts`.
+        """Every metric of the spec, primary first, from a `table`.
 
         Raises RunError at answers or a metric that are not finite.
         """

@@ -35,4 +35,4 @@ def evaluate(
         for name, values in answers.items()
     }
     loss = ranks.total(torch.tensor(loss, dtype=torch.float64, device=compute.device)).item()
-    return {**everybody, **task.facts(encoded)}, loss / task.weight(encoded, range(len(encoded)))
+    return task.table(encoded, everybody), loss / task.weight(encoded, range(len(encoded)))

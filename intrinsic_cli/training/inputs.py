@@ -99,10 +99,10 @@ def load(spec: RunSpec) -> Inputs:
     base = pretrained.load(spec.model, len(rows.label_names), rows.label_names, kind=task.kind)
 
     def encode(part: splits.Part) -> Encoded:
-        encoded = task.encode(part, base.tokenizer, spec.data.max_length)
-        soundness.check_ids(spec.model.name, base.model, encoded.ids, encoded.types)
+        encoded = task.encode(part, rows.label_names, base, spec.data.max_length)
+        soundness.check_ids(spec.model.name, base.model, encoded.tokens, encoded.types)
         if len(encoded):
-            longest = task.questions(encoded, [int(encoded.lengths.argmax())])
+            longest = task.batch(encoded, [int(encoded.lengths.argmax())])
             soundness.check_longest(spec.model.name, base.model, longest)
         return encoded
 

@@ -102,7 +102,7 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
         score=outcome.metrics[task.primary],
         metrics=outcome.metrics,
         holdout_metrics=outcome.holdout,
-        chance=task.chance(task.primary, outcome.answers["validation"]),
+        chance=task.chance(task.primary, inputs.validation),
         higher_is_better=task.higher_is_better,
         n_train=len(inputs.train),
         n_eval=len(inputs.validation),

@@ -264,8 +264,8 @@ class Trainer:
         self.answers, loss = self.evaluate(self.inputs.validation)
         self._finite(loss, f"the validation loss after step {self.at.step} of {self.steps}")
         self.scores = self.inputs.task.score(self.answers)
-        named = {f"eval_{name}": value for name, value in self.scores.items()}
-        self.log(step=self.at.step, epoch=self.at.epoch, eval_loss=loss, **named)
+        named = {"eval_loss": loss, **{f"eval_{name}": value for name, value in self.scores.items()}}
+        self.log(step=self.at.step, epoch=self.at.epoch, **named)
         self.patience.see(self.scores[self.inputs.task.primary], self.scores, self.answers, self.trained)
         self.seconds["evaluation"] += time.perf_counter() - start
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from intrinsic_cli.errors import ConfigError, DataError, RunError
 from intrinsic_cli.spec import TaskSpec
+from intrinsic_cli.tasks.batches import Encoded
 from intrinsic_cli.tasks.metrics import CLASSIFICATION, REGRESSION
 from intrinsic_cli.tasks.task import task_of
 
@@ -28,7 +29,9 @@ def score(metrics, predictions, labels):
 
 
 def chance(metric, labels):
-    return task(metric, regression=metric in REGRESSION).chance(metric, {"label": np.asarray(labels)})
+    n = len(labels)
+    rows = Encoded(np.zeros(n, np.int32), None, np.arange(n + 1), np.asarray(labels), 0, 0, "right")
+    return task(metric, regression=metric in REGRESSION).chance(metric, rows)
 
 
 def test_classification_scores_by_hand():

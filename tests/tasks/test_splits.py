@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.rows import sentences, write_jsonl
 
 from intrinsic_cli.errors import ConfigError, DataError
-from intrinsic_cli.spec import DataSpec, TaskSpec, stream_seed
+from intrinsic_cli.spec import LATER, DataSpec, TaskSpec, stream_seed
 from intrinsic_cli.tasks import splits
 from intrinsic_cli.tasks.task import task_of
 
@@ -54,7 +54,7 @@ def rows_of(part):
 def test_every_config_is_a_task_spec(file):
     values = yaml.safe_load(file.read_text())
     values = values.get("task", values)
-    assert set(values) == {f.name for f in fields(TaskSpec)} - {"fingerprint"}
+    assert set(values) == {f.name for f in fields(TaskSpec)} - {"fingerprint", *LATER}
     assert values["name"] == file.stem
     task_of(config(file.stem))
 
@@ -366,7 +366,7 @@ def test_a_metric_of_the_other_kind(csv):
 
 def test_no_network_and_nothing_cached(tmp_path):
     code = (
-        "from intrinsic_cli.tasks import splits; from intrinsic_cli.spec import DataSpec, TaskSpec;"
+        "from intrinsic_cli.tasks import splits; from intrinsic_cli.spec import LATER, DataSpec, TaskSpec;"
         "task = TaskSpec('x', 'nobody/nothing', None, ('text',), 'label', 'train', None, ('accuracy',));"
         "splits.load(task, DataSpec())"
     )

@@ -1,0 +1,139 @@
+"""Answers written by the model, token by token, and compared with what is right."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from intrinsic_cli.tasks.lm import LanguageTask
+from intrinsic_cli.tasks.metrics import Answers, Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from intrinsic_cli.tasks.batches import Encoded
+    from intrinsic_cli.tasks.language import Worded, Words
+    from intrinsic_cli.tasks.splits import Part
+
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+MOST_CONSTANTS = 100  # answers tried as the one constant answer: the most frequent
+
+
+def plain(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation and articles.
+
+    Source: the evaluation of SQuAD, Rajpurkar et al. 2016 (arXiv 1606.05250).
+    """
+    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return [word for word in bare.split() if word not in ("a", "an", "the")]
+
+
+def exact_match(answer: str, right: str) -> float:
+    """1 where the answers' `plain` words are the same, or, where there are none, the texts."""
+    words = plain(answer), plain(right)
+    return float(words[0] == words[1] if any(words) else answer.strip() == right.strip())
+
+
+def number_match(answer: str, right: str) -> float:
+    """1 where the last number of the answer is that of what is right."""
+    found, wanted = (NUMBER.findall(text) for text in (answer, right))
+    if not found or not wanted:
+        return 0.0
+    return float(_value(found[-1]) == _value(wanted[-1]))
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", ""))
+
+
+def token_f1(answer: str, right: str) -> float:
+    """Harmonic mean of the shares of `plain` words that two answers have in common (as SQuAD's)."""
+    ours, theirs = plain(answer), plain(right)
+    if not ours or not theirs:
+        return float(ours == theirs)
+    common = sum((Counter(ours) & Counter(theirs)).values())
+    return 2 * common / (len(ours) + len(theirs))
+
+
+def rouge_l(answer: str, right: str) -> float:
+    """F1 of the longest common subsequence of words in lower case.
+
+    Source: Lin 2004, ROUGE (aclanthology W04-1013), with equal weights and without stemming.
+    """
+    ours, theirs = (re.findall(r"\w+", text.lower()) for text in (answer, right))
+    if not ours or not theirs:
+        return float(ours == theirs)
+    row = [0] * (len(theirs) + 1)
+    for word in ours:
+        last = row
+        row = [0]
+        for j, other in enumerate(theirs):
+            row.append(last[j] + 1 if word == other else max(last[j + 1], row[j]))
+    return 2 * row[-1] / (len(ours) + len(theirs))
+
+
+MARKS: Mapping[str, Callable[[str, str], float]] = {
+    "exact_match": exact_match, "number_match": number_match, "token_f1": token_f1, "rouge_l": rouge_l,
+}  # fmt: skip
+
+
+def _mean(name: str, answers: Answers) -> float:
+    return float(answers[name].mean())
+
+
+class Generation(LanguageTask):
+    """Greedy decoding of up to `task.max_new_tokens`. Its columns are the marks, from 0 to 1, of each row."""
+
+    kind = "generation"
+    metrics: ClassVar[Mapping[str, Metric]] = {name: Metric(partial(_mean, name)) for name in MARKS}
+
+    def word(self, part: Part, names: Sequence[str], words: Words, max_length: int) -> Worded:
+        from intrinsic_cli.tasks.language import word_rows
+
+        answers = [[str(label)] for label in part.labels]
+        return word_rows(words, part.texts, answers, [0] * len(part), max_length, end=True)
+
+    def questions(self, encoded: Encoded, rows: Sequence[int]) -> dict[str, Tensor]:
+        from intrinsic_cli.tasks.language import Worded, collate_prompts
+
+        assert isinstance(encoded, Worded)
+        return {**self.batch(encoded, rows), **collate_prompts(encoded, rows)}
+
+    def answer(self, model: Any, questions: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        from intrinsic_cli.tasks.language import IGNORED, answer_nats, greedy
+
+        batch = {name: questions[name] for name in ("input_ids", "attention_mask", "labels")}
+        loss = answer_nats(model, batch).sum() / (batch["labels"] != IGNORED).sum()
+        return loss, {"written": greedy(model, questions, self.spec.max_new_tokens)}
+
+    def blank(self, n: int) -> dict[str, np.ndarray]:
+        return {"written": np.zeros((n, self.spec.max_new_tokens), np.int64)}
+
+    def table(self, encoded: Encoded, columns: Answers) -> Answers:
+        from intrinsic_cli.tasks.language import Worded
+
+        assert isinstance(encoded, Worded)
+        texts = encoded.tokenizer.batch_decode(columns["written"], skip_special_tokens=True)
+        return self._marks(texts, encoded.references)
+
+    def _marks(self, texts: Sequence[str], references: Sequence[str]) -> Answers:
+        pairs = list(zip(texts, references, strict=True))
+        return {
+            name: np.array([MARKS[name](ours, theirs) for ours, theirs in pairs])
+            for name in self.spec.metrics
+        }
+
+    def outcomes(self, answers: Answers) -> np.ndarray:
+        return answers[self.primary]
+
+    def chance(self, metric: str, encoded: Encoded) -> float:
+        """The best that one answer to every row does, of those that are right most often."""
+        references: Sequence[str] = encoded.references  # type: ignore[attr-defined]
+        often = [text for text, _ in Counter(references).most_common(MOST_CONSTANTS)]
+        return max(float(np.mean([MARKS[metric](text, right) for right in references])) for text in often)

@@ -1,0 +1,381 @@
+"""Language models' tasks against what their definitions say, one row and one token at a time."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+from support.oracle import fastfood
+from torch.nn.functional import log_softmax
+
+from intrinsic_cli.errors import ConfigError, DataError, ModelError
+from intrinsic_cli.models import pretrained
+from intrinsic_cli.spec import ModelSpec, ProjectionSpec, SubspaceSpec, TaskSpec, stream_seed
+from intrinsic_cli.subspace.attach import Subspace
+from intrinsic_cli.tasks.generation import exact_match, number_match, rouge_l, token_f1
+from intrinsic_cli.tasks.language import Words, collate_answers
+from intrinsic_cli.tasks.splits import Part
+from intrinsic_cli.tasks.task import task_of
+from intrinsic_cli.training.device import Compute
+from intrinsic_cli.training.evaluation import evaluate
+
+CPU = Compute(torch.device("cpu"), "fp32")
+PROMPTS = ["one and one is", "a longer prompt, so that rows are padded:", "", "x\n", "ends in space "]
+ANSWERS = ["two", "yes, that", "naïve ☃ text", "y", "z and more"]
+FAMILIES = ("llama", "gpt2", "t5")
+
+
+METRICS = {"lm": ("loss", "perplexity", "bits_per_byte"), "choice": ("accuracy",)}
+
+
+def spec(kind, **options):
+    values = {
+        "name": "t", "path": None, "config": None, "text": ("text",), "label": "label", "train": "train",
+        "validation": None, "metrics": METRICS.get(kind, ("exact_match",)), "kind": kind,
+        "answer": None if kind == "choice" else "answer",
+    }  # fmt: skip
+    return TaskSpec(**values | options)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    """Random models of three families over bytes, far enough from their start for answers to differ."""
+    torch.manual_seed(0)
+    made = {"llama": pretrained.load(ModelSpec("tiny"), 0, kind="lm")}
+    tokenizer = made["llama"].tokenizer
+    size = {"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    models = {
+        "gpt2": hf.GPT2LMHeadModel(hf.GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=128, **size)),
+        "t5": hf.T5ForConditionalGeneration(hf.T5Config(
+            d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, decoder_start_token_id=0, **size)),
+    }  # fmt: skip
+    for family, model in models.items():
+        folder = tmp_path_factory.mktemp(family)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        made[family] = pretrained.load(ModelSpec(str(folder)), 0, kind="lm")
+    with torch.no_grad():
+        for base in made.values():
+            for p in base.model.parameters():
+                p.add_(0.3 * torch.randn(p.shape))
+            base.model.eval()
+    return made
+
+
+def tokens_of(encoded, row, answer=0):
+    k = row * encoded.choices + answer
+    prompt = encoded.ids[encoded.starts[row] : encoded.starts[row + 1]]
+    return prompt.tolist(), encoded.answers[encoded.answer_starts[k] : encoded.answer_starts[k + 1]].tolist()
+
+
+def nats_by_hand(model, prompt, answer):
+    """−log p of an answer, token by token: no batch, no padding, no cache."""
+    total, written = 0.0, []
+    for token in answer:
+        with torch.no_grad():
+            if model.config.is_encoder_decoder:
+                start = [model.config.decoder_start_token_id, *written]
+                out = model(input_ids=torch.tensor([prompt]), decoder_input_ids=torch.tensor([start]))
+            else:
+                out = model(input_ids=torch.tensor([prompt + written]))
+        total -= log_softmax(out.logits[0, -1].double(), -1)[token].item()
+        written.append(token)
+    return total
+
+
+def greedy_by_hand(model, prompt, most):
+    written = []
+    while len(written) < most and written[-1:] != [model.config.eos_token_id]:
+        with torch.no_grad():
+            if model.config.is_encoder_decoder:
+                start = [model.config.decoder_start_token_id, *written]
+                out = model(input_ids=torch.tensor([prompt]), decoder_input_ids=torch.tensor([start]))
+            else:
+                out = model(input_ids=torch.tensor([prompt + written]))
+        written.append(out.logits[0, -1].argmax().item())
+    return written
+
+
+# --- likelihoods ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_of_answers_is_a_sum_over_tokens(family, bases):
+    task, base = task_of(spec("lm")), bases[family]
+    encoded = task.encode(Part(PROMPTS, None, ANSWERS), (), base, 64)
+    table, loss = evaluate(task, base.model, encoded, CPU, 3)
+    base.model.eval()
+    by_hand = [nats_by_hand(base.model, *tokens_of(encoded, row)) for row in range(len(PROMPTS))]
+    assert table["nats"] == pytest.approx(by_hand, rel=1e-4)
+    counts = [len(tokens_of(encoded, row)[1]) for row in range(len(PROMPTS))]
+    assert table["tokens"].tolist() == counts
+    assert loss == pytest.approx(sum(by_hand) / sum(counts), rel=1e-4)
+    scores = task.score(table)
+    assert scores["loss"] == pytest.approx(loss)
+    assert scores["perplexity"] == pytest.approx(math.exp(sum(by_hand) / sum(counts)), rel=1e-3)
+    size = sum(len(text.encode()) for text in ANSWERS)
+    assert scores["bits_per_byte"] == pytest.approx(sum(by_hand) / math.log(2) / size, rel=1e-4)
+    assert not task.higher_is_better
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_training_loss_is_that_of_transformers(family, bases):
+    task, base = task_of(spec("lm")), bases[family]
+    encoded = task.encode(Part(PROMPTS, None, ANSWERS), (), base, 64)
+    batch = task.batch(encoded, [0, 3, 1])
+    theirs = base.model(**batch).loss
+    assert task.loss(base.model, batch).item() == pytest.approx(theirs.item(), rel=1e-5)
+    assert task.weight(encoded, [0, 3, 1]) == (batch["labels"] != -100).sum()
+    assert task.weight(encoded, []) == 0
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_whole_texts_are_scored_token_by_token_and_byte_by_byte(pack, bases):
+    task, base = task_of(spec("lm", answer=None, pack=pack)), bases["llama"]
+    texts = ["naïve ☃ text", "short", "a text of more than one piece, of nine tokens each"]
+    encoded = task.encode(Part(texts, None, [""] * 3), (), base, 10)
+    assert encoded.bytes.sum() == sum(len(text.encode()) for text in texts)
+    assert max(encoded.lengths) == 10
+    pieces = [tokens_of(encoded, row) for row in range(len(encoded))]
+    assert all(prompt == [base.tokenizer.bos_token_id] for prompt, _ in pieces)
+    ids = [base.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    joined = [token for row in ids for token in (*row, base.tokenizer.eos_token_id)]
+    assert [token for _, piece in pieces for token in piece] == (
+        joined if pack else [t for row in ids for t in row]
+    )
+    assert not pack or {len(piece) for _, piece in pieces[:-1]} == {9}
+    table, _ = evaluate(task, base.model, encoded, CPU, 4)
+    base.model.eval()
+    assert table["nats"] == pytest.approx([nats_by_hand(base.model, *piece) for piece in pieces], rel=1e-4)
+
+
+def test_chance_of_a_loss_is_the_entropy_of_token_frequencies(bases):
+    task = task_of(spec("lm"))
+    encoded = task.encode(Part(["", ""], None, ["ab", "aa"]), (), bases["llama"], 64)
+    shares = np.array([3, 1, 2]) / 6  # a, b, and the end of a text
+    assert task.chance("loss", encoded) == pytest.approx(-(shares * np.log(shares)).sum())
+
+
+# --- choice -----------------------------------------------------------------------------------------------
+
+WORDS = (("0", "terrible"), ("1", "ok"), ("loud", "so very good indeed"))
+NAMES = ("bad", "calm", "loud")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("per_token", [False, True])
+def test_a_choice_is_the_likeliest_words(family, per_token, bases):
+    task, base = task_of(spec("choice", words=WORDS, per_token=per_token)), bases[family]
+    labels = [0, 2, 1, 1, 0]
+    encoded = task.encode(Part(PROMPTS, None, labels), NAMES, base, 64)
+    table, loss = evaluate(task, base.model, encoded, CPU, 2)
+    base.model.eval()
+    costs, right = [], []
+    for row, label in enumerate(labels):
+        rows = [tokens_of(encoded, row, j) for j in range(3)]
+        nats = [nats_by_hand(base.model, *tokens) for tokens in rows]
+        lengths = [len(answer) if per_token else 1 for _, answer in rows]
+        costs.append([n / m for n, m in zip(nats, lengths, strict=True)])
+        right.append((nats[label], len(rows[label][1])))
+    assert table["prediction"].tolist() == np.argmin(costs, axis=1).tolist()
+    assert loss == pytest.approx(sum(n for n, _ in right) / sum(m for _, m in right), rel=1e-4)
+    assert task.outcomes(table).tolist() == (np.argmin(costs, axis=1) == labels).tolist()
+
+
+def test_a_choice_trains_on_the_right_words(bases):
+    task, base = task_of(spec("choice", words=WORDS)), bases["llama"]
+    encoded = task.encode(Part(["a", "b"], None, [2, 0]), NAMES, base, 64)
+    batch = task.batch(encoded, [0, 1])
+    said = [base.tokenizer.decode(row[row >= 0]).strip() for row in batch["labels"]]
+    assert said == ["so very good indeed", "terrible"]
+
+
+# --- generation -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_answers_are_those_of_one_row_at_a_time(family, bases):
+    task, base = task_of(spec("generation", max_new_tokens=7)), bases[family]
+    base.model.generation_config.update(do_sample=True, temperature=9.0, repetition_penalty=3.0)  # no matter
+    encoded = task.encode(Part(PROMPTS, None, ANSWERS), (), base, 64)
+    with torch.inference_mode():
+        _, columns = task.answer(base.model, task.questions(encoded, range(len(PROMPTS))))
+    for row, written in enumerate(columns["written"].tolist()):
+        wanted = greedy_by_hand(base.model, tokens_of(encoded, row)[0], 7)
+        assert written == wanted + [0] * (7 - len(wanted))
+
+
+def test_a_model_that_answers_right_scores_one(bases):
+    task, base = task_of(spec("generation", max_new_tokens=7)), bases["llama"]
+    prompts = PROMPTS[:3]
+    encoded = task.encode(Part(prompts, None, ["?"] * 3), (), base, 64)
+    written = [greedy_by_hand(base.model, tokens_of(encoded, i)[0], 7) for i in range(3)]
+    right = [base.tokenizer.decode(row, skip_special_tokens=True) for row in written]
+    assert all(map(str.strip, right))
+    right[1] += " and more"
+    encoded = task.encode(Part(prompts, None, right), (), base, 64)
+    table, _ = evaluate(task, base.model, encoded, CPU, 2)
+    base.model.eval()
+    assert table["exact_match"].tolist() == task.outcomes(table).tolist() == [1, 0, 1]
+    assert task.score(table)["exact_match"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("mark", "answer", "right", "score"), [
+    (exact_match, "The Cat!", "cat", 1), (exact_match, "a cat sat", "cat", 0), (exact_match, "+", "+", 1),
+    (exact_match, "+", "-", 0),
+    (number_match, "so 3 + 4 = 7.", "7", 1), (number_match, "it is 1,234.50", "#### 1234.5", 1),
+    (number_match, "7 or 8", "7", 0), (number_match, "none", "7", 0), (number_match, "-3", "3", 0),
+    (token_f1, "the red cat", "a red dog sat", 2 / 5),  # one word of 2 and of 3
+    (token_f1, "red red cat", "red", 1 / 2), (token_f1, "", "cat", 0),
+    (rouge_l, "the cat sat on mats", "the mats the cat on", 6 / 10),  # the, cat, on
+    (rouge_l, "", "cat", 0),
+])  # fmt: skip
+def test_marks_by_hand(mark, answer, right, score):
+    assert mark(answer, right) == pytest.approx(score)
+
+
+def test_chance_of_generation_is_the_best_constant_answer(bases):
+    task = task_of(spec("generation", metrics=("exact_match", "token_f1")))
+    encoded = task.encode(Part(["p"] * 4, None, ["red", "red cat", "red", "dog"]), (), bases["llama"], 64)
+    assert task.chance("exact_match", encoded) == 1 / 2
+    assert task.chance("token_f1", encoded) == pytest.approx((1 + 2 / 3 + 1) / 4)
+
+
+# --- gradients --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_gradient_of_theta_is_that_of_dense_p(family, bases):
+    task, base = task_of(spec("lm")), bases[family]
+    encoded = task.encode(Part(PROMPTS, None, ANSWERS), (), base, 64)
+    batch, model = task.batch(encoded, [0, 1, 2]), base.model
+    wanted = dict(zip(
+        (name for name, _ in model.named_parameters()),
+        torch.autograd.grad(task.loss(model, batch), list(model.parameters())),
+        strict=True,
+    ))  # fmt: skip
+    D = sum(g.numel() for g in wanted.values())
+    dense = np.zeros(20)
+    for name, g in wanted.items():
+        P = fastfood(g.numel(), 20, stream_seed(7, f"P/{name}"))
+        dense += math.sqrt(g.numel() / D) * P.T @ g.double().flatten().numpy()
+    space = Subspace(model, SubspaceSpec("did"), 20, 7, ProjectionSpec(cache="regenerate"))
+    space.write()
+    task.loss(model, batch).backward()
+    space.collect()
+    got = space.theta.grad.numpy()
+    space.close(restore=True)
+    np.testing.assert_allclose(got, dense, rtol=2e-3, atol=2e-5 * np.abs(dense).max())
+
+
+# --- what is refused --------------------------------------------------------------------------------------
+
+
+def test_what_spells_a_control_token_is_text(bases):
+    words = Words(bases["llama"].tokenizer, seq2seq=False)
+    [row] = words.tokens(["[SEP][PAD]"])
+    assert min(row) > 3
+    assert bases["llama"].tokenizer.decode(row) == "[SEP][PAD]"
+
+
+def test_a_long_prompt_loses_its_beginning_and_no_answer(bases):
+    task, base = task_of(spec("lm")), bases["llama"]
+    encoded = task.encode(Part(["0123456789" * 5], None, ["yes"]), (), base, 16)
+    prompt, answer = tokens_of(encoded, 0)
+    assert len(prompt) + len(answer) == 16
+    assert base.tokenizer.decode(answer) == " yes[SEP]"
+    assert base.tokenizer.decode(prompt) == "[CLS]" + ("0123456789" * 5)[-10:]
+
+
+@pytest.mark.parametrize(("answers", "said"), [
+    (["fine", " ", "\t"], "2 of 3 answers are empty"),
+    (["x" * 40, "fine", "y" * 30], r"2 of 3 answers have more tokens than data\.max_length=20 .*longest 42"),
+])  # fmt: skip
+def test_answers_are_never_cut(answers, said, bases):
+    with pytest.raises(DataError, match=said):
+        task_of(spec("generation")).encode(Part(["p"] * 3, None, answers), (), bases["llama"], 20)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ((("0", "good"), ("1", "good news"), ("2", "x")), "'good news' begins with 'good'"),
+    ((("0", "good"), ("1", "bad")), "give words for each"),
+    ((("0", "good"), ("1", "bad"), ("3", "x")), "give words for each"),
+])  # fmt: skip
+def test_words_that_can_not_tell_classes_apart(words, said, bases):
+    with pytest.raises(ConfigError, match=said):
+        task_of(spec("choice", words=words)).encode(Part(["p"], None, [0]), NAMES, bases["llama"], 20)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"kind": "classification", "prompt": "{text}", "answer": None}, "no meaning with task.kind=classification"),
+    ({"kind": "generation", "answer": None}, "needs task.answer"),
+    ({"kind": "lm", "answer": None, "prompt": "{text}"}, "needs task.answer"),
+    ({"kind": "lm", "pack": True}, "leave it out"),
+    ({"kind": "lm", "prompt": "no column"}, "names no column"),
+    ({"kind": "lm", "prompt": "{text"}, "can't be read"),
+    ({"kind": "lm", "prompt": "{text!r}"}, "nothing more"),
+    ({"kind": "lm", "prompt": "{}"}, "nothing more"),
+    ({"kind": "lm", "prompt": "{answer}"}, "must name different columns"),
+    ({"kind": "lm", "regression": True}, "leave it out with task.kind=lm"),
+    ({"kind": "chess"}, "task.kind='chess' is not known"),
+])  # fmt: skip
+def test_keys_that_do_not_fit_the_kind(options, said):
+    with pytest.raises(ConfigError, match=said):
+        spec(**{"kind": "lm"} | options)
+
+
+@pytest.mark.parametrize(("kind", "metric"), [("generation", "f1"), ("lm", "accuracy"), ("choice", "loss")])
+def test_metrics_belong_to_their_kind(kind, metric):
+    with pytest.raises(ConfigError, match=f"no {kind} metric"):
+        task_of(spec(kind, metrics=(metric,)))
+
+
+@pytest.mark.parametrize("kind", ["lm", "choice", "generation"])
+def test_an_encoder_writes_nothing(kind, tmp_path):
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = hf.BertConfig(vocab_size=260, **size)
+    hf.BertForMaskedLM(config).save_pretrained(tmp_path)
+    pretrained.load(ModelSpec("tiny"), 2).tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(
+        ModelError, match=f"a bert model reads texts and writes none, as task.kind={kind} needs"
+    ):
+        pretrained.load(ModelSpec(str(tmp_path)), 0, kind=kind)
+
+
+def test_a_decoder_without_its_head_is_refused(tmp_path, bases):
+    config = hf.GPT2Config(vocab_size=260, n_embd=32, n_layer=1, n_head=2, tie_word_embeddings=False)
+    hf.GPT2Model(config).save_pretrained(tmp_path)
+    bases["llama"].tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"lack lm_head\.weight, so it has no head to write with"):
+        pretrained.load(ModelSpec(str(tmp_path)), 0, kind="lm")
+
+
+def test_a_seq2seq_reads_no_texts_alone(bases):
+    with pytest.raises(ConfigError, match=r"set task\.prompt and task\.answer"):
+        task_of(spec("lm", answer=None)).encode(Part(["t"], None, [""]), (), bases["t5"], 20)
+
+
+def test_chat_needs_a_template_and_uses_it(bases):
+    base, task = bases["llama"], task_of(spec("lm", chat=True))
+    with pytest.raises(ConfigError, match="no chat template"):
+        task.encode(Part(["hi"], None, ["yo"]), (), base, 64)
+    base.tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}<bot>{% endif %}"
+    )
+    try:
+        prompt, answer = tokens_of(task.encode(Part(["hi"], None, ["yo"]), (), base, 64), 0)
+    finally:
+        base.tokenizer.chat_template = None
+    assert base.tokenizer.decode(prompt, skip_special_tokens=True) == "<user>hi<bot>"
+    assert base.tokenizer.decode(answer) == "yo[SEP]"
+
+
+def test_batches_align_labels_with_inputs(bases):
+    task, base = task_of(spec("lm")), bases["llama"]
+    encoded = task.encode(Part(["ab", "c"], None, ["x", "yz"]), (), base, 64)
+    batch = collate_answers(encoded, [0, 1], [0, 1])
+    kept = batch["labels"] != -100
+    assert torch.equal(batch["labels"][kept], batch["input_ids"][kept])
+    assert not batch["attention_mask"][batch["input_ids"] == 0].any()

@@ -1,0 +1,107 @@
+"""Language models through a whole run: stopped and taken up, its answers kept, exported and scored again."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.rows import sentences, write_jsonl
+from training.test_resume import After
+
+from intrinsic_cli.errors import Stopped
+from intrinsic_cli.finetunes.file import FineTune
+from intrinsic_cli.finetunes.rebuild import export
+from intrinsic_cli.finetunes.scoring import score
+from intrinsic_cli.store import THETA, Store
+from intrinsic_cli.tasks.task import task_of
+from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.run import execute
+from intrinsic_cli.training.trainer import Trainer
+
+KINDS = {
+    "lm": {"metrics": ("loss", "bits_per_byte")},
+    "choice": {"metrics": ("accuracy", "f1"), "prompt": "{text} It was", "words": (("0", "bad"), ("1", "so good"))},
+    "generation": {
+        "metrics": ("exact_match",), "prompt": "{text}\\nclass:", "answer": "label", "max_new_tokens": 6,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("words")
+    write_jsonl(folder / "train.jsonl", sentences(32))
+    write_jsonl(folder / "validation.jsonl", sentences(12, offset=1000))
+    return folder
+
+
+@pytest.fixture
+def specs(make_spec, folder):
+    def make(kind, subspace="did", **options):
+        spec = make_spec(
+            subspace, **{"path": folder, "max_steps": 6, "batch_size": 8, "max_length": 48} | options
+        )
+        return replace(spec, task=replace(spec.task, kind=kind, **KINDS[kind]))
+
+    return make
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_taken_up_exported_and_scored_again(kind, specs, tmp_path):
+    spec = specs(kind, "said", lr=0.3, evals=3, patience=1, holdout=4)
+    load, whole, parts = Loader(), Store(tmp_path / "whole"), Store(tmp_path / "parts")
+    result = execute(spec, whole, load)
+    with pytest.raises(Stopped):
+        execute(spec, parts, load, stop=After(2))
+    again = execute(spec, parts, load)
+    one, other = (load_file(store.run(spec).path / THETA) for store in (whole, parts))
+    assert again.resumed == (3,)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert again.metrics == result.metrics
+    task, found = task_of(spec.task), parts.run(spec).outcomes()
+    assert task.score(found["validation"]) == pytest.approx(result.metrics, rel=1e-6)
+    assert task.score(found["holdout"]) == pytest.approx(result.holdout_metrics, rel=1e-6)
+    assert result.higher_is_better == (kind != "lm")
+    fine_tune = FineTune.read(export(whole.run(spec), tmp_path))
+    assert (fine_tune.kind, fine_tune.head_hash is not None) == (kind, True)
+    values, n = score(fine_tune, spec.task, spec.data)
+    assert values == pytest.approx(result.metrics, rel=1e-6)
+    assert n == result.n_eval
+
+
+def test_patience_with_a_loss_keeps_the_lowest(specs):
+    history = []
+    spec = specs("lm", lr=3.0, max_steps=30, evals=10, patience=2)
+    outcome = Trainer(spec, Loader()(spec), log=lambda **record: history.append(record)).run()
+    losses = [record["eval_loss"] for record in history if "eval_loss" in record]
+    assert outcome.metrics["loss"] == pytest.approx(min(losses))
+    assert outcome.steps < 30 or min(losses) in losses[-2:]
+
+
+def test_accumulated_batches_weigh_tokens(specs):
+    """Fourteen rows at once, or in batches of 4, 4, 4 and 2 whose answers differ in length."""
+    thetas = []
+    for batch_size, accumulate in ((14, 1), (4, 4)):
+        spec = specs("lm", max_train=14, max_steps=3, batch_size=batch_size, accumulate=accumulate)
+        thetas.append(Trainer(spec, Loader()(spec)).run().tensors["theta"])
+    torch.testing.assert_close(*thetas, rtol=1e-2, atol=1e-3)
+    assert thetas[0].abs().max() > 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_falls(kind, specs):
+    history = []
+    spec = specs(kind, "full", lr=1e-2, max_steps=40)
+    Trainer(spec, Loader()(spec), log=lambda **record: history.append(record)).run()
+    losses = [record["loss"] for record in history if "loss" in record]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_streamed_layers_train_a_decoder_to_the_same_bits(specs):
+    spec = specs("lm", "said")
+    one, other = (
+        Trainer(replace(spec, projection=replace(spec.projection, cache=cache)), Loader()(spec)).run()
+        for cache in ("store", "stream")
+    )
+    assert all(torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items())
+    assert one.metrics == other.metrics
