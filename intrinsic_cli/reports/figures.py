@@ -91,7 +91,7 @@ def draw(plot: Plot) -> Any:
         if plot.log_y:  # matplotlib labels whole decades alone
             _label(ax.set_yticks, [(y, number(y)) for y in ticks(*plot.y_limits(), True, 5)])
         ax.set_ylabel(plot.y_label)
-        if any(seen):
+        if ax.get_legend_handles_labels()[1]:
             figure.legend(loc="outside lower center", ncols=3)
     return figure
 

@@ -7,7 +7,10 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+import torch
+from support.made_runs import save, study
 
+import intrinsic_cli
 from intrinsic_cli.cli import commands
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import to_install
@@ -104,3 +107,41 @@ def test_only_this_project_and_what_it_needs_is_ever_installed():
     assert any(name == project["name"] for name, _ in told)
     assert set(installed(to_install("ray"))) == {project["name"]}
     assert set(installed("pip install -c x.txt -e . 'idim[ray]'")) == {"idim"}
+
+
+def test_readme_is_short_and_shows_one_picture():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.split()) <= 900
+    assert readme.count("![") == 1
+
+
+def python_of(page):
+    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S))
+
+
+def test_the_python_of_the_readme_runs_and_leaves_the_last_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(study({100: 0.60, 400: 0.84}, 0.80), tmp_path / "outputs")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(40, 30), torch.nn.ReLU(), torch.nn.Linear(30, 1))
+    start = [p.detach().clone() for p in model.parameters()]
+    x = torch.randn(3, 8, 40)
+    told = {
+        "torch": torch,
+        "model": model,
+        "batches": x,
+        "loss": lambda model, batch: model(batch).square().mean(),
+    }
+    exec(python_of(ROOT / "README.md"), told)
+    left = [p.detach().clone() for p in model.parameters()]
+    with torch.no_grad():  # θ_0, then θ_0 + P θ of the last step, once more
+        for p, value in zip(model.parameters(), start, strict=True):
+            p.copy_(value)
+    again = intrinsic_cli.Subspace(model, "did", d=1000, seed=0)
+    with torch.no_grad():
+        again.theta.copy_(told["space"].theta)
+    again.write()
+    assert all(torch.equal(a, p) for a, p in zip(left, model.parameters(), strict=True))
+    assert not torch.equal(left[0], start[0])
+    said = python_of(ROOT / "README.md").split("d90([")[1].split(".d_t")[0]
+    assert eval(f"d90([{said}", told).d_t == 200
