@@ -129,6 +129,15 @@ class RunResult:
         return self.spec.study
 
     @property
+    def conditions(self) -> dict[str, str]:
+        """What its scores depend on beside its spec, as recorded: rows, weights and precision. Scores under other
+        conditions are not averaged with them."""
+        hashes = {"data_hash": self.data_hash, "model_hash": self.model_hash}
+        return {name: (value or "unknown")[:8] for name, value in hashes.items()} | {
+            "precision": self.precision
+        }
+
+    @property
     def holdout(self) -> float | None:
         """The score on the held-out rows; None where none were held out."""
         return None if self.holdout_metrics is None else self.holdout_metrics[self.metric]

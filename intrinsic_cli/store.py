@@ -1,31 +1,42 @@
 """One directory per run, and the state of a run read off its files.
 
 `result.json` is published last, by write and rename: where it stands whole, the run is done. `error.json`
-(the reason and the traceback) says it failed. Neither: pending, or running while somebody holds its lock.
+(the reason and the traceback) says it failed. Neither: pending, or running while somebody holds its claim.
+Whatever is read may be torn, edited, huge, or no file at all: each file is read with limits and checked once.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
 import itertools
 import json
+import logging
 import os
+import re
 import secrets
+import stat
+import time
 import traceback
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 
-from intrinsic_cli.errors import DamagedError, IdimError, StoreError
+from intrinsic_cli.errors import ConfigError, DamagedError, IdimError, StoreError, one_line
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
+
+log = logging.getLogger(__name__)
 
 RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES = (
     "result.json",
@@ -37,6 +48,16 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES = (
     "outcomes.npz",
 )
 LARGEST_OUTCOMES = 2**30  # bytes of a run's outcomes, unpacked
+LOCK, LEASE = ".lock", ".lease"
+MOST = {RESULT: 64 << 20, ERROR: 16 << 20, CONFIG: 4 << 20, HISTORY: 256 << 20}  # bytes that a run writes
+DEEPEST = 50  # of JSON; a run's files nest four deep
+BEATS = 30.0  # seconds without a heartbeat until a claim on a file system without locks may be taken over
+PATIENCE = BEATS + 5  # seconds to wait for a heartbeat where there is a lease and no lock
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+RUN_NAME = re.compile(r".+-lr\S+-s\d+-[0-9a-f]{10}")  # of `RunSpec.run_id`
+
+
+# --- files ------------------------------------------------------------------------------------------------
 
 STUDY = "study.yaml"  # the words of the last sweep into a folder
 
@@ -57,6 +78,12 @@ def write_whole(path: Path, *parts: bytes) -> None:
         raise StoreError(
             f"can't write {path}: {error.strerror or error}; see to the disk and go on"
         ) from error
+    with suppress(OSError):  # some file systems know no fsync of a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def publish(path: Path, record: Any) -> None:
@@ -64,89 +91,279 @@ def publish(path: Path, record: Any) -> None:
     write_whole(path, (json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-def _narrow(values: Any) -> Any:
-    """Whole numbers in as few bytes as hold them, and real ones as float32."""
-    import numpy as np
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """A regular file to read; links are followed. Raises FileNotFoundError, and StoreError at anything else."""
+    try:
+        _regular(path, os.stat(path).st_mode)  # before it is opened: to open a pipe would wait for a writer
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            _regular(path, os.fstat(file.fileno()).st_mode)
+            yield file
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(str(path)) from error
+    except OSError as error:
+        raise StoreError(f"can't read {path}: {error.strerror or error}") from error
 
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    return (
-        values.astype(np.min_scalar_type(int(values.max(initial=0)))) if values.dtype.kind in "iu" else values
-    )
+
+def _regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise StoreError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')} and no file; remove it")
+
+
+def read_json(path: Path) -> Any:
+    """The record in a file of a run. Raises FileNotFoundError, DamagedError where it is not whole JSON of a
+    size and a depth that a run writes, and StoreError where it can't be read."""
+    most = MOST[path.name]
+    with opened(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise DamagedError(f"{path} is damaged: it is longer than the {most >> 20} MB that a run writes")
+    try:
+        return parse_json(content)
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged ({error})") from error
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON of finite numbers, nested at most DEEPEST deep. Raises ValueError."""
+    try:
+        tree = json.loads(content.decode("utf-8"), parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+    level, depth = [tree], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError("it nests too deep")
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return tree
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+# --- claims -----------------------------------------------------------------------------------------------
+
+
+class Claim:
+    """The right of one process to train a run.
+
+    A file lock, which the system lets go of when its owner dies, excludes all others. A lease beside it names
+    the owner (process and host) and has a heartbeat: it excludes them where somebody deletes the lock's file,
+    and is all there is where the file system knows no locks. A lease without a heartbeat for BEATS seconds, or
+    of a process of this machine that is gone, is taken over.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # Not 0: somebody who reads the state holds the lock for an instant.
+        self._lock = FileLock(folder / LOCK, timeout=0.5, fallback_to_soft=False)
+        self._lease = SoftFileLease(folder / LEASE, lease_duration=BEATS, on_compromise=self._lose)
+        self._locked = False
+        self.lost = ""  # why it is another's, where it is
+
+    def take(self) -> bool:
+        """Whether the run is this process's now. Raises OSError where the folder can't be written."""
+        try:
+            self._lock.acquire()
+            self._locked = True
+        except Timeout:
+            return False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            _say_once(self._folder.parent, error)
+        # A lease that beats has an owner who lives. One found with the lock free is most likely a dead one's.
+        patience = 0.5 if not self._locked and beats(self._folder) else PATIENCE
+        try:
+            self._lease.acquire(timeout=patience)
+        except Timeout:
+            self._lock.release()
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let go of the run."""
+        self._lease.release()
+        self._lock.release()
+
+    def _lose(self, loss: LeaseCompromise) -> None:
+        """Called by the heartbeat. With the lock the run is this process's, whatever became of the lease."""
+        if not self._locked or loss.reason == "owner-changed":
+            self.lost = loss.reason
+
+
+@cache
+def _say_once(folder: Path, error: OSError) -> None:
+    log.warning(
+        "%s: the file system has no locks (%s); runs are claimed by files with a heartbeat instead, and one whose "
+        "machine dies is free %d s later", folder, error.strerror, BEATS,
+    )  # fmt: skip
+
+
+def beats(folder: Path) -> bool:
+    """Whether somebody's lease on a run has had a heartbeat of late."""
+    try:
+        return time.time() - os.lstat(folder / LEASE).st_mtime < 2 * BEATS
+    except OSError:
+        return False
+
+
+def claimed(folder: Path) -> bool:
+    """Whether somebody holds the claim on a run. Reading it takes no lock that an owner would wait for."""
+    try:
+        with opened(folder / LOCK) as lock:
+            # A shared lock, which needs no right to write, and in whose way only the owner's is.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except StoreError as error:
+        if isinstance(error.__cause__, BlockingIOError):
+            return True
+    except FileNotFoundError:
+        pass
+    else:
+        return False
+    return beats(folder)
+
+
+# --- a run ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a run's directory said at one moment.
+
+    `spec` is the run's, by its result or else its configuration, and None where neither can be read. `reason`
+    says why the run failed, or why it is unreadable.
+    """
+
+    path: Path
+    state: RunState
+    spec: RunSpec | None = None
+    result: RunResult | None = None
+    reason: str = ""
 
 
 class RunDir:
-    """The directory of one run."""
+    """The directory of one run: of `spec`, where that is given."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, spec: RunSpec | None = None) -> None:
         self.path = path
+        self._wanted = spec
+        self._claim: Claim | None = None
+
+    def look(self) -> Look:
+        """What the directory says now. Never raises."""
+        try:
+            result = self.result()
+        except StoreError as error:
+            running = isinstance(error, DamagedError) and claimed(self.path)
+            state = RunState.RUNNING if running else RunState.UNREADABLE
+            return Look(self.path, state, self._spec()[0], reason=self._brief(error))
+        if result is not None:
+            return Look(self.path, RunState.DONE, result.spec, result)
+        spec, problem = self._spec()
+        if claimed(self.path):
+            return Look(self.path, RunState.RUNNING, spec)
+        if self.has_error:
+            return Look(self.path, RunState.FAILED, spec, reason=self.error()["message"])
+        if problem and self._has(CONFIG, HISTORY, SNAPSHOT, THETA):
+            return Look(self.path, RunState.UNREADABLE, reason=self._brief(problem))
+        return Look(self.path, RunState.PENDING, spec)
 
     @property
     def state(self) -> RunState:
-        """What the directory says: done, running, failed, pending, or unreadable where its result is not whole."""
+        """What has become of the run, as `look` has it."""
+        return self.look().state
+
+    def _brief(self, reason: object) -> str:
+        return one_line(str(reason).replace(f"{self.path}{os.sep}", ""))
+
+    def _has(self, *names: str) -> bool:
+        return any(os.path.lexists(self.path / name) for name in names)
+
+    def _spec(self) -> tuple[RunSpec | None, str]:
+        """The recorded configuration, or None and why there is none."""
         try:
-            if self.result() is not None:
-                return RunState.DONE
-        except DamagedError:
-            return RunState.RUNNING if self._lock_is_held() else RunState.UNREADABLE
-        if self._lock_is_held():
-            return RunState.RUNNING
-        return RunState.FAILED if self.has_error else RunState.PENDING
+            tree = read_json(self.path / CONFIG)
+            return RunSpec.from_dict(tree), ""
+        except FileNotFoundError:
+            return None, f"{self.path / CONFIG} is missing"
+        except ConfigError as error:
+            return None, f"{self.path / CONFIG} is damaged ({error})"
+        except StoreError as error:
+            return None, str(error)
+
+    def spec(self) -> RunSpec:
+        """What the run is. Raises StoreError where its configuration can't be read."""
+        spec, problem = self._spec()
+        if spec is None:
+            raise StoreError(
+                f"{self.path / CONFIG} is not the configuration of a run ({self._brief(problem)})"
+            )
+        return spec
 
     @property
     def has_error(self) -> bool:
         """Whether the last attempt left a reason, whoever holds the run now."""
-        return (self.path / ERROR).exists()
-
-    def _lock_is_held(self) -> bool:
-        # A shared lock, which needs no right to write, and in whose way only the owner's is.
-        try:
-            with open(self.path / ".lock", "rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return self._has(ERROR)
 
     @contextmanager
     def claim(self) -> Iterator[bool]:
-        """Hold the run's lock; yields False where another process holds it."""
+        """Hold the run; yields False where another process holds it."""
+        claim = Claim(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            # Not 0: somebody who reads `state` holds the lock for an instant.
-            lock = FileLock(self.path / ".lock", timeout=0.5)
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
+            mine = claim.take()
         except OSError as error:
             raise StoreError(f"output_dir: can't write {self.path}: {error.strerror or error}") from error
+        if not mine:
+            yield False
+            return
+        self._claim = claim
         try:
             yield True
         finally:
-            lock.release()
+            self._claim = None
+            claim.release()
+
+    def _still_mine(self) -> None:
+        """Raise StoreError where another process has taken the run over meanwhile."""
+        if self._claim is not None and self._claim.lost:
+            raise StoreError(f"{self.path}: another process has taken this run over ({self._claim.lost})")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"can't write {self.path}: {error.strerror or error}") from error
 
     def plan(self, spec: RunSpec, *, forget: bool = True) -> None:
         """Record that the run is going to be done, and `forget` why an earlier attempt failed."""
-        try:
+        with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
             if forget:
-                (self.path / ERROR).unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(f"can't write {self.path}: {error.strerror or error}") from error
+                _remove(self.path / ERROR)
         if not (self.path / CONFIG).exists():
             publish(self.path / CONFIG, spec.to_dict())
 
     def begin(self, spec: RunSpec, history: int | None = None) -> None:
         """Record the resolved configuration and clear what an earlier attempt left. With `history`, its
         snapshot and so many bytes of its history stay."""
-        fresh, cleared = history is None, (RESULT, ERROR, THETA, OUTCOMES)
-        for name in (*cleared, HISTORY, SNAPSHOT) if fresh else cleared:
-            (self.path / name).unlink(missing_ok=True)
-        for name in (*cleared, SNAPSHOT):  # drafts of an owner that was killed while it wrote
-            for draft in self.path.glob(f".{name}.*.tmp"):
-                draft.unlink(missing_ok=True)
+        cleared = (RESULT, ERROR, THETA, OUTCOMES) + ((HISTORY, SNAPSHOT) if history is None else ())
+        with self._writing():
+            for name in cleared:
+                _remove(self.path / name)
+            for name in {*cleared, SNAPSHOT}:  # drafts of an owner that was killed while it wrote
+                for draft in self.path.glob(f".{name}.*.tmp"):
+                    draft.unlink(missing_ok=True)
         publish(self.path / CONFIG, spec.to_dict())
         if history is not None and self.history_size():
             os.truncate(self.path / HISTORY, history)
@@ -154,23 +371,36 @@ class RunDir:
     def history_size(self) -> int:
         """Bytes of the history, 0 where there is none."""
         path = self.path / HISTORY
-        return path.stat().st_size if path.exists() else 0
+        return path.stat().st_size if path.is_file() else 0
 
     def save(self, snapshot: bytes) -> None:
         """Publish where the run goes on, behind its SHA-256."""
+        self._still_mine()
         write_whole(self.path / SNAPSHOT, hashlib.sha256(snapshot).digest(), snapshot)
 
     def snapshot(self) -> bytes | None:
-        """What `save` was given, or None where there is none or any bit of it is damaged."""
+        """What `save` was given, or None where there is none. One that is damaged is passed over with a word."""
+        path = self.path / SNAPSHOT
         try:
-            with open(self.path / SNAPSHOT, "rb") as file:
-                digest, content = file.read(32), file.read()
+            with opened(path) as file:
+                digest = file.read(32)
+                # Hashed before it is held, so that a huge file costs no memory; a hole of terabytes is no snapshot.
+                if _safetensors_size(file.read(8), file) != os.fstat(file.fileno()).st_size - 32:
+                    raise DamagedError(f"{path} is damaged")
+                file.seek(32)
+                if hashlib.file_digest(file, "sha256").digest() != digest:
+                    raise DamagedError(f"{path} is damaged")
+                file.seek(32)
+                return file.read()
         except FileNotFoundError:
             return None
-        return content if hashlib.sha256(content).digest() == digest else None
+        except StoreError as error:
+            log.warning("%s; the run begins anew", error)
+            return None
 
     def theta(self, content: bytes) -> None:
         """Write what the run has learned."""
+        self._still_mine()
         write_whole(self.path / THETA, content)
 
     def keep_outcomes(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
@@ -180,6 +410,7 @@ class RunDir:
         columns = {f"{split}.{name}": v for split, table in tables.items() for name, v in table.items()}
         file = io.BytesIO()
         np.savez_compressed(file, **{name: _narrow(np.asarray(v)) for name, v in columns.items()})
+        self._still_mine()
         write_whole(self.path / OUTCOMES, file.getvalue())
 
     def outcomes(self) -> dict[str, dict[str, Any]] | None:
@@ -210,6 +441,7 @@ class RunDir:
 
     def log(self, **record: Any) -> None:
         """Append one line to the history."""
+        self._still_mine()
         line = json.dumps(record, allow_nan=False) + "\n"
         try:
             with open(self.path / HISTORY, "a", encoding="utf-8") as file:
@@ -219,28 +451,29 @@ class RunDir:
 
     def finish(self, result: RunResult) -> None:
         """Publish the result: from here on the run is done, and there is nothing to go on from."""
+        self._still_mine()
         publish(self.path / RESULT, result.to_dict())
-        (self.path / SNAPSHOT).unlink(missing_ok=True)
+        with self._writing():
+            _remove(self.path / SNAPSHOT)
 
     def result(self) -> RunResult | None:
-        """The published result, or None. Raises DamagedError where the file is not whole, and StoreError where
-        it can't be read or is of a format that this idim does not know."""
+        """The published result, or None. Raises DamagedError where the file is not whole or holds what no run
+        leaves, and StoreError where it can't be read, is another run's, or of a format that this idim does not
+        know."""
         path = self.path / RESULT
         again = "delete it or run its sweep again"
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+            result = RunResult.from_dict(read_json(path), self.path)
+        except FileNotFoundError:
             return None
-        except OSError as error:
-            raise StoreError(f"can't read {path}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise DamagedError(f"{path} is damaged ({error}); {again}") from error
-        try:
-            return RunResult.from_dict(record, self.path)
         except DamagedError as error:
-            raise DamagedError(f"{path} is damaged ({error}); {again}") from error
+            told = str(error) if str(path) in str(error) else f"{path} is damaged ({error})"
+            raise DamagedError(f"{told}; {again}") from error
         except StoreError as error:
-            raise StoreError(f"{path}: {error}") from error
+            raise StoreError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        if self._wanted is not None and result.spec.run_id != self._wanted.run_id:
+            raise StoreError(f"{path} is of another run, {result.spec.run_id}; rename or move its folder")
+        return result
 
     def fail(self, error: BaseException, **more: Any) -> None:
         """Record why the run has no result, and what `more` there is to say."""
@@ -256,25 +489,19 @@ class RunDir:
         )
 
     def error(self) -> dict[str, Any]:
-        """The record of `fail`, or one that says why there is none to read."""
+        """The record of `fail`, or one that says why there is none to read. Its message is one line."""
         path = self.path / ERROR
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return {**record, "message": str(record["message"])}
-        except (ValueError, OSError, KeyError, TypeError) as error:
+            record = read_json(path)
+            if not isinstance(record, dict) or not isinstance(record.get("message"), str):
+                raise DamagedError(f"{path} is damaged (it lacks a message)")
+            return {**record, "message": one_line(record["message"])}
+        except (StoreError, FileNotFoundError) as error:
             return {
                 "error": None,
-                "message": f"the reason in {path} can't be read ({error})",
+                "message": one_line(f"the reason in {path} can't be read ({error})"),
                 "expected": True,
             }
-
-    def spec(self) -> RunSpec:
-        """What the run is. Raises DamagedError where its configuration is no such thing."""
-        path = self.path / CONFIG
-        try:
-            return RunSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, RecursionError, IdimError) as error:
-            raise DamagedError(f"{path} is not the configuration of a run ({error})") from error
 
     def forget(self) -> bool:
         """Remove what the run has left, if it has no result and nobody holds it. Returns whether it is gone.
@@ -283,37 +510,117 @@ class RunDir:
         """
         self.spec()
         with self.claim() as mine:
-            if not mine or (self.path / RESULT).exists():
+            if not mine or self._has(RESULT):
                 return False
             drafts = [path.name for path in self.path.glob(".*.tmp")]
-            for name in (ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, *drafts, ".lock"):
-                (self.path / name).unlink(missing_ok=True)
-            with suppress(OSError):
-                self.path.rmdir()
+            with self._writing():
+                for name in (ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, *drafts, LOCK):
+                    _remove(self.path / name)
+        with suppress(OSError):
+            self.path.rmdir()
         return True
 
     def step(self) -> int | None:
-        """The last step in the history; None where there is none."""
+        """The last step in the history; None where there is none to read."""
         try:
-            steps = [line.get("step") for line in self.history() if isinstance(line, dict)]
-        except (OSError, ValueError):
+            lines = self.history()
+        except StoreError:
             return None
-        return next((step for step in reversed(steps) if isinstance(step, int)), None)
+        return int(lines[-1]["step"]) if lines else None
 
-    def history(self) -> list[dict[str, Any]]:
-        """The whole lines of the history; a torn last line (a run that was killed) is left out."""
+    def history(self) -> list[dict[str, float]]:
+        """The whole lines of the history; a torn last line (a run that was killed) is left out.
+
+        Raises DamagedError at a line that is no record of finite numbers with a step.
+        """
         path = self.path / HISTORY
-        if not path.exists():
+        try:
+            with opened(path) as file:
+                content = file.read(MOST[HISTORY] + 1)
+        except FileNotFoundError:
             return []
-        text = path.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        if len(content) > MOST[HISTORY]:
+            raise DamagedError(f"{path} is longer than the {MOST[HISTORY] >> 20} MB that a run writes")
+        whole = content[: content.rfind(b"\n") + 1].splitlines()
+        return [_history_line(line, f"{path}, line {i}") for i, line in enumerate(whole, start=1)]
+
+
+def _narrow(values: Any) -> Any:
+    """Whole numbers in as few bytes as hold them, and real ones as float32."""
+    import numpy as np
+
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
+    return (
+        values.astype(np.min_scalar_type(int(values.max(initial=0)))) if values.dtype.kind in "iu" else values
+    )
+
+
+def _remove(path: Path) -> None:
+    """Remove what stands in a file's place, be it an empty folder. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _history_line(line: bytes, where: str) -> dict[str, float]:
+    try:
+        record = parse_json(line)
+    except ValueError as error:
+        raise DamagedError(f"{where} is damaged ({error})") from error
+    if not isinstance(record, dict) or "step" not in record or not all(map(_number, record.values())):
+        raise DamagedError(f"{where} is damaged: it is no record of numbers with a step")
+    return record
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300  # type: ignore[arg-type]
+
+
+def _safetensors_size(length: bytes, file: BufferedReader) -> int | None:
+    """The bytes that a safetensors file has by its header, whose 8 bytes of length were read; None for no such."""
+    size = int.from_bytes(length, "little")
+    if len(length) < 8 or not 2 <= size <= 100 << 20:
+        return None
+    try:
+        header = parse_json(file.read(size))
+        return (
+            8
+            + size
+            + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+
+
+# --- many runs --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The runs under a folder, by name, and the folders that look like runs and count as none, with the reason."""
+
+    runs: tuple[Look, ...]
+    left_out: tuple[tuple[Path, str], ...]
+
+    @property
+    def results(self) -> list[RunResult]:
+        return [look.result for look in self.runs if look.result is not None]
+
+    @property
+    def unreadable(self) -> list[Look]:
+        return [look for look in self.runs if look.state is RunState.UNREADABLE]
 
 
 class Store:
-    """All the runs under one output folder."""
+    """All the runs under one output folder, however deep. A folder is a run's if its name is the run's id, or
+    one that earlier versions gave it; of several, the one nearest to the root and first by name is the run's."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._deeper: dict[str, Path] | None = None
+        self._told: set[str] = set()
 
     def check_writable(self) -> None:
         """Raise StoreError now, not after an hour of training, where the folder can't be written."""
@@ -328,10 +635,45 @@ class Store:
             ) from error
 
     def run(self, spec: RunSpec) -> RunDir:
-        """The directory of a run, under its name or, where that is not there, one that earlier versions gave it."""
+        """The directory of a run: where it lies, or where it is to be."""
         names = (spec.run_id, *spec.legacy_ids)
-        there = (self.root / name for name in names if (self.root / name).is_dir())
-        return RunDir(next(there, self.root / spec.run_id))
+        for name in names:
+            if os.path.isdir(self.root / name):
+                return RunDir(self.root / name, spec)
+        if self._deeper is None:  # what lies in folders of the root was not made by a command at work here
+            found = [path for path, _ in _folders(self.root)]
+            self._deeper = {path.name: path for path in reversed(found)}
+        there = (self._deeper[name] for name in names if name in self._deeper)
+        return RunDir(next(there, self.root / spec.run_id), spec)
+
+    def survey(self) -> Survey:
+        """Look at every run under the root. Raises StoreError where that is no folder."""
+        if not self.root.is_dir():
+            raise StoreError(f"{self.root} is not a folder; give the output_dir of a sweep, such as outputs/")
+        chosen: dict[str, Look] = {}
+        left_out = []
+        looks = [RunDir(path).look() for path, names in _folders(self.root) if _may_be_run(path, names)]
+        # Under one folder the name of today goes before that of an earlier version, as in `run`.
+        looks.sort(
+            key=lambda look: (len(look.path.parts), look.spec is None or look.path.name != look.spec.run_id)
+        )
+        real: set[str] = set()
+        for look in looks:
+            name = look.path.name
+            ids = (name,) if look.spec is None else (look.spec.run_id, *look.spec.legacy_ids)
+            if look.spec is None and not RUN_NAME.fullmatch(name):
+                continue  # a folder with a config.json of another program
+            if name in ids and ids[0] not in chosen:
+                chosen[ids[0]] = look
+                real.add(os.path.realpath(look.path))
+            else:
+                left_out.append((look.path, ids[0]))
+        told = [
+            (path, f"a copy of {chosen[own].path}" if own in chosen else f"its name is not its run's, {own}")
+            for path, own in left_out
+            if os.path.realpath(path) not in real
+        ]
+        return Survey(tuple(sorted(chosen.values(), key=lambda look: look.path)), tuple(told))
 
     def keep_study(self, text: str) -> None:
         """Write `text` as the folder's study file. One of other words stays, under the next free number."""
@@ -350,10 +692,47 @@ class Store:
 
     def runs(self) -> list[RunDir]:
         """Every run directory under the root, by name."""
-        if not self.root.is_dir():
-            raise StoreError(f"{self.root} is not a folder; give the output_dir of a sweep, such as outputs/")
-        return [RunDir(path.parent) for path in sorted(self.root.rglob(CONFIG))]
+        return [RunDir(look.path) for look in self.survey().runs]
 
     def results(self) -> list[RunResult]:
-        """The results of all finished runs. Raises StoreError at a result that is not whole."""
-        return [result for run in self.runs() if (result := run.result()) is not None]
+        """The results of all finished runs. What can't be read or counts as no run is said in warnings."""
+        survey = self.survey()
+        bad = [f"{look.path}: {look.reason}" for look in survey.unreadable]
+        self._tell(f"{len(bad)} of {len(survey.runs)} runs can't be read and are left out:", bad)
+        others = [f"{path}: {reason}" for path, reason in survey.left_out]
+        self._tell(f"{len(others)} folders count as no run and are left out:", others)
+        return survey.results
+
+    def _tell(self, head: str, lines: Sequence[str], most: int = 20) -> None:
+        """Warn of what is left out, once."""
+        if lines and head not in self._told:
+            self._told.add(head)
+            more = [f"and {len(lines) - most} more; `idim status` lists all"] if len(lines) > most else []
+            log.warning("\n  ".join([head, *map(one_line, lines[:most]), *more]))
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, frozenset[str] | None]]:
+    """`root` and every folder below it but hidden ones, the shallow first, with the names of what each holds; None
+    for one that can't be looked into. Links are followed, and no folder is gone into twice."""
+    level, seen = [root], set()
+    while level:
+        below: list[Path] = []
+        for folder in level:
+            try:
+                names = sorted(os.listdir(folder))
+                key = os.path.realpath(folder)
+            except OSError:
+                names, key = None, ""
+            yield folder, None if names is None else frozenset(names)
+            if names and key not in seen:
+                seen.add(key)
+                inside = (folder / name for name in names if not name.startswith("."))
+                below += (path for path in inside if os.path.isdir(path))
+        level = below
+
+
+def _may_be_run(path: Path, names: frozenset[str] | None) -> bool:
+    """Whether a folder that holds `names` may be a run's, by them and by its own."""
+    if RUN_NAME.fullmatch(path.name):
+        return names is None or bool(names)
+    return bool(names and names & {RESULT, CONFIG})

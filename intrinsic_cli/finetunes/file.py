@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,8 +25,9 @@ from torch import Tensor
 from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.projections import KINDS
 from intrinsic_cli.spec import PRECISIONS, ModelSpec, ProjectionSpec, SubspaceSpec, record
-from intrinsic_cli.store import THETA, RunDir
+from intrinsic_cli.store import THETA, RunDir, opened
 from intrinsic_cli.tasks.task import KINDS as TASKS
+from intrinsic_cli.training.theta import fingerprint
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -92,6 +94,11 @@ class FineTune:
                 "train.keep_weights=true keeps those, and subspace=did d=1000 makes a run that can be exported"
             )
         tensors, _ = _open(run.path / THETA)
+        if result.theta_hash not in (None, fingerprint(tensors)):
+            raise StoreError(
+                f"{run.path / THETA} is not what the run learned, by the hash in its result; copy the run again, "
+                "or delete its folder and run its sweep again"
+            )
         if result.model_hash is None or result.projection_version is None:
             raise StoreError(f"{run.path} does not say which weights and which P it was trained with")
         return cls(
@@ -158,11 +165,11 @@ def _json(tree: Mapping[str, Any]) -> str:
 def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file, once its header is known to be small and its own."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
             length = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
-    except OSError as error:
-        raise StoreError(f"can't read {path}: {error.strerror or error}") from error
+    except FileNotFoundError as error:
+        raise StoreError(f"can't read {path}: No such file or directory") from error
     if size < 10 or length > min(size, MAX_HEADER):
         raise StoreError(f"{path} is damaged or no safetensors file; export or copy it again")
     try:

@@ -103,22 +103,21 @@ def shares(found: FineTune) -> NDArray[np.float64]:
 def spaces(results: Sequence[RunResult]) -> list[Space]:
     """The spaces of two runs or more among `results`. A task has the learning rate of its
     best mean score. Raises StoreError where no two runs share a space."""
-    groups: dict[tuple[object, ...], dict[tuple[str, str], list[tuple[RunSpec, float, FineTune]]]] = {}
+    groups: dict[tuple[object, ...], dict[tuple[str, str, str], list[tuple[RunSpec, float, FineTune]]]] = {}
     for result in results:
         spec = result.spec
         if spec.subspace.kind == "full":
             continue
         found = FineTune.of_run(RunDir(result.directory))
         tasks = groups.setdefault(space_of(found), {})
-        tasks.setdefault((spec.task.name, result.study), []).append((spec, result.score, found))
+        key = (spec.task.name, result.study, result.conditions["data_hash"])
+        tasks.setdefault(key, []).append((spec, result.score, found))
     made, settings = [], []
     for tasks in groups.values():
         chosen = {key: _best_rate(runs) for key, runs in sorted(tasks.items())}
         if sum(map(len, chosen.values())) < 2:
             continue
         spec, _, found = next(iter(chosen.values()))[0]
-        names = [name for name, _ in chosen]
-        labels = [name if names.count(name) == 1 else f"{name} {study[:6]}" for name, study in chosen]
         thetas = [np.stack([f.tensors["theta"].numpy() for _, _, f in runs]) for runs in chosen.values()]
         root = np.sqrt(shares(found))
         scales = [np.stack([root * _lam(f) for _, _, f in runs]) for runs in chosen.values()]
@@ -126,7 +125,7 @@ def spaces(results: Sequence[RunResult]) -> list[Space]:
             f"{spec.model.label} {spec.subspace.kind.upper()} d={spec.d} {found.projection.kind} "
             f"seed {found.seed}"
         )
-        made.append(Space(title, thetas[0].shape[1], tuple(labels), *matrices(thetas, scales)))
+        made.append(Space(title, thetas[0].shape[1], _labels(list(chosen)), *matrices(thetas, scales)))
         moved = {key: getattr(found.subspace, key) for key in SPACE}
         settings.append(flat({"weights": found.weights_hash[:12], "draw": found.version, **moved}))
     if not made:
@@ -142,6 +141,17 @@ def spaces(results: Sequence[RunResult]) -> list[Space]:
 
 def _lam(found: FineTune) -> NDArray[Any]:
     return found.tensors["lam"].numpy() if "lam" in found.tensors else np.ones(1)
+
+
+def _labels(tasks: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
+    """Names of tasks, each with its study, and then its data, where others have the same."""
+    named: list[str] = []
+    for name, study, data in tasks:
+        alike = [key for key in tasks if key[0] == name]
+        parts = [name] if len(alike) == 1 else [name, study[:6]]
+        parts += [data] if sum(key[1] == study for key in alike) > 1 else []
+        named.append(" ".join(parts))
+    return tuple(named)
 
 
 def _best_rate(runs: Sequence[tuple[RunSpec, float, FineTune]]) -> list[tuple[RunSpec, float, FineTune]]:

@@ -20,7 +20,8 @@ FEW_SEEDS = 3  # an interval from fewer says little
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs behind one d_t: one study, subspace and projection, with full fine-tuning (`baseline`).
+    """The runs behind one d_t: one study, subspace and projection, with full fine-tuning (`baseline`), all on the
+    same rows and weights in the same precision.
 
     `spec` is the first run's; only its d, lr and seed vary (and so P, unless `projection.seed` is set). `row`
     and `variant` name the curve among the others: the model with what differs between its studies, and what
@@ -77,22 +78,22 @@ def group(results: Iterable[RunResult]) -> list[Curve]:
     Raises StoreError where no subspace run has finished.
     """
     baselines: dict[str, list[RunResult]] = {}
-    members: dict[tuple[str, str], list[RunResult]] = {}
+    members: dict[tuple[str, str], list[RunResult]] = {}  # by setting and by variant
     for result in results:
-        spec = result.spec
+        spec, setting = result.spec, json.dumps([result.study, result.conditions])
         if spec.subspace.kind == "full":
-            baselines.setdefault(result.study, []).append(result)
+            baselines.setdefault(setting, []).append(result)
         else:
             # Runs of one projection.seed repeat the training and not the space: each has a curve of its own.
             variant = json.dumps(
                 [asdict(spec.subspace), spec.projection.kind, spec.projection.seed], sort_keys=True
             )
-            members.setdefault((result.study, variant), []).append(result)
+            members.setdefault((setting, variant), []).append(result)
     if not members:
         raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")
     curves = [
-        Curve(study, runs[0].spec, tuple(runs), tuple(baselines.get(study, ())))
-        for (study, _), runs in members.items()
+        Curve(runs[0].study, runs[0].spec, tuple(runs), tuple(baselines.get(setting, ())))
+        for (setting, _), runs in members.items()
     ]
     return sorted(
         _name(curves),
@@ -125,7 +126,10 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
         c.spec.model.label + (f"@{c.spec.model.revision}" if c.spec.model.revision else "") for c in curves
     ]
     trees = [c.spec.settings() for c in curves]
-    study = [flat({k: tree[k] for k in ("model", "task", "data", "train")}) for tree in trees]
+    study = [
+        flat({k: tree[k] for k in ("model", "task", "data", "train")} | c.runs[0].conditions)
+        for c, tree in zip(curves, trees, strict=True)
+    ]
     suffixes = differences(study, plain, [c.task for c in curves])
     rows = [" ".join(filter(None, pair)) for pair in zip(plain, suffixes, strict=True)]
     space = [flat({k: tree[k] for k in ("subspace", "projection")}) for tree in trees]

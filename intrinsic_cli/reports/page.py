@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
@@ -55,7 +56,7 @@ def render(store: Store, results: Sequence[RunResult], found: Found, base: Path)
     """The report as HTML, its links relative to the folder `base`."""
     threshold = found[0][1].threshold
     told = plots.histories(found)
-    runs = _runs(store, results, base)
+    runs = _runs(store, base)
     jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     template = jinja.from_string((files("intrinsic_cli.reports") / "page.html").read_text(encoding="utf-8"))
     overview = plots.overview(found)
@@ -85,11 +86,8 @@ def _figure(plot: plots.Plot) -> dict[str, Any]:
 
 def _summary(found: Found, results: Sequence[RunResult], runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The line of small facts under the title."""
-    counts = {
-        state: sum(run["state"] == state for run in runs)
-        for state in ("done", "running", "failed", "pending")
-    }
-    told = [f"{n} {state}" for state, n in counts.items() if n]
+    counts = Counter(run["state"] for run in runs)
+    told = [f"{counts[state]} {state}" for state in (*RunState, "left out") if counts[state]]
     models, tasks = {curve.row for curve, _ in found}, {curve.task for curve, _ in found}
     began = sorted(r.started[:10] for r in results)
     return [
@@ -205,27 +203,21 @@ def _facts(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
     return facts
 
 
-def _runs(store: Store, results: Sequence[RunResult], base: Path) -> list[dict[str, Any]]:
+def _runs(store: Store, base: Path) -> list[dict[str, Any]]:
     """Every run directory, finished or not, with what there is to say about it."""
-    finished = {r.path: r for r in results}
-    rows = []
-    for run in store.runs():
-        row = {
-            "name": run.path.name,
-            "href": quote(Path(os.path.relpath(run.path, base)).as_posix()) + "/",
-            "state": RunState.DONE,
-            "words": "",
-        }
-        if (result := finished.get(run.path)) is not None:
-            row["words"] = f"{result.metric} {result.score:.4f}"
-            row["time"] = duration(result.total_seconds)
-        else:
-            row["state"] = run.state
-            row["time"] = ""
-            if row["state"] is RunState.FAILED:
-                row["words"] = run.error()["message"]
-        rows.append(row)
+    survey = store.survey()
+    rows = [_row(look.path, look.state, base) | {"words": look.reason} for look in survey.runs]
+    for row, look in zip(rows, survey.runs, strict=True):
+        if look.result is not None:
+            row["words"] = f"{look.result.metric} {look.result.score:.4f}"
+            row["time"] = duration(look.result.total_seconds)
+    rows += [_row(path, "left out", base) | {"words": reason} for path, reason in survey.left_out]
     return sorted(rows, key=lambda row: natural(row["name"]))
+
+
+def _row(path: Path, state: str, base: Path) -> dict[str, Any]:
+    href = quote(Path(os.path.relpath(path, base)).as_posix()) + "/"
+    return {"name": path.name, "href": href, "state": state, "time": ""}
 
 
 def _environments(results: Sequence[RunResult]) -> list[tuple[int, list[tuple[str, str]]]]:

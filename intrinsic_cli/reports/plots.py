@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +13,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from intrinsic_cli.errors import StoreError
 from intrinsic_cli.reports.curves import Curve, Found
 from intrinsic_cli.reports.tables import cell, percent, symbol
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.store import RunDir
+
+log = logging.getLogger(__name__)
 
 ARROWS = ("left", "right", "down", "up")
 HUES = 8  # of unordered tones
@@ -297,10 +301,19 @@ def decimate(x: Sequence[float], y: Sequence[float]) -> tuple[tuple[float, ...],
     )
 
 
-def histories(curves: Iterable[tuple[Curve, Estimate]]) -> dict[str, list[dict[str, Any]]]:
+def histories(curves: Iterable[tuple[Curve, Estimate]]) -> dict[str, list[dict[str, float]]]:
     """The histories of the runs that `training` draws, by run_id."""
     runs = [r for c, v in curves for r in _chosen(c, v) + [b for b in c.baseline if b.spec.lr == v.full_lr]]
-    return {run.run_id: RunDir(run.directory).history() for run in runs}
+    return {run.run_id: _history(run) for run in runs}
+
+
+def _history(run: RunResult) -> list[dict[str, float]]:
+    """What a run logged; nothing, with a word, where that can't be read."""
+    try:
+        return RunDir(run.directory).history()
+    except StoreError as error:
+        log.warning("%s; its losses are not drawn", error)
+        return []
 
 
 def of_curve(curve: Curve, value: Estimate, told: Histories) -> list[Plot]:

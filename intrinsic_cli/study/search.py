@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from intrinsic_cli.errors import StoreError
 from intrinsic_cli.planning.plan import Study
-from intrinsic_cli.result import RunState
+from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.base import Launcher
@@ -58,7 +59,9 @@ def run_study(
             n_eval=full[0].n_eval,
             metric=full[0].metric,
         )
-        curve = [Point.of(r) for r in results if _same_curve(r.spec, first)]
+        members = [r for r in results if _same_curve(r.spec, first)]
+        _check_alike([*full, *members])
+        curve = [Point.of(r) for r in members]
         plan = propose(
             curve, [Point.of(r) for r in full], search, slots=launcher.slots, running=elsewhere,
             failed=list(failed),
@@ -96,6 +99,17 @@ def _launch(
         if state.over:
             say(f"{spec.run_id}  {outcome(spec, store)}")
     return states
+
+
+def _check_alike(results: Sequence[RunResult]) -> None:
+    """Raise StoreError where scores can't be put into one curve."""
+    for other in results:
+        if other.conditions != results[0].conditions:
+            told = [" ".join(f"{k}={v}" for k, v in r.conditions.items()) for r in (results[0], other)]
+            raise StoreError(
+                f"{results[0].run_id} was trained under {told[0]} and {other.run_id} under {told[1]}: a search "
+                "needs runs of one kind; move the others away, or set train.precision"
+            )
 
 
 def _same_curve(run: RunSpec, first: RunSpec) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from intrinsic_cli.errors import DamagedError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
@@ -34,9 +36,21 @@ def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
 
 
 def pending(specs: Sequence[RunSpec], store: Store, *, retry_failed: bool = False) -> list[RunSpec]:
-    """The runs still to be done, cell by cell. A run that failed is one only with `retry_failed`."""
+    """The runs still to be done, cell by cell. A run that failed is one only with `retry_failed`.
+
+    A result that is damaged is done again. Raises StoreError at one that is to be kept: another run's, of a
+    later format, or one that may not be read.
+    """
     over = (RunState.DONE,) if retry_failed else (RunState.DONE, RunState.FAILED)
-    return [spec for cell in cells(specs) for spec in cell if store.run(spec).state not in over]
+    todo = []
+    for spec in (spec for cell in cells(specs) for spec in cell):
+        run = store.run(spec)
+        if (state := run.state) is RunState.UNREADABLE:
+            with suppress(DamagedError):
+                run.result()
+        if state not in over:
+            todo.append(spec)
+    return todo
 
 
 class _Tally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -13,14 +11,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from safetensors.torch import save
-from torch import Tensor
 
-from intrinsic_cli.errors import OutOfMemory, Stopped, StoreError
+from intrinsic_cli.errors import DamagedError, OutOfMemory, Stopped, StoreError
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir, Store
-from intrinsic_cli.training import ranks, trackers
+from intrinsic_cli.training import ranks, theta, trackers
 from intrinsic_cli.training.environment import environment, peak_memory_mb, reset_peak_memory
 from intrinsic_cli.training.inputs import Inputs, Load
 from intrinsic_cli.training.snapshot import Snapshot, resume_key
@@ -49,7 +45,7 @@ def execute(
     with run.claim() if ranks.rank() == 0 else nullcontext(True) as mine:
         if not ranks.told(mine):
             return None
-        if (result := ranks.told(run.result() if run.state is RunState.DONE else None)) is not None:
+        if (result := ranks.told(_finished(run) if ranks.rank() == 0 else None)) is not None:
             return result
         try:
             result = _train(spec, run, load, progress, stop)
@@ -75,10 +71,19 @@ def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: 
         return RunState.STOPPED
     except StoreError as error:  # the folder could not take it, so it is said here or nowhere
         log.error("%s: %s", spec.run_id, error)
-        return RunState.FAILED
+        taken = store.run(spec).state is RunState.RUNNING  # over by another process
+        return RunState.ELSEWHERE if taken else RunState.FAILED
     except Exception:
         return RunState.FAILED
     return RunState.ELSEWHERE if result is None else RunState.DONE
+
+
+def _finished(run: RunDir) -> RunResult | None:
+    """The run's result; None where there is none, or one to be made again. Raises StoreError at one to keep."""
+    try:
+        return run.result()
+    except DamagedError:
+        return None
 
 
 def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | None) -> RunResult:
@@ -90,9 +95,8 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
     started = datetime.now(UTC)
     inputs = load(spec)
     outcome = _trained(spec, inputs, run, progress, stop)
-    theta = _theta(spec, outcome)
     if first:
-        run.theta(theta)
+        run.theta(theta.to_bytes(spec, outcome.tensors, outcome.projection_version))
         run.keep_outcomes(outcome.answers)
     task = inputs.task
     return RunResult(
@@ -120,7 +124,7 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
         processes=outcome.processes,
         sent_bytes_per_step=outcome.sent_bytes,
         peak_memory_mb=peak_memory_mb(outcome.device),
-        theta_hash=_hash(outcome.tensors) if outcome.tensors else None,
+        theta_hash=theta.fingerprint(outcome.tensors) if outcome.tensors else None,
         model_hash=inputs.base.weights_hash,
         data_hash=inputs.data_hash,
         label_names=tuple(inputs.label_names),
@@ -141,27 +145,26 @@ def _trained(spec: RunSpec, inputs: Inputs, run: RunDir, progress: bool, stop: S
 
         files: dict[str, Any] = {"log": record, "save": partial(_save, run), "progress": progress}
         trainer = Trainer(spec, inputs, **(files if first else {}))
-        if snapshot is not None:
-            trainer.load_state_dict(snapshot)
+        if snapshot is not None and not _resumed(trainer, snapshot):
+            trainer.space.close()
+            if first:
+                run.begin(spec)
+            trainer = Trainer(spec, inputs, **(files if first else {}))
         return trainer.run(stop)
 
 
-def _theta(spec: RunSpec, outcome: Outcome) -> bytes:
-    """θ and λ, or the weights that a full fine-tuning keeps, with the spec: the whole fine-tune as a file."""
-    metadata = {"format": "idim-1", "spec": json.dumps(spec.to_dict(), sort_keys=True)}
-    if outcome.projection_version is not None:
-        metadata["projection_version"] = str(outcome.projection_version)
-    return save(outcome.tensors, metadata=metadata)
-
-
-def _hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the tensors' names, dtypes, shapes and numbers: equal for equal θ, as that of the file is not,
-    whose metadata safetensors writes in an order of chance."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _resumed(trainer: Trainer, snapshot: Snapshot) -> bool:
+    """Have the trainer go on from a snapshot. One that is whole and yet not this run's is passed over."""
+    try:
+        trainer.load_state_dict(snapshot)
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        log.warning(
+            "%s: the snapshot is of another run (%s); the run begins anew", trainer.spec.run_id, error
+        )
+        return False
+    return True
 
 
 def _out_of_memory(error: Exception) -> OutOfMemory | None:
@@ -178,8 +181,12 @@ def _out_of_memory(error: Exception) -> OutOfMemory | None:
 
 def _begin(spec: RunSpec, run: RunDir, key: Mapping[str, Any]) -> Snapshot | None:
     """Clear the directory for an attempt, but for a snapshot of the same `key` to go on from: returns it."""
-    content = run.snapshot()
-    snapshot = None if content is None else Snapshot.from_bytes(content)
+    snapshot = None
+    if (content := run.snapshot()) is not None:
+        try:
+            snapshot = Snapshot.from_bytes(content)
+        except DamagedError as error:
+            log.warning("%s: the snapshot is damaged (%s); the run begins anew", run.path, error)
     if snapshot and (
         snapshot.state.get("resume_key") != key or run.history_size() < snapshot.state["history"]
     ):

@@ -12,13 +12,16 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from intrinsic_cli import __version__
+from intrinsic_cli.errors import DamagedError
 from intrinsic_cli.projections import versions
 from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import parse_json
 from intrinsic_cli.training import ranks
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Inputs
@@ -54,9 +57,16 @@ class Snapshot:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Snapshot:
-        """The inverse of `to_bytes`."""
-        tensors = load(content)
-        return cls(tensors, json.loads(tensors.pop("state").numpy().tobytes()))
+        """The inverse of `to_bytes`. Raises DamagedError at what `to_bytes` does not write."""
+        try:
+            tensors = load(content)
+            state = parse_json(tensors.pop("state").numpy().tobytes())
+        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise DamagedError(f"it is none: {error}") from error
+        history = state.get("history") if isinstance(state, dict) else None
+        if type(history) is not int or history < 0:
+            raise DamagedError("it does not say how long its history is")
+        return cls(tensors, state)
 
 
 def collect(trained: list[nn.Parameter], optimizer: Optimizer) -> dict[str, Tensor]:

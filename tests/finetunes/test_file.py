@@ -1,6 +1,8 @@
 """Portable fine-tunes: the same model in another process, files of old, and files that are not to be trusted."""
 
 import json
+import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from support.make_golden import FOLDER, SENTENCES
 from transformers import AutoModelForSequenceClassification
 
@@ -20,7 +22,7 @@ from intrinsic_cli.errors import IdimError, ModelError, StoreError
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune, checksum, combine
 from intrinsic_cli.finetunes.rebuild import apply, export, load
 from intrinsic_cli.models import pretrained
-from intrinsic_cli.store import Store
+from intrinsic_cli.store import THETA, RunDir, Store
 from intrinsic_cli.training.inputs import Inputs, Loader
 from intrinsic_cli.training.run import execute
 
@@ -92,6 +94,23 @@ for path, seen, half in json.loads(sys.argv[1]):
         [sys.executable, "-c", code, json.dumps(work)], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["True"] * len(KINDS)
+
+
+def test_a_theta_that_its_run_did_not_learn_is_refused(runs, tmp_path):
+    (first, _, _), (second, _, _) = list(runs.values())[:2]
+    copy = RunDir(shutil.copytree(first.path, tmp_path / first.path.name))
+    assert export(copy, tmp_path / "as.safetensors").exists()
+    flipped = {name: -tensor for name, tensor in load_file(copy.path / THETA).items()}
+    for content in (save(flipped), (second.path / THETA).read_bytes()):
+        (copy.path / THETA).write_bytes(content)
+        with pytest.raises(StoreError, match=r"theta.safetensors is not what the run learned"):
+            export(copy, tmp_path / "no.safetensors")
+        with pytest.raises(StoreError, match=r"theta.safetensors is not what the run learned"):
+            FineTune.of_run(copy)
+    (copy.path / THETA).unlink()
+    os.mkfifo(copy.path / THETA)
+    with pytest.raises(StoreError, match="is a pipe and no file"):
+        FineTune.of_run(copy)
 
 
 def test_a_file_says_what_its_run_was(runs, files):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,10 @@ from intrinsic_cli.errors import DamagedError, IdimError, RunError, StoreError
 from intrinsic_cli.store import OUTCOMES, RESULT, RunDir, Store, publish
 
 RECORD = made_runs.result(100, 0.5)
+
+
+def result_of(spec, score=0.5):
+    return replace(RECORD, spec=spec, run_id=spec.run_id, score=score)
 
 
 @pytest.fixture
@@ -48,9 +53,9 @@ def test_the_states_of_a_run(run, make_spec):
         assert run.state == "running"  # a failed run that is tried again
         run.begin(make_spec())
     assert run.state == "pending"
-    run.finish(RECORD)
+    run.finish(result_of(make_spec()))
     assert run.state == "done"
-    assert run.result() == RECORD
+    assert run.result() == result_of(make_spec())
 
 
 def test_beginning_again_leaves_nothing_of_the_attempt_before(run, make_spec):
@@ -119,18 +124,23 @@ def test_a_reader_never_sees_half_a_record(tmp_path):
 def test_a_damaged_result_is_named(run, make_spec, store):
     begun(run, make_spec())
     (run.path / RESULT).write_text('{"score": 0.')
-    with pytest.raises(StoreError, match=r"result.json is damaged .*; delete it"):
-        store.results()
+    with pytest.raises(DamagedError, match=r"result.json is damaged .*; delete it"):
+        run.result()
+    assert store.results() == []
+    [look] = store.survey().runs
+    assert (look.state, look.spec) == ("unreadable", make_spec())
+    assert re.match(r"result.json is damaged .*; delete it", look.reason)
 
 
 def test_results_are_found_below_the_folder(store, make_spec):
     specs = [make_spec(seed=seed) for seed in range(3)]
     for spec in specs:
         begun(store.run(spec), spec)
-    store.run(specs[1]).finish(RECORD)
+    expected = result_of(specs[1])
+    store.run(specs[1]).finish(expected)
     assert len(store.runs()) == 3
     for place in (store, Store(store.root.parent)):
-        assert place.results() == [RECORD]
+        assert place.results() == [expected]
         assert [result.path for result in place.results()] == [store.run(specs[1]).path]
 
 

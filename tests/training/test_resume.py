@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from safetensors.torch import save as save_file
 
 from intrinsic_cli.errors import Stopped
 from intrinsic_cli.store import SNAPSHOT, THETA, RunDir, Store
@@ -167,6 +168,41 @@ def test_a_snapshot_of_another_resume_key_is_passed_over(key, ours, other, make_
     execute(spec, store, loader)
     assert run.result().resumed == ()
     assert [record["step"] for record in run.history()] == [7, 10, 14, 20, 20]
+
+
+def without(saved, key):
+    return Snapshot(saved.tensors, {k: v for k, v in saved.state.items() if k != key})
+
+
+WRONG = {  # whole by their hash, and yet nothing that this run has saved
+    "no tensors": lambda saved: b"theta",
+    "no state": lambda saved: save_file({"theta": torch.zeros(3)}),
+    "no history": lambda saved: without(saved, "history").to_bytes(),
+    "no position": lambda saved: without(saved, "position").to_bytes(),
+    "no optimizer": lambda saved: Snapshot(
+        {k: t for k, t in saved.tensors.items() if not k.startswith("trained")}, saved.state
+    ).to_bytes(),
+    "another d": lambda saved: Snapshot(
+        saved.tensors | {"trained.0": torch.zeros(7)}, saved.state
+    ).to_bytes(),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_snapshot_that_can_not_be_used_is_passed_over_with_a_word(
+    kind, make_spec, loader, tmp_path, caplog
+):
+    spec = spec_of("did", make_spec)
+    store = Store(tmp_path / "a")
+    with pytest.raises(Stopped):
+        execute(spec, store, loader, stop=After(7))
+    run = store.run(spec)
+    run.save(WRONG[kind](Snapshot.from_bytes(run.snapshot())))
+    execute(spec, store, loader)
+    assert "the run begins anew" in caplog.text
+    execute(spec, Store(tmp_path / "b"), loader)
+    assert same(outcome(store, spec), outcome(Store(tmp_path / "b"), spec))
+    assert run.result().resumed == ()
 
 
 def test_a_snapshot_of_a_subspace_is_a_few_numbers(make_spec, loader, tmp_path):

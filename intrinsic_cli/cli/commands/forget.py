@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from intrinsic_cli.errors import ConfigError, DamagedError
+    from intrinsic_cli.errors import ConfigError, StoreError
     from intrinsic_cli.store import Store
 
     found = []
@@ -38,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if run.state == arguments.state:
             try:
                 run.spec()
-            except DamagedError:  # a folder of somebody else's, such as a model
+            except StoreError:  # a folder of somebody else's, such as a model
                 continue
             found.append(run)
     what = f"{len(found)} {arguments.state} run{'s' * (len(found) != 1)} of {arguments.dir}"

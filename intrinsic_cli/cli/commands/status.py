@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from intrinsic_cli.cli.arguments import folder
+from intrinsic_cli.errors import one_line
 
 if TYPE_CHECKING:
-    from intrinsic_cli.store import RunDir
+    from intrinsic_cli.store import Look
 
 SUMMARY = "show what is done, running, failed and pending"
 EXAMPLES = """\
@@ -32,40 +33,44 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.result import RunState
     from intrinsic_cli.store import Store
 
-    runs = sorted(Store(arguments.dir).runs(), key=lambda run: natural(run.path.name))
-    records = [_record(run) for run in runs]
+    survey = Store(arguments.dir).survey()
+    records = [_record(look) for look in sorted(survey.runs, key=lambda look: natural(look.path.name))]
     counts = Counter(record["state"] for record in records)
     shown = [r for r in records if r["state"] == RunState.FAILED] if arguments.failed else records
     if arguments.json:
-        print(json.dumps({"counts": counts, "runs": shown}, indent=1, allow_nan=False))
+        left_out = [{"path": str(path), "reason": reason} for path, reason in survey.left_out]
+        print(json.dumps({"counts": counts, "runs": shown, "left_out": left_out}, indent=1, allow_nan=False))
         return 0
+    counts["left out"] = len(survey.left_out)
     print(_summary(counts, [r["seconds"] for r in records if "seconds" in r]))
     for record in shown:
         print(_line(record))
+    for path, reason in () if arguments.failed else survey.left_out:
+        print(f"left out {one_line(str(path))}  {one_line(reason)}")
     return 0
 
 
-def _record(run: RunDir) -> dict[str, Any]:
+def _record(look: Look) -> dict[str, Any]:
     """What there is to say of a run."""
     from intrinsic_cli.result import RunState
+    from intrinsic_cli.store import RunDir
 
-    state = run.state
-    found: dict[str, Any] = {"run_id": run.path.name, "path": str(run.path), "state": str(state)}
-    if (result := run.result() if state is RunState.DONE else None) is not None:
+    found: dict[str, Any] = {"run_id": look.path.name, "path": str(look.path), "state": str(look.state)}
+    if (result := look.result) is not None:
         return found | {"metric": result.metric, "score": result.score, "seconds": result.total_seconds}
-    if state is RunState.FAILED:
-        return found | {"message": run.error()["message"]}
-    if state is RunState.RUNNING and (step := run.step()) is not None:
+    if look.reason:
+        return found | {"message": look.reason}
+    if look.state is RunState.RUNNING and (step := RunDir(look.path).step()) is not None:
         return found | {"step": step}
     return found
 
 
 def _line(record: dict[str, Any]) -> str:
-    line = f"{record['state']:8} {record['run_id']}"
+    line = f"{record['state']:8} {one_line(record['run_id'])}"
     if "score" in record:
         return f"{line}  {record['metric']} {record['score']:.4f}"
     if "message" in record:
-        return f"{line}  {record['message']}"
+        return f"{line}  {one_line(record['message'])}"
     return f"{line}  step {record['step']}" if "step" in record else line
 
 
@@ -74,8 +79,8 @@ def _summary(counts: Counter[str], seconds: Sequence[float]) -> str:
     from intrinsic_cli.render import duration
     from intrinsic_cli.result import RunState
 
-    told = [RunState.DONE, RunState.RUNNING, RunState.FAILED, RunState.PENDING]
-    told += [RunState.UNREADABLE] if counts[RunState.UNREADABLE] else []
+    told: list[str] = [RunState.DONE, RunState.RUNNING, RunState.FAILED, RunState.PENDING]
+    told += [state for state in (RunState.UNREADABLE, "left out") if counts[state]]
     line = ", ".join(f"{counts[state]} {state}" for state in told)
     to_go = counts[RunState.PENDING] + counts[RunState.RUNNING]
     if not to_go or not seconds:
