@@ -63,6 +63,7 @@ class RunResult:
     peak_memory_mb      peak memory in MiB: of the GPU on a GPU, else resident memory
     theta_hash          SHA-256 of the tensors' names, dtypes, shapes and numbers; None where none are kept
     model_hash          SHA-256 of the base model's weights
+    settings_hash       SHA-256 of its config, tokenizer and buffers
     data_hash           SHA-256 of the rows
     label_names         the class names in the order of their ids; empty for regression
     environment         versions, commit, machine: what a repetition needs to know, by name
@@ -98,6 +99,7 @@ class RunResult:
     peak_memory_mb: float | None = None
     theta_hash: str | None = None
     model_hash: str | None = None
+    settings_hash: str | None = None
     data_hash: str | None = None
     label_names: tuple[str, ...] = ()
     path: Path | None = field(default=None, compare=False)

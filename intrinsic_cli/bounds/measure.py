@@ -127,7 +127,9 @@ class _One:
         self, run: RunResult, rows: splits.Rows, inputs: Inputs, options: Options,
         search: Mapping[str, float], runs: int, say: Callable[[str], None],
     ) -> None:  # fmt: skip
-        if (inputs.data_hash, inputs.base.weights_hash) != (run.data_hash, run.model_hash):
+        settings = run.settings_hash or inputs.base.settings_hash  # earlier versions recorded none
+        now = (inputs.data_hash, inputs.base.weights_hash, inputs.base.settings_hash)
+        if now != (run.data_hash, run.model_hash, settings):
             raise DataError(f"the data or the base model of {run.run_id} have changed since it was trained")
         self.run, self.spec, self.rows, self.inputs, self.options = run, run.spec, rows, inputs, options
         self.search, self.runs, self.say = search, runs, say

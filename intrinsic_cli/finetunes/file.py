@@ -42,6 +42,7 @@ class FineTune:
     """A fine-tuned model without its base model.
 
     model, weights_hash     the base model, and SHA-256 of its pre-trained weights (`LoadedModel`).
+    settings_hash           of its config, tokenizer and buffers; None in files of earlier versions.
     head_hash               of the freshly drawn head; None until a base model was at hand.
     projection, version     of P; `projection.seed`, of P and the drawn head, is never None here.
     precision               that training computed in: `fp32`, `bf16` or `pure_bf16`.
@@ -66,6 +67,7 @@ class FineTune:
     score: float | None
     n_eval: int | None
     tensors: Mapping[str, Tensor] = field(repr=False, compare=False)
+    settings_hash: str | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -108,7 +110,7 @@ class FineTune:
             version=result.projection_version, precision=result.precision,
             max_length=spec.data.max_length, labels=result.label_names,
             kind=spec.task.kind, task=spec.task.name, metric=result.metric,
-            score=result.score, n_eval=result.n_eval, tensors=tensors,
+            score=result.score, n_eval=result.n_eval, tensors=tensors, settings_hash=result.settings_hash,
         )  # fmt: skip
 
     @classmethod
@@ -141,6 +143,8 @@ class FineTune:
         }
         if self.kind in HEADS.values():  # where format 1 began
             tree["regression"] = tree.pop("kind") == HEADS[True]
+        if self.settings_hash is None:
+            del tree["settings_hash"]
         base, space = tree["model"], tree["subspace"]
         tree["model"] = {k: base[k] for k in ("name", "revision", "num_hidden_layers") if base[k] is not None}
         tree["subspace"] = {k: space[k] for k in SPACE}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -21,6 +22,8 @@ from intrinsic_cli.projections import versions
 from intrinsic_cli.store import RunDir, write_whole
 from intrinsic_cli.subspace.attach import Subspace
 
+log = logging.getLogger(__name__)
+
 
 def load(
     source: str | Path | FineTune, model: str | None = None, *, trust_remote_code: bool = False
@@ -38,7 +41,8 @@ def load(
 
 
 def base_of(found: FineTune, model: str | None = None, *, trust_remote_code: bool = False) -> LoadedModel:
-    """The base model of a fine-tune. Raises ModelError where its weights are not those of training."""
+    """The base model of a fine-tune. Raises ModelError where its weights, tokenizer or settings are not
+    those of training."""
     spec = replace(
         found.model, name=model or found.model.name, revision=None if model else found.model.revision,
         allow_pickle=False, trust_remote_code=trust_remote_code, fingerprint=None,
@@ -48,6 +52,17 @@ def base_of(found: FineTune, model: str | None = None, *, trust_remote_code: boo
         raise ModelError(
             f"the weights of {spec.name} (SHA-256 {base.weights_hash[:12]}…) are not those this fine-tune "
             f"belongs to ({found.weights_hash[:12]}…); give their folder as the model"
+        )
+    if found.settings_hash is None:
+        log.warning(
+            "the file is of an earlier version, which recorded no tokenizer and config of its base model: see that "
+            "%s has those of the training",
+            spec.name,
+        )
+    elif base.settings_hash != found.settings_hash:
+        raise ModelError(
+            f"{spec.name} has the weights that this fine-tune belongs to, but another tokenizer, config.json or "
+            "buffers; give the folder it was trained from, read by the same version of transformers"
         )
     return base
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,13 +29,15 @@ class LoadedModel:
 
     `head` names the parameters that are not pre-trained: none of a language model; else those outside the
     encoder (the family's `base_model_prefix`) and those its checkpoint lacks. `weights_hash` is SHA-256 (hex)
-    over names and bytes of all others, as loaded.
+    over names and bytes of all others, as loaded; `settings_hash` over all else that makes an answer: the config
+    (its differences from the family's defaults), the tokenizer, and the buffers.
     """
 
     model: Any
     tokenizer: Any
     head: tuple[str, ...]
     weights_hash: str
+    settings_hash: str
 
 
 def load(
@@ -69,7 +72,7 @@ def load(
         soundness.check_answer(spec.name, model, tokenizer, writes=not task.fresh_head)
         if task.fresh_head:  # a language model's rows are padded by their task
             _fit_padding(spec.name, tokenizer, model)
-    return LoadedModel(model, tokenizer, head, _hash(model, head))
+    return LoadedModel(model, tokenizer, head, _hash(model, head), _settings_hash(model, tokenizer))
 
 
 def draw_head(model: Any, head: Sequence[str], seed: int) -> None:
@@ -120,6 +123,28 @@ def _hash(model: nn.Module, head: Sequence[str]) -> str:
         if name not in head:
             digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())
             digest.update(parameter.detach().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+# Keys of a config that change no answer of the encoder: names, versions, and the head of the task.
+NO_SETTINGS = frozenset((
+    "_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "return_dict",
+    "num_labels", "id2label", "label2id", "problem_type",
+))  # fmt: skip
+
+
+def _settings_hash(model: Any, tokenizer: Any) -> str:
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in NO_SETTINGS}
+    frame = [tokenizer.padding_side, tokenizer.pad_token_id, tokenizer.pad_token_type_id]
+    words: Any = sorted(tokenizer.get_vocab().items())
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        words = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("truncation", "padding")}
+    digest = hashlib.sha256(json.dumps([config, frame, words], sort_keys=True, default=str).encode())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, buffer in sorted(model.state_dict().items()):
+        if name not in parameters:
+            digest.update(f"{name}\0{buffer.dtype}{tuple(buffer.shape)}\0".encode())
+            digest.update(buffer.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -126,6 +126,7 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
         peak_memory_mb=peak_memory_mb(outcome.device),
         theta_hash=theta.fingerprint(outcome.tensors) if outcome.tensors else None,
         model_hash=inputs.base.weights_hash,
+        settings_hash=inputs.base.settings_hash,
         data_hash=inputs.data_hash,
         label_names=tuple(inputs.label_names),
         environment=environment(),

@@ -480,3 +480,44 @@ def test_a_folder_that_changed_since_the_plan_is_refused(bert):
     config = json.loads((bert / "config.json").read_text())
     (bert / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 0.1}))
     refused(planned, "has changed since this run was planned")
+
+
+def test_the_settings_are_the_config_the_tokenizer_and_the_buffers(bert, tmp_path_factory):
+    own = pretrained.load(ModelSpec(str(bert)), 2).settings_hash
+    assert pretrained.load(ModelSpec(str(bert)), 3).settings_hash == own  # the head is the task's
+    copy = tmp_path_factory.mktemp("copy")
+    hf.AutoModel.from_pretrained(bert).save_pretrained(copy)
+    hf.AutoTokenizer.from_pretrained(bert).save_pretrained(copy)
+    assert pretrained.load(ModelSpec(str(copy)), 2).settings_hash == own
+
+    def spoiled(file, change):
+        content = (bert / file).read_text()
+        tree = json.loads(content)
+        change(tree)
+        (bert / file).write_text(json.dumps(tree))
+        found = pretrained.load(ModelSpec(str(bert)), 2)
+        (bert / file).write_text(content)
+        return found.settings_hash
+
+    def swap(tree):
+        words = tree["model"]["vocab"]
+        words["a"], words["z"] = words["z"], words["a"]
+
+    changes = [
+        ("tokenizer.json", swap),
+        ("tokenizer.json", lambda tree: tree.update(normalizer={"type": "Lowercase"})),
+        ("tokenizer.json", lambda tree: tree.update(post_processor=None)),
+        ("config.json", lambda tree: tree.update(layer_norm_eps=0.1)),
+        ("config.json", lambda tree: tree.update(is_decoder=True)),
+        ("config.json", lambda tree: tree.update(hidden_act="relu")),
+    ]
+    found = [spoiled(*change) for change in changes]
+    assert len({own, *found}) == 1 + len(changes)
+
+
+@needs_minilm
+def test_minilm_has_one_setting_wherever_it_lies(tmp_path):
+    loaded = pretrained.load(ModelSpec("minilm"), 2)
+    loaded.model.bert.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    assert pretrained.load(ModelSpec(str(tmp_path)), 2).settings_hash == loaded.settings_hash

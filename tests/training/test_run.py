@@ -23,7 +23,7 @@ from intrinsic_cli.training.stop import Stop
 KEYS = {
     "run_id", "study", "spec", "metric", "score", "metrics", "holdout_metrics", "chance", "n_train", "n_eval",
     "n_holdout", "d", "m", "D", "steps", "projection_version", "precision", "device", "started", "seconds",
-    "peak_memory_mb", "model_hash", "data_hash", "label_names", "environment",
+    "peak_memory_mb", "model_hash", "settings_hash", "data_hash", "label_names", "environment",
 }  # fmt: skip
 
 
