@@ -177,6 +177,17 @@ def test_a_second_interrupt_leaves_now(task_folder, tmp_path):
     assert not results(tmp_path)
 
 
+def test_a_process_that_dies_over_the_inputs_costs_a_line_and_leaves_nothing(words, tmp_path):
+    """As a tokenizer's native code can abort: the first thing that a worker does is to check the inputs."""
+    driver = idim(*words, f"output_dir={tmp_path / 'out'}")
+    until(lambda: workers(driver), "a worker")[0].kill()
+    status, table, said = end(driver)
+    assert (status, table, said.count("\n")) == (2, "", 1)
+    assert "its process was killed by SIGKILL" in said
+    assert "model.name=tiny" in said
+    assert not (tmp_path / "out").exists()
+
+
 # --- the disk ---------------------------------------------------------------------------------------------
 
 
