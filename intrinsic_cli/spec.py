@@ -106,8 +106,9 @@ class TaskSpec:
     """A task on texts and where its rows come from.
 
     `kind` is one of TASK_KINDS; `regression` is the name that `kind=regression` began with, and goes with it.
-    `path` is a hub id, a local folder or file, or None for data made on the spot (`pydoc-topic`).
-    `config` is the builder's configuration (`mrpc` of GLUE). `text` names one or two text columns.
+    `path` is a hub id, a local folder or file, or None for rows of idim's own. `config` is the builder's
+    configuration (`mrpc` of GLUE), or which of its own rows (`tasks.embedded`). `text` names one or two text
+    columns.
     `labels` are the class names in the order of their ids; None reads them from the data.
     `metrics[0]` is the primary metric, which d90 uses.
 

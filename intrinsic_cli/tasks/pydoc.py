@@ -60,7 +60,7 @@ def corpus() -> tuple[tuple[str, str, bool], ...]:
                 f"(at least {FEWEST} needed); its sources or docstrings ({source}) "
                 "are stripped: use a full Python or task=custom"
             )
-    return tuple((sentence, unique[sentence], _is_validation(sentence)) for sentence in sorted(unique))
+    return tuple((sentence, unique[sentence], is_validation(sentence)) for sentence in sorted(unique))
 
 
 def label(texts: Mapping[str, Iterable[str]]) -> dict[str, str]:
@@ -107,6 +107,7 @@ def _docstrings(file: Path) -> Iterator[str]:
                 yield text
 
 
-def _is_validation(sentence: str) -> bool:
+def is_validation(sentence: str) -> bool:
+    """Whether a sentence is one of the fifth that validates, by its hash."""
     digest = hashlib.blake2b(sentence.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") < VALIDATION_SHARE * 2**64

@@ -12,7 +12,7 @@ import numpy as np
 
 from intrinsic_cli.errors import DataError, printable
 from intrinsic_cli.spec import WRITTEN, DataSpec, TaskSpec, stream_seed
-from intrinsic_cli.tasks import columns, pydoc, sources
+from intrinsic_cli.tasks import columns, embedded, sources
 from intrinsic_cli.tasks.records import Table
 from intrinsic_cli.tasks.task import KINDS
 
@@ -66,7 +66,7 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
     training rows becomes the validation split, chosen by a hash of the row's text: rows with equal text stay
     together, and the choice is the same everywhere. Raises DataError when the rows can't be found, read, or used.
     """
-    train, validation, names, origin = _pydoc_topic(task) if task.path is None else _read(task, data)
+    train, validation, names, origin = _read(task, data)
     order = np.argsort(_raw_stream(data.seed, "rows", len(train)), kind="stable")
     if data.holdout >= len(train):
         raise DataError(
@@ -126,20 +126,8 @@ class Origin:
     unread: tuple[str, ...] = ()
 
 
-def _pydoc_topic(task: TaskSpec) -> tuple[Part, Part, tuple[str, ...], Origin]:
-    names = tuple(pydoc.AREAS)
-    split: dict[bool, tuple[list[str], list[int]]] = {False: ([], []), True: ([], [])}
-    for sentence, area, is_validation in pydoc.corpus():
-        split[is_validation][0].append(sentence)
-        split[is_validation][1].append(names.index(area))
-    train, validation = (
-        Part(*_inputs(task, {"text": texts}), labels) for texts, labels in (split[False], split[True])
-    )
-    return train, validation, names, Origin(("this Python's documentation", "this Python's documentation"))
-
-
 def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], Origin]:
-    source = sources.read(task, data)
+    source = embedded.read(task) if task.path is None else sources.read(task, data)
     names: tuple[str, ...] = ()
     labels: Mapping[str, list[Any]]
     if task.kind in WRITTEN:
