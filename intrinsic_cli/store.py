@@ -703,6 +703,17 @@ class Store:
         self._tell(f"{len(others)} folders count as no run and are left out:", others)
         return survey.results
 
+    def diverged(self) -> list[RunSpec]:
+        """The runs without a result whose numbers stopped being finite, which tells of their learning rates;
+        runs that failed for a reason of the machine are not among them."""
+        lost = [
+            RunDir(path)
+            for path, names in _folders(self.root)
+            if names and ERROR in names and RESULT not in names and _may_be_run(path, names)
+        ]
+        specs = [run._spec()[0] for run in lost if run.error().get("error") == "RunError"]
+        return [spec for spec in specs if spec is not None]
+
     def _tell(self, head: str, lines: Sequence[str], most: int = 20) -> None:
         """Warn of what is left out, once."""
         if lines and head not in self._told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from intrinsic_cli.errors import StoreError
@@ -13,6 +14,8 @@ from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.estimate import Estimate, Level, estimate
 from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.rows import INFLUENCES, influence
+from intrinsic_cli.store import RunDir
 
 KINDS = ("full", "said", "did")  # in the order of the paper's columns
 FEW_SEEDS = 3  # an interval from fewer says little
@@ -25,7 +28,8 @@ class Curve:
 
     `spec` is the first run's; only its d, lr and seed vary (and so P, unless `projection.seed` is set). `row`
     and `variant` name the curve among the others: the model with what differs between its studies, and what
-    differs between its subspaces. `settings` are those differences alone.
+    differs between its subspaces. `settings` are those differences alone. `diverged` are runs, full
+    fine-tuning's among them, that have no result as their loss was not finite.
     """
 
     study: str
@@ -35,6 +39,7 @@ class Curve:
     row: str = ""
     variant: str = ""
     settings: str = ""
+    diverged: tuple[RunSpec, ...] = ()
 
     @property
     def task(self) -> str:
@@ -58,11 +63,16 @@ class Curve:
     ) -> Estimate:
         """d_t of this curve; options as in `estimate.estimate`."""
         return estimate(
-            *self._points(), threshold=threshold, selection=selection, normalised=normalised, **self._scale()
+            *self._points, threshold=threshold, selection=selection, normalised=normalised, **self._scale()
         )
 
+    @cached_property
     def _points(self) -> tuple[list[Point], list[Point]]:
-        return [Point.of(r) for r in self.runs], [Point.of(r) for r in self.baseline]
+        lost = [Point(spec.d, spec.seed, spec.lr, None) for spec in self.diverged]
+        return (
+            [_point(run) for run in self.runs] + [p for p in lost if p.d is not None],
+            [_point(run) for run in self.baseline] + [p for p in lost if p.d is None],
+        )
 
     def _scale(self) -> dict[str, Any]:
         first = self.runs[0]
@@ -72,8 +82,19 @@ class Curve:
 Found = Sequence[tuple[Curve, Estimate]]
 
 
-def group(results: Iterable[RunResult]) -> list[Curve]:
-    """The curves among finished runs, in the order of a table.
+def _point(run: RunResult) -> Point:
+    """A finished run with what each row said, where it was kept and this metric can tell."""
+    kept = RunDir(run.path).outcomes() if run.path else None
+    table = (kept or {}).get("validation", {})
+    if run.metric not in INFLUENCES or not {"prediction", "label"} <= table.keys():
+        return Point.of(run)
+    rows = influence(run.metric, table["prediction"], table["label"])
+    return replace(Point.of(run), rows=rows)
+
+
+def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> list[Curve]:
+    """The curves among finished runs, in the order of a table; `diverged` ones (`Store.diverged`) count
+    against their learning rates.
 
     Raises StoreError where no subspace run has finished.
     """
@@ -84,21 +105,31 @@ def group(results: Iterable[RunResult]) -> list[Curve]:
         if spec.subspace.kind == "full":
             baselines.setdefault(setting, []).append(result)
         else:
-            # Runs of one projection.seed repeat the training and not the space: each has a curve of its own.
-            variant = json.dumps(
-                [asdict(spec.subspace), spec.projection.kind, spec.projection.seed], sort_keys=True
-            )
-            members.setdefault((setting, variant), []).append(result)
+            members.setdefault((setting, _space(spec)), []).append(result)
     if not members:
         raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")
+    lost = list(diverged)
     curves = [
-        Curve(runs[0].study, runs[0].spec, tuple(runs), tuple(baselines.get(setting, ())))
-        for (setting, _), runs in members.items()
+        Curve(
+            runs[0].study,
+            runs[0].spec,
+            tuple(runs),
+            tuple(baselines.get(setting, ())),
+            diverged=tuple(
+                s for s in lost if s.study == runs[0].study and (s.d is None or _space(s) == space)
+            ),
+        )
+        for (setting, space), runs in members.items()
     ]
     return sorted(
         _name(curves),
         key=lambda c: (natural(c.row), natural(c.task), KINDS.index(c.kind), natural(c.variant)),
     )
+
+
+def _space(spec: RunSpec) -> str:
+    """Runs of one projection.seed repeat the training and not the space: each has a curve of its own."""
+    return json.dumps([asdict(spec.subspace), spec.projection.kind, spec.projection.seed], sort_keys=True)
 
 
 def estimates(

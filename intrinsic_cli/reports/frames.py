@@ -57,7 +57,10 @@ def summarize(
     from pandas import DataFrame
 
     found = estimates(
-        group(Store(folder).results()), thresholds=thresholds, selection=selection, normalised=normalised
+        group(Store(folder).results(), Store(folder).diverged()),
+        thresholds=thresholds,
+        selection=selection,
+        normalised=normalised,
     )
     return DataFrame(tables.records(found))
 

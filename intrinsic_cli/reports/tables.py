@@ -236,7 +236,41 @@ def footnotes(found: Found) -> list[str]:
     lines += dict.fromkeys(
         f"— {curve.name}: {value.reason}." for curve, value in found if value.status == "undefined"
     )
+    lines += dict.fromkeys(note for curve, value in found for note in notes_on(curve, value))
     return lines + list(_choice_of_rate(found))
+
+
+def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
+    """What happened to a curve's runs that a reader has to know, and its d_t by the other definition."""
+    for what, count in (
+        ("subspace runs diverged", value.failed), ("runs of full fine-tuning diverged", value.full_failed),
+    ):  # fmt: skip
+        if count:
+            yield f"{curve.name}: {count} {what}, which counts against their learning rates."
+    if value.collapsed or value.full_collapsed:
+        mean = "has no number" if value.mean_d_t is None else f"is {value.mean_d_t}"
+        yield (
+            f"{curve.name}: {value.collapsed} of {len(curve.runs)} subspace runs and {value.full_collapsed} of "
+            f"{len(curve.baseline)} of full fine-tuning collapsed to chance. {symbol(value.threshold)} is that of "
+            "the others, as it asks how many numbers suffice where training works; that of the mean of all runs "
+            f"{mean}."
+        )
+    if value.falls_at is not None and value.slower_lr is not None:
+        yield (
+            f"{curve.name}: the score falls from d={value.falls_at} on, which takes no part: a rate too high? "
+            f"Try lr={value.slower_lr:.2g} there."
+        )
+    if value.floored:
+        yield (
+            f"{curve.name}: with too few repeats, the noise is at least what a smooth curve leaves of the points; "
+            "more seeds would tell it."
+        )
+    if value.status != "undefined" and not value.normalised:
+        other = curve.estimate(value.threshold, value.selection, normalised=True)
+        shown = cell(other) if other.status != "undefined" else f"undefined, as {other.reason}"
+        yield (
+            f"{curve.name}: of the way from chance to full fine-tuning, {percent(value.threshold)} take {shown}."
+        )
 
 
 def _choice_of_rate(found: Found) -> Iterator[str]:

@@ -119,7 +119,7 @@ def _blocks(rows: Floats) -> Floats:
     """What G blocks of rows add to a run's mean score, about their mean: (n,) -> (G,). The sum of its squares
     is the variance of that score."""
     n = rows.size
-    each = (rows - np.mean(rows, dtype=float)) / np.sqrt(n * (n - 1.0))
+    each = (rows - np.mean(rows, dtype=np.float64)) / np.sqrt(n * (n - 1.0))
     return each if n <= BLOCKS else np.asarray(np.bincount(np.arange(n) % BLOCKS, each), dtype=float)
 
 

@@ -15,18 +15,20 @@ from numpy.typing import NDArray
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.points import Floats
 
+INFLUENCES = ("accuracy", "f1", "f1_macro", "matthews", "pearson", "spearman")
 BLOCKS = 2048  # rows are summed into at most so many blocks: enough to tell a covariance
 
 
-def influence(metric: str, predictions: NDArray, labels: NDArray) -> Floats:
-    """The score plus each row's influence on it: (n,), with the score as its mean to first order.
+def influence(metric: str, predictions: NDArray, labels: NDArray) -> NDArray:
+    """The score plus each row's influence on it: (n,), with the score as its mean to first order; whether it is
+    right, as bool, for accuracy, else float32.
 
     predictions, labels (n,): class ids or numbers. A score that a constant side leaves undefined is 0, and
     so are the influences. Raises ConfigError at an unknown metric.
     """
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if metric == "accuracy":
-        return (predictions == labels).astype(float)
+        return predictions == labels
     if metric in ("f1", "f1_macro", "matthews"):
         classes = np.unique(np.concatenate([labels, predictions, [0, 1] if metric == "f1" else []]))
         true, said = (np.searchsorted(classes, side) for side in (labels, predictions))
@@ -45,7 +47,7 @@ def influence(metric: str, predictions: NDArray, labels: NDArray) -> Floats:
     raise ConfigError(f"the metric {metric!r} has no influence of rows; use accuracy, f1 or a correlation")
 
 
-def _expand(each: Floats, of_mean: Callable[[Floats], Floats]) -> Floats:
+def _expand(each: Floats, of_mean: Callable[[Floats], Floats]) -> NDArray:
     """of_mean at the mean of `each` (n, m), plus its slopes times each row's distance from that mean."""
     mean, step = each.mean(axis=0), 1e-6
     shifts = np.eye(mean.size) * step
@@ -53,8 +55,8 @@ def _expand(each: Floats, of_mean: Callable[[Floats], Floats]) -> Floats:
         slopes = (of_mean(mean + shifts) - of_mean(mean - shifts)) / (2 * step)
         value = of_mean(mean)
     if not (np.isfinite(value) and np.all(np.isfinite(slopes))):
-        return np.zeros(len(each))
-    return value + (each - mean) @ slopes
+        return np.zeros(len(each), dtype=np.float32)
+    return (value + (each - mean) @ slopes).astype(np.float32)
 
 
 def _f1(c: Floats) -> Floats:

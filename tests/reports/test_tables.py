@@ -385,3 +385,70 @@ def test_a_threshold_that_is_no_number(tmp_path, capsys):
         main(["summarize", str(tmp_path), "--threshold", "0.8,high"])
     assert stop.value.code == 2
     assert "'0.8,high' is not a list of numbers such as 0.8,0.9" in capsys.readouterr().err
+
+
+HARD = {16: 0.55, 64: 0.62, 256: 0.70, 1024: 0.76, 4096: 0.79}
+
+
+def spread(scores, full, **options):
+    """Three seeds a point apart."""
+    each = [(d, s) for d, s in [*scores.items(), (None, full)]]
+    return [
+        result(d, s + 0.01 * (seed - 1), seed=seed, n_eval=872, **options)
+        for d, s in each
+        for seed in range(3)
+    ]
+
+
+def test_what_happened_to_runs_is_said_under_the_table():
+    runs = spread(HARD, 0.80)
+    fell = [replace(r, score=0.5, metrics={"accuracy": 0.5}) if r.spec.d is None and r.spec.seed == 2 else r
+            for r in runs]  # fmt: skip
+    shown = text(found(fell))
+    assert "0 of 15 subspace runs and 1 of 3 of full fine-tuning collapsed to chance" in shown
+    shown = text(found(spread({**HARD, 20_000: 0.60}, 0.80)))
+    assert "falls from d=20000 on" in shown
+    assert "a rate too high? Try lr=" in shown
+    assert "of the way from chance to full fine-tuning, 90 % take" in text(found(runs))
+
+
+def test_runs_that_diverged_count_against_their_rate():
+    fast = [r for r in spread({d: s + 0.05 for d, s in HARD.items()}, 0.80, lr=0.3) if r.spec.d]
+    kept, lost = [r for r in fast if r.spec.seed < 2], [r.spec for r in fast if r.spec.seed == 2]
+    runs = spread(HARD, 0.80)
+    ((curve, alone),) = found(runs)
+    ((_, lucky),) = found([*runs, *kept])
+    ((curve, beside),) = estimates(group([*runs, *kept], lost))
+    assert lucky.d_t < alone.d_t == beside.d_t
+    assert {level.lr for level in beside.curve} == {0.1}
+    assert f"{curve.name}: 5 subspace runs diverged" in "\n".join(footnotes([(curve, beside)]))
+
+
+def test_the_outcomes_of_rows_reach_the_estimate(tmp_path):
+    """Runs that err on the same rows: what they share cancels, and the interval is narrower."""
+    import numpy as np
+
+    hard, runs = np.random.default_rng(0).random(872), []
+    for r in spread(HARD, 0.80):
+        right = hard < r.score
+        runs.append(replace(r, score=float(right.mean()), metrics={"accuracy": float(right.mean())}))
+    store = save(runs, tmp_path)
+    ((_, unknown),) = found(store.results())
+    for r in store.results():
+        labels = np.arange(872) % 2
+        kept = {"label": labels, "prediction": np.where(hard < r.score, labels, 1 - labels)}
+        store.run(r.spec).keep_outcomes({"validation": kept})
+    ((_, known),) = found(store.results())
+    assert known.d_t == unknown.d_t
+    assert known.high / known.low < unknown.high / unknown.low
+
+
+def test_a_store_tells_diverged_runs_from_those_that_the_machine_ended(tmp_path):
+    from intrinsic_cli.errors import RunError
+
+    store = save(spread(HARD, 0.80), tmp_path)
+    for d, error in ((77, RunError("the loss is nan: diverged at lr=9")), (88, MemoryError("no memory"))):
+        spec = result(d, 0.5).spec
+        store.run(spec).plan(spec)
+        store.run(spec).fail(error)
+    assert [spec.d for spec in store.diverged()] == [77]

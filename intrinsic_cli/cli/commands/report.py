@@ -33,7 +33,7 @@ def execute(arguments: argparse.Namespace) -> int:
     store = Store(arguments.dir)
     results = store.results()
     found = curves.estimates(
-        curves.group(results), thresholds=[arguments.threshold], selection=arguments.selection
+        curves.group(results, store.diverged()), thresholds=[arguments.threshold], selection=arguments.selection
     )  # fmt: skip
     out = Path(arguments.out or store.root / "report.html")
     page.write(store, results, found, out)

@@ -33,8 +33,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.reports import curves, tables
     from intrinsic_cli.store import Store
 
+    store = Store(arguments.dir)
     found = curves.estimates(
-        curves.group(Store(arguments.dir).results()),
+        curves.group(store.results(), store.diverged()),
         thresholds=arguments.threshold,
         selection=arguments.selection,
         normalised=arguments.normalised,
