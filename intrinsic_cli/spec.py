@@ -12,7 +12,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -399,12 +399,12 @@ class RunSpec:
         no run anew. A default is thereby part of old names: to change one, give the key another name."""
         return _less_defaults(type(self), self.settings())
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """Readable prefix + hash of the identity: the name of the run's directory."""
         return self._name(self.identity())
 
-    @property
+    @cached_property
     def legacy_ids(self) -> tuple[str, ...]:
         """What earlier versions called the run's directory; empty where they did not know such a run."""
         identity = self.identity()
@@ -419,7 +419,7 @@ class RunSpec:
         parts += [f"lr{self.lr:g}", f"s{self.seed}", digest]
         return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part)[:LONGEST_PART] for part in parts)
 
-    @property
+    @cached_property
     def study(self) -> str:
         """Hash of all that a d90 curve and its baseline share: everything but subspace, d, lr and seed."""
         tree = self.identity()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit  # Student's quantiles; scipy.stats takes longer to import than the table
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.bootstrap import Study, prepare, replays, target_score
@@ -182,7 +182,7 @@ def _undefined(study: Study, target: float, threshold: float) -> str:
     error = margin = 0.0
     if study.noise is not None and study.variance is not None:
         error = float(np.sqrt(study.variance[-1]))
-        margin = error * float(student.ppf(0.95, study.noise.freedom[-1]))
+        margin = error * float(stdtrit(study.noise.freedom[-1], 0.95))
     if full - margin <= chance:
         return f"full fine-tuning ({full:.4g}) is not clearly above chance ({chance:.4g})"
     if target - threshold * error <= chance:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import gammaincinv  # the quantiles of χ² are 2 · gammaincinv(freedom / 2, p)
 
 from intrinsic_cli.statistics.logistic import PARAMETERS, fit_logistic
 from intrinsic_cli.statistics.points import Floats, Table
@@ -64,7 +64,9 @@ def measure_noise(table: Table, x: Floats, chance: float, n_eval: int | None, me
     degrees = np.maximum(table.count - 1, 0).sum(axis=1)
     repeats = int(degrees.sum())
     rest, spare, by_rows = _residuals(table, x, chance, rows) if repeats < ENOUGH else (0.0, 0, 0.0)
-    floored = spare > 0 and rest > chi2.ppf(SURE, spare) * (by_rows / spare if rows else np.mean(least))
+    floored = spare > 0 and rest > 2 * gammaincinv(spare / 2, SURE) * (
+        by_rows / spare if rows else np.mean(least)
+    )
     if not floored:
         rest, spare, by_rows = 0.0, 0, 0.0
     total = repeats + spare

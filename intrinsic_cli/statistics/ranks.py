@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import permutation_test, rankdata
 
 from intrinsic_cli.statistics.points import Floats
 
@@ -38,6 +37,8 @@ class Correlation:
 
 def correlate(x: Floats, d_t: Floats) -> Correlation:
     """The correlation of x (n,) and d_t (n,): -inf and inf beyond the grid, and NaN, the worst, undefined."""
+    from scipy.stats import permutation_test, rankdata  # a second of import, which d90 tables do without
+
     n, undefined = len(x), int(np.isnan(d_t).sum())
     if n < FEWEST_MODELS:
         return Correlation(n, reason=f"{n} models have a d_t; at least {FEWEST_MODELS} are needed")
@@ -57,6 +58,8 @@ def spearman(x: Floats, y: Floats) -> Floats:
 
     x and y broadcast: (..., n) and (..., n) -> (...).
     """
+    from scipy.stats import rankdata
+
     a, b = (rankdata(values, axis=-1) for values in (x, y))
     a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (a, b))
     with np.errstate(invalid="ignore"):
