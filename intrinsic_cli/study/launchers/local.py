@@ -14,6 +14,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from intrinsic_cli import errors
 from intrinsic_cli.errors import IdimError, ModelError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import Store
+from intrinsic_cli.store import RunDir, Store
 from intrinsic_cli.study.ending import death, ended, out_of_memory
 from intrinsic_cli.study.launchers.base import at_least
 from intrinsic_cli.training.stop import Stop
@@ -60,6 +61,7 @@ class Local:
             free.popleft()
             resting, self._ready = [self._ready], None
         busy: dict[_Worker, RunSpec] = {}
+        after = partial(ended, retries=self._retries)
         with selectors.DefaultSelector() as answers:
             try:
                 while True:
@@ -76,18 +78,14 @@ class Local:
                     for key, _ in answers.select(timeout=LOOK):
                         worker = key.data
                         answers.unregister(worker.answers)
-                        word, spec = worker.answer(), busy.pop(worker)
-                        reason, run = "", store.run(spec)
-                        if word in (None, RunState.STOPPED) or out_of_memory(run):
-                            worker.leave()
-                            reason = death(worker.status())
+                        spec = busy.pop(worker)
+                        run = store.run(spec)
+                        word, reason = worker.leave_or_rest(run)
+                        if reason:
                             free.append(worker.environment)
                         else:
                             resting.append(worker)
-                        state = ended(
-                            run, word, reason, attempts=attempts[spec], retries=self._retries,
-                            stopping=stop.requested,
-                        )  # fmt: skip
+                        state = after(run, word, reason, attempts=attempts[spec], stopping=stop.requested)
                         if state is None:
                             todo.appendleft(spec)
                         else:
@@ -168,6 +166,14 @@ class _Worker:
     def _answer(self) -> dict[str, Any] | None:
         line = self.answers.readline()
         return json.loads(line) if line.endswith("\n") else None
+
+    def leave_or_rest(self, run: RunDir) -> tuple[RunState | None, str]:
+        """Its word on `run`, and "" where it can have another one; else it has left, with a word on how."""
+        word = self.answer()
+        if word not in (None, RunState.STOPPED) and not out_of_memory(run):
+            return word, ""
+        self.leave()
+        return word, death(self.status())
 
     def leave(self) -> None:
         """Let it end its step and go."""
