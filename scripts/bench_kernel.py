@@ -65,11 +65,11 @@ def times_as_long(one: Callable[[], Any], other: Callable[[], Any], repeats: int
 class Kernel:
     """P for every shape, with the weights, results and gradients that a training step has."""
 
-    def __init__(self, shapes: Shapes, d: int, *, cache="store", version=None) -> None:
+    def __init__(self, shapes: Shapes, d: int, *, kind="fastfood", cache="store", version=None) -> None:
         sizes = [_size(s) for s in shapes]
         self.P: list[Projection] = [
-            make_projection("fastfood", shape=(size, d), seed=i, cache=cache, version=version)
-            for i, size in enumerate(sizes)
+            make_projection(kind, shape=(*shape, d), seed=i, cache=cache, version=version)
+            for i, shape in enumerate(shapes)
         ]
         self.w0 = [torch.randn(size) for size in sizes]
         self.w = [torch.zeros_like(w) for w in self.w0]
@@ -206,6 +206,11 @@ def figures(quick: bool) -> list[Figure]:
             found += [Figure(f"{name}: {part}", row[part], "ms") for part in ("matvec", "rmatvec")]
             if cache == "store":
                 found += [Figure(f"passes beside it: {part}", row[part], "ms") for part in ("add", "sum")]
+    for d, target in ((100, 1.15), (1_000, 1.15), (10_000, None), (100_000, 1.8)):
+        row = kernel_row(shapes, d, repeats, kind="signs")
+        found.append(Figure(f"kernel of signs, d = {d:,}, ÷ (add + sum)", row["ratio"], "×", target))
+        share = times_as_long(Kernel(shapes, d, kind="signs").both, Kernel(shapes, d).both, repeats)
+        found.append(Figure(f"kernel of signs ÷ that of fastfood, d = {d:,}", share, "×"))
     if not quick:
         share = times_as_long(Kernel(shapes, 1_000).both, PlainTorch(shapes, 1_000).step, 3)
         found.append(Figure("kernel ÷ plain torch, d = 1,000", share, "×"))
@@ -227,8 +232,9 @@ def figures(quick: bool) -> list[Figure]:
         Figure("growth from d = 100 to 100,000 ÷ that of log d", growth_with_d(shapes, repeats), "×", 1.0)
     )
     for d in () if quick else (100_000, 1_000_000):
-        share = times_as_long(Kernel(shapes, d).both, Kernel(shapes, d, version=1).both, repeats)
-        found.append(Figure(f"kernel, d = {d:,}, draw version 2 ÷ version 1", share, "×"))
+        for old in (1, 2):
+            share = times_as_long(Kernel(shapes, d).both, Kernel(shapes, d, version=old).both, repeats)
+            found.append(Figure(f"kernel, d = {d:,}, draw version 3 ÷ version {old}", share, "×"))
     return found
 
 

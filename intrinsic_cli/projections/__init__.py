@@ -22,6 +22,7 @@ _CLASSES = Registry(
         "sorf": "intrinsic_cli.projections.sorf:Sorf",
         "dense": "intrinsic_cli.projections.dense:Dense",
         "sparse": "intrinsic_cli.projections.sparse:Sparse",
+        "signs": "intrinsic_cli.projections.signs:Signs",
     },
 )
 KINDS = tuple(_CLASSES)

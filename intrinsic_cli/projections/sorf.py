@@ -34,19 +34,19 @@ class Sorf(BlockProjection):
 
     def add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         for begin, end, first, last in self._chunks():
-            rows = fwht(x * self._signs(self.inner_key, begin, end, x.device))
-            rows = fwht(rows * self._signs(self.outer_key, begin, end, x.device))
+            rows = fwht(x * self._diagonals(self.inner_key, begin, end, x.device))
+            rows = fwht(rows * self._diagonals(self.outer_key, begin, end, x.device))
             self._store_rows(rows, scale * self.scale, w0[first:last], out[first:last])
 
     def fold_torch(self, v: torch.Tensor, scale: float, z: torch.Tensor) -> None:
         for begin, end, first, last in self._chunks():
             rows = fwht(self._load_rows(v[first:last], end - begin, z.dtype))
-            rows = fwht(rows * self._signs(self.outer_key, begin, end, z.device))
-            rows = rows * self._signs(self.inner_key, begin, end, z.device)
+            rows = fwht(rows * self._diagonals(self.outer_key, begin, end, z.device))
+            rows = rows * self._diagonals(self.inner_key, begin, end, z.device)
             z += rows.sum(dim=0) * (scale * self.scale)
 
-    def _signs(self, key: int, begin: int, end: int, device: torch.device) -> torch.Tensor:
+    def _diagonals(self, key: int, begin: int, end: int, device: torch.device) -> torch.Tensor:
         """(end − begin, n) int8; a block starts at a new 64-bit word."""
-        words = max(self.n // 64, 1)
-        signs = draws.signs(key, 64 * words * begin, 64 * words * (end - begin), device)
-        return signs.view(end - begin, 64 * words)[:, : self.n]
+        stride = max(self.n, 64)
+        signs = draws.signs(key, stride * begin, stride * (end - begin), device)
+        return signs.view(end - begin, stride)[:, : self.n]

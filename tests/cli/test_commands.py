@@ -288,7 +288,7 @@ def test_list(idim):
     for what, some in [
         ("tasks", {"mrpc", "sst2", "mnli", "pydoc-topic", "custom"}),
         ("models", {"minilm", "tiny", "roberta-base"}),
-        ("projections", {"fastfood", "sorf", "dense", "sparse"}),
+        ("projections", {"fastfood", "sorf", "dense", "sparse", "signs"}),
     ]:
         status, printed, _ = idim("list", what)
         names = {line.split()[0] for line in printed.splitlines()}

@@ -139,7 +139,16 @@ def test_the_model_knows_its_labels(files):
 
 
 @pytest.mark.parametrize(
-    "name", ["did-fastfood-v1", "said-sorf-v1", "did-fastfood-5000-v1", "did-fastfood-5000-v2"]
+    "name",
+    [
+        "did-fastfood-v1",
+        "said-sorf-v1",
+        "did-fastfood-5000-v1",
+        "did-fastfood-5000-v2",
+        "did-fastfood-v3",
+        "did-fastfood-5000-v3",
+        "said-signs-v1",
+    ],
 )
 def test_files_of_every_draw_version_keep_loading(name):
     model, tokenizer = load(FOLDER / f"{name}{SUFFIX}")
@@ -245,7 +254,7 @@ def theta(values):
 
 HOSTILE = {
     "format": put("format", 2),
-    "version": put("version", 3),
+    "version": put("version", 9),
     "projection": put("projection", "kind", "../fastfood"),
     "seed": put("projection", "seed", -1),
     "seed of text": put("projection", "seed", "0"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.oracle import MATRICES, fastfood_rows
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.projections import KINDS
+from intrinsic_cli.projections import KINDS, make_projection
 
 # (D, d): d = 1, d > D, powers of two and none, one block and several, a last block cut short or whole.
 SHAPES = [
@@ -27,7 +27,6 @@ SHAPES = [
 ]
 # Too large for a matrix, so that the transform needs every kind of pass: n = 1,024, 8,192 and 131,072.
 LARGE = [(5_000, 1_000), (384, 5_000), (20_000, 8_192), (1_536, 70_000), (140_000, 70_000)]
-CHEAP = ("fastfood", "sorf", "sparse")
 
 
 def randn(*shape, seed=0, dtype=torch.float64):
@@ -49,7 +48,7 @@ def test_is_the_matrix_of_its_definition(make, kind, D, d):
     np.testing.assert_allclose(P.rmatvec(v).numpy(), expected.T @ v.numpy(), rtol=0, atol=1e-13 * size * D)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 @pytest.mark.parametrize(
     ("D", "d", "rows"),
     [
@@ -67,7 +66,15 @@ def test_large_blocks_are_those_of_their_definition(make, version, D, d, rows):
     np.testing.assert_allclose(P.matvec(theta)[rows].numpy(), expected, rtol=0, atol=1e-13 * theta.norm())
 
 
-def test_a_short_block_draws_fewer_numbers_from_version_2_on(make):
+@pytest.mark.parametrize("version", [1, 3])
+def test_versions_of_small_blocks_are_those_of_their_definition(make, version):
+    P = make("fastfood", shape=(300, 100), seed=12345, version=version)
+    theta = randn(100)
+    expected = MATRICES["fastfood"](300, 100, 12345, version) @ theta.numpy()
+    np.testing.assert_allclose(P.matvec(theta).numpy(), expected, rtol=0, atol=1e-13 * theta.norm())
+
+
+def test_a_short_block_draws_fewer_numbers_in_version_2(make):
     theta = randn(5_000)
     for D, same in ((8_192, True), (384, False), (5_000, True), (8_193, False)):
         one, two = (make("fastfood", shape=(D, 5_000), seed=4, version=v) for v in (1, 2))
@@ -80,7 +87,7 @@ def test_a_short_block_draws_fewer_numbers_from_version_2_on(make):
 def test_a_block_whose_draws_repeat_keeps_the_norm_on_average(make, D):
     # E‖Pθ‖² = ‖θ‖², also for a θ whose H B θ repeats with the draws: without new signs it would be 2 ‖θ‖² or 0.
     n = 8_192
-    one = make("fastfood", shape=(D, n), seed=0)
+    one = make("fastfood", shape=(D, n), seed=0, version=2)
     for encoded in (randn(n), randn(4_096).repeat(2)):
         theta = one.decode(encoded)
         torch.testing.assert_close(one.encode(theta), n * encoded)
@@ -152,10 +159,50 @@ def test_every_row_has_the_same_share_of_the_norm(make, kind):
         assert shares[rows].mean() == pytest.approx(1, abs=0.1)
 
 
-def test_sorf_keeps_the_norm_exactly_when_blocks_are_whole(make):
-    theta = randn(50)
-    P = make("sorf", shape=(64 * 7, 50), seed=3)
-    assert float(P.matvec(theta).norm()) == pytest.approx(float(theta.norm()), rel=1e-12)
+@pytest.mark.parametrize("kind", ["sorf", "signs"])
+def test_signs_keep_every_norm_exactly_when_blocks_are_whole(make, kind):
+    P = make(kind, shape=(64 * 7, 50), seed=3)
+    for theta in (randn(50), torch.eye(50, dtype=torch.float64)[7], torch.ones(50, dtype=torch.float64)):
+        assert float(P.matvec(theta).norm()) == pytest.approx(float(theta.norm()), rel=1e-12)
+
+
+def rows_of(P, rows):
+    """(len(rows), d): these rows of P."""
+    unit = torch.zeros(len(rows), P.shape[0], dtype=torch.float64)
+    unit[torch.arange(len(rows)), rows] = 1
+    return torch.stack([P.rmatvec(e) for e in unit])
+
+
+def condition(P):
+    """Largest ÷ smallest eigenvalue of P Pᵀ: how unevenly a step −P Pᵀ g moves the rows of P."""
+    rows = rows_of(P, torch.arange(P.shape[0]))
+    values = torch.linalg.eigvalsh(rows @ rows.T)
+    return float(values[-1] / values[0])
+
+
+def condition_of_gaussians(D, d):
+    rows = np.random.default_rng(0).normal(size=(D, d))
+    values = np.linalg.eigvalsh(rows @ rows.T)
+    return values[-1] / values[0]
+
+
+@pytest.mark.parametrize(("D", "d"), [(20, 100), (384, 1_000), (384, 8_192), (700, 8_000)])
+def test_the_rows_of_a_short_tensor_are_conditioned_as_a_dense_matrix_has_them(kind, D, d):
+    assert condition(make_projection(kind, shape=(D, d), seed=6)) <= 1.5 * condition_of_gaussians(D, d)
+
+
+def test_the_conditioning_of_the_shortcut_of_version_2_is_seen():
+    P = make_projection("fastfood", shape=(700, 8_192), seed=6, version=2)
+    assert condition(P) > 1.5 * condition_of_gaussians(700, 8_192)
+
+
+@pytest.mark.parametrize("kind", ["fastfood", "signs"])
+@pytest.mark.parametrize("D", [1, 48, 384, 8_191])
+def test_the_rows_of_a_short_block_of_signs_are_orthogonal(kind, D):
+    P = make_projection(kind, shape=(D, 8_192), seed=6)
+    some = torch.arange(D)[:: max(1, D // 40)]
+    rows = rows_of(P, some)
+    torch.testing.assert_close(rows @ rows.T, 8_192 / D * torch.eye(len(some), dtype=torch.float64))
 
 
 @pytest.mark.parametrize(("D", "d"), [(5, 3), (70, 20)])
@@ -189,7 +236,7 @@ def test_non_contiguous_input_is_read_right(make, kind):
     ("change", "message"),
     [
         ({"kind": "fastfod"}, "did you mean fastfood"),
-        ({"kind": "fourier"}, "fastfood, sorf, dense, sparse"),
+        ({"kind": "fourier"}, "fastfood, sorf, dense, sparse, signs"),
         ({"shape": (10, 0)}, "d=0"),
         ({"shape": (0, 10)}, "D=0"),
         ({"seed": -1}, "seed=-1"),
@@ -197,7 +244,7 @@ def test_non_contiguous_input_is_read_right(make, kind):
         ({"cache": "disk"}, "auto, store, regenerate"),
         ({"kernel": "cuda"}, "projection.kernel='cuda' is not known; use one of auto, numba, torch"),
         ({"shape": (10, 0, 3)}, "D=0"),
-        ({"version": 3}, "draw version 3 of projection=fastfood is not known; use one of 1, 2"),
+        ({"version": 4}, "draw version 4 of projection=fastfood is not known; use one of 1, 2, 3"),
         ({"kind": "sorf", "version": 2}, "use one of 1"),
         ({"version": 0}, "draw version 0"),
     ],

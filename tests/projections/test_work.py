@@ -71,7 +71,7 @@ def test_in_place_and_out_of_place_agree(make):
     assert torch.equal(w0, out)
 
 
-@pytest.mark.parametrize("kind", ["fastfood", "sorf", "sparse"])
+@pytest.mark.parametrize("kind", ["fastfood", "sorf", "sparse", "signs"])
 def test_bits_do_not_depend_on_the_number_of_threads(kind, threads):
     Ps = [make_projection(kind, shape=(D, 300), seed=i, kernel="numba") for i, D in enumerate(SIZES)]
     w0, v = [randn(D, 1) for D in SIZES], [randn(D, 2) for D in SIZES]
@@ -90,7 +90,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(kind, threads):
         assert torch.equal(z, results[0][1])
 
 
-@pytest.mark.parametrize("kind", ["fastfood", "sorf", "sparse"])
+@pytest.mark.parametrize("kind", ["fastfood", "sorf", "sparse", "signs"])
 def test_together_and_one_by_one_give_the_same_bits(make, kind):
     Ps = [make(kind, shape=(D, 300), seed=i) for i, D in enumerate(SIZES)]
     v, scales = [randn(D, 2) for D in SIZES], [1.0, 2.0, 0.5, -1.0, 3.0]

@@ -47,7 +47,8 @@ def project(projection, version, size, seed, theta):
     """P θ by the oracle."""
     if len(theta) > 4096:
         return fastfood_rows(range(size), size, seed, version, theta)
-    return MATRICES[projection](size, len(theta), seed) @ theta
+    options = {"version": version} if projection == "fastfood" else {}
+    return MATRICES[projection](size, len(theta), seed, **options) @ theta
 
 
 def facts(kind, projection, normalize, size, version):
@@ -99,4 +100,7 @@ if __name__ == "__main__":
     write("said-sorf-v1", "said", "sorf", "tensor")
     write("did-fastfood-5000-v1", "did", "fastfood", "tensor", size=5000)
     write("did-fastfood-5000-v2", "did", "fastfood", "tensor", size=5000, version=2)
+    write("did-fastfood-v3", "did", "fastfood", "global", version=3)
+    write("did-fastfood-5000-v3", "did", "fastfood", "tensor", size=5000, version=3)
+    write("said-signs-v1", "said", "signs", "tensor")
     sys.exit(0)

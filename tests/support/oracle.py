@@ -7,7 +7,7 @@ permutation and diagonal matrices. Nothing is imported from the package under te
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from statistics import NormalDist
 
@@ -65,22 +65,34 @@ def permutation(n: int) -> list[int]:
 def gains(D: int, n: int, k: int, seed: int, version: int) -> list[float]:
     """The n numbers g of block k of fastfood."""
     rows = min(n, D - k * n)
+    if version == 3 and rows < n:
+        return [sign(seed, SIGN, k * n + i) for i in range(n)]
     period = max(4096, 4 * block_size(rows)) if version == 2 and rows < n else n
     if period >= n:
         return [normal(seed, k * n + i) for i in range(n)]
     return [normal(seed, k * n + i % period) * sign(seed, SIGN, k * n // 16 + i // 16) for i in range(n)]
 
 
-def fastfood(D: int, d: int, seed: int) -> np.ndarray:
+def fastfood(D: int, d: int, seed: int, version: int = 3) -> np.ndarray:
     n = block_size(d)
-    assert n <= 4096  # where versions 1 and 2 are one, and a matrix can be held
+    return _permuted_blocks(D, d, seed, lambda k: gains(D, n, k, seed, version))
+
+
+def signs(D: int, d: int, seed: int) -> np.ndarray:
+    n = block_size(d)
+    return _permuted_blocks(D, d, seed, lambda k: [sign(seed, SIGN, k * n + i) for i in range(n)])
+
+
+def _permuted_blocks(D: int, d: int, seed: int, diagonal: Callable[[int], list[float]]) -> np.ndarray:
+    n = block_size(d)
+    assert n <= 4096  # so that a matrix can be held
     H = hadamard(n).astype(float)
     B = np.diag([sign(n, SIGN, i) for i in range(n)])
     Pi = np.eye(n)[permutation(n)]
     blocks = []
     for k in range(-(-D // n)):
         shift = word(seed, SHIFT, k) % (n // 16) * 16
-        G = np.diag(gains(D, n, k, seed, 2))
+        G = np.diag(diagonal(k))
         blocks.append(H @ G @ np.roll(Pi, -shift, axis=0) @ H @ B)
     return np.vstack(blocks)[:D, :d] / math.sqrt(n * D)
 
@@ -141,4 +153,4 @@ def sparse(D: int, d: int, seed: int) -> np.ndarray:
     return P / math.sqrt(p * D)
 
 
-MATRICES = {"fastfood": fastfood, "sorf": sorf, "dense": dense, "sparse": sparse}
+MATRICES = {"fastfood": fastfood, "sorf": sorf, "dense": dense, "sparse": sparse, "signs": signs}

@@ -6,12 +6,18 @@ import numpy as np
 from numba import njit
 
 from intrinsic_cli.projections.compiled import cached_njit
-from intrinsic_cli.projections.draws import normal_table
+from intrinsic_cli.projections.draws import NORMAL_ONE, normal_table
 from intrinsic_cli.projections.fastfood import Fastfood
 from intrinsic_cli.projections.hadamard import LANES
 from intrinsic_cli.projections.kernels.numba.blocks import height, load, store
 from intrinsic_cli.projections.kernels.numba.draws import draw_normals, flip
-from intrinsic_cli.projections.kernels.numba.fused import add_blocks, add_product, block_shift, fold_blocks
+from intrinsic_cli.projections.kernels.numba.fused import (
+    add_blocks,
+    add_product,
+    block_shift,
+    fold_blocks,
+    signed_block,
+)
 from intrinsic_cli.projections.kernels.numba.hadamard import line_aligned
 
 _DRAWN = 4096  # numbers drawn at a time when they are not stored; divides every longer period
@@ -26,9 +32,9 @@ def fold(P: Fastfood, runs: np.ndarray, v: np.ndarray, scale, z: np.ndarray) -> 
 
 
 def _gain_source(P: Fastfood) -> tuple:
-    """What the g and the shifts of blocks are read or drawn from."""
+    """What the g and the shifts of blocks are read or drawn from; a period of 0 stands for signs."""
     keys = np.uint64(P.normal_key), np.uint64(P.sign_key), np.uint64(P.shift_key)
-    return P.stored.numpy(), normal_table(), *keys, P.period
+    return P.stored.numpy(), normal_table(), *keys, 0 if P.version == 3 else P.period
 
 
 @njit(nogil=True)
@@ -71,7 +77,11 @@ def _add(begin, end, stored, table, normal_key, sign_key, shift_key, period, w0,
         part = buffer[: height(rows, n)]
         part[:] = 0
         shift = block_shift(shift_key, whole, n)
-        _short_block(part, 0, x, shift, whole * n, period, table, normal_key, sign_key, scratch)
+        if period == 0:
+            signed_block(part, 0, x, shift, sign_key, whole * n)
+            scale = scale * x.dtype.type(NORMAL_ONE)
+        else:
+            _short_block(part, 0, x, shift, whole * n, period, table, normal_key, sign_key, scratch)
         store(part, w0, scale, out, whole * n, rows)
 
 
@@ -95,6 +105,9 @@ def _fold(runs, stored, table, normal_key, sign_key, shift_key, period, v, scale
         if whole < end:
             rows = v.shape[0] - first
             part = buffer[: height(rows, n)]
-            if load(part, v, scale, first, rows):
-                shift = block_shift(shift_key, whole, n)
+            shift = block_shift(shift_key, whole, n)
+            if period == 0:
+                if load(part, v, scale * z.dtype.type(NORMAL_ONE), first, rows):
+                    signed_block(z, shift, part, 0, sign_key, whole * n)
+            elif load(part, v, scale, first, rows):
                 _short_block(z, shift, part, 0, whole * n, period, table, normal_key, sign_key, scratch)

@@ -1,5 +1,5 @@
-"""Fastfood blocks in as few trips through memory as there are numbers: the transform's first pass multiplies
-as it loads and its last pass adds as it stores.
+"""Fastfood and sign blocks in as few trips through memory as there are numbers: the transform's first pass
+multiplies as it loads and its last pass adds as it stores.
 
 A forward block is out = w0 + scale · H (x · g), its adjoint z += g · H (scale · v). Blocks of n ≤ 256 are
 loaded, transformed in registers and stored by one pass; larger ones keep a buffer in cache between passes.
@@ -27,7 +27,8 @@ def _pass(count, first, last, forward):
     """One pass over `count` vectors `stride` apart; `first`, `last`: it begins or ends the transform.
 
     A numba function (buffer, wide, shift, g, g0, source, target, v0, scale, start, stride) -> None. wide is x
-    or z, read from `shift` around its end; g (int16) is read from g0, the weights source and target from v0.
+    or z, read from `shift` around its end; g is read from g0, int16 numbers or, in uint16, signs of one bit (set
+    for −1), 16 of a number; the weights source and target are read from v0.
     """
 
     @intrinsic
@@ -59,8 +60,13 @@ def _pass(count, first, last, forward):
             def weights(array, offset):
                 return widened(builder, load(*place(array, v0, offset)), kinds[array].dtype)
 
-            def gains(offset):
-                return builder.sitofp(load(*place(g, g0, offset)), vector)
+            def weighed(v, offset):
+                """v times the g at `offset`."""
+                if kinds[g].dtype != types.uint16:
+                    return builder.fmul(v, builder.sitofp(load(*place(g, g0, offset)), vector))
+                data = context.make_array(kinds[g])(context, builder, value=args[g]).data
+                word = builder.lshr(builder.add(args[g0], offset), offset.type(4))
+                return _signed(builder, v, builder.load(builder.gep(data, [word])))
 
             def fetch(array, base, offset):
                 _fetch(
@@ -73,10 +79,11 @@ def _pass(count, first, last, forward):
             if first:
                 for offset in places:
                     fetch(source, v0, offset)
-                for offset in places[::2]:
-                    fetch(g, g0, offset)
+                if kinds[g].dtype != types.uint16:
+                    for offset in places[::2]:
+                        fetch(g, g0, offset)
                 if forward:
-                    vectors = [builder.fmul(load(*turned(i)), gains(i)) for i in places]
+                    vectors = [weighed(load(*turned(i)), i) for i in places]
                 else:
                     vectors = [builder.fmul(weights(source, i), scales) for i in places]
                 vectors = [within(builder, v) for v in vectors]
@@ -98,7 +105,7 @@ def _pass(count, first, last, forward):
             else:
                 ends = [turned(i) for i in places]
                 vectors = [
-                    builder.fadd(load(*end), builder.fmul(v, gains(i)))
+                    builder.fadd(load(*end), weighed(v, i))
                     for i, v, end in zip(places, vectors, ends, strict=True)
                 ]
             put = _stream if last and forward else _store
@@ -114,6 +121,12 @@ def _pass(count, first, last, forward):
 def _spread(builder, number, vector):
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.IntType(32)(0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
+def _signed(builder, v, bits):
+    """v with the signs of 16 bits (an integer), the lowest for the first number and set for −1."""
+    mask = builder.bitcast(bits, ir.VectorType(ir.IntType(1), LANES))
+    return builder.select(mask, builder.fneg(v), v)
 
 
 def _store(builder, vectors, ends):
@@ -160,6 +173,38 @@ def add_product(typingctx, total, t0, a, a0, g, g0, sign):
 
     index = types.int64
     return types.void(total, index, a, index, g, index, sign), codegen
+
+
+@intrinsic
+def add_signed(typingctx, total, t0, a, a0, bits):
+    """total ← total ± a for LANES numbers, from t0 and a0 on; `bits` (uint16) has the signs."""
+
+    def codegen(context, builder, signature, args):
+        (end, align), (factor, _) = (
+            at(context, builder, signature.args[array], args[array], args[array + 1]) for array in (0, 2)
+        )
+        moved = _signed(builder, builder.load(factor, align=align), args[4])
+        builder.store(builder.fadd(builder.load(end, align=align), moved), end, align=align)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(total, index, a, index, types.uint16), codegen
+
+
+@njit(nogil=True)
+def signed_block(total, t0, factor, f0, key, first):
+    """total ← total ± factor for the numbers of a short block: x into it, or it into z.
+
+    `total` and `factor` are read from t0 and f0, around their ends, the shorter one again and again. The signs are
+    the draws from `first` on, a multiple of LANES.
+    """
+    bits = np.uint64(0)
+    for start in range(0, max(total.shape[0], factor.shape[0]), LANES):
+        place = first + start
+        if start == 0 or place & 63 == 0:
+            bits = word(key, np.uint64(place >> 6))
+        t, f = (t0 + start) & (total.shape[0] - 1), (f0 + start) & (factor.shape[0] - 1)
+        add_signed(total, t, factor, f, np.uint16(bits >> np.uint64(place & 63)))  # type: ignore[call-arg]
 
 
 @intrinsic
