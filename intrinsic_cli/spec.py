@@ -25,7 +25,7 @@ NORMALIZE = ("global", "tensor")
 GROUPS = ("layer", "module", "tensor")
 HEADS = ("projected", "trained", "frozen")
 CACHES = ("auto", "store", "regenerate", "stream")
-KERNELS = ("auto", "numba", "torch")
+KERNELS = ("auto", "numba", "torch", "triton")
 TASK_KINDS = ("classification", "regression", "lm", "choice", "generation")
 LATER = (
     "kind",

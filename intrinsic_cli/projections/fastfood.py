@@ -51,8 +51,11 @@ class Fastfood(PermutedBlocks):
         device = torch.device(device)
         # Only whole blocks are stored, so that a bias of 384 numbers never keeps n of them.
         size = self.shape[0] // self.n * self.n
-        if self.cache != "regenerate" and (self.stored.numel() != size or self.stored.device != device):
-            self.stored = self._kernel(device).normals(self.normal_key, size, device)
+        if self.cache == "regenerate" or (self.stored.numel() == size and self.stored.device == device):
+            return
+        kernel = self._kernel(device)
+        if kernel.keeps_draws:
+            self.stored = kernel.normals(self.normal_key, size, device)
 
     def _gains(self, begin: int, end: int, device: torch.device) -> torch.Tensor:
         """(end − begin, n) int16, in units of 1 / NORMAL_ONE."""

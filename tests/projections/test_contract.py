@@ -242,7 +242,7 @@ def test_non_contiguous_input_is_read_right(make, kind):
         ({"seed": -1}, "seed=-1"),
         ({"seed": 2**64}, "out of range"),
         ({"cache": "disk"}, "auto, store, regenerate"),
-        ({"kernel": "cuda"}, "projection.kernel='cuda' is not known; use one of auto, numba, torch"),
+        ({"kernel": "cuda"}, "projection.kernel='cuda' is not known; use one of auto, numba, torch, triton"),
         ({"shape": (10, 0, 3)}, "D=0"),
         ({"version": 4}, "draw version 4 of projection=fastfood is not known; use one of 1, 2, 3"),
         ({"kind": "sorf", "version": 2}, "use one of 1"),

@@ -23,13 +23,17 @@ _KERNELS = Registry(
     {
         "numba": "intrinsic_cli.projections.kernels.numba:NumbaKernel",
         "torch": "intrinsic_cli.projections.kernels.torch:TorchKernel",
+        "triton": "intrinsic_cli.projections.kernels.triton:TritonKernel",
     },
 )
-_DEVICES = {"cpu": ("numba", "torch")}  # kernels by type of device; on another, torch alone
+# Kernels by type of device; on any other, torch alone. Triton's interpreter takes tensors of the CPU.
+_DEVICES = {"cpu": ("numba", "torch", "triton"), "cuda": ("torch", "triton")}
 
 
 class Kernel(ABC):
     """Products with P on one kind of device. Callers have checked shapes and dtypes, and called `prepare`."""
+
+    keeps_draws = True  # whether it reads the random numbers that `prepare` stores
 
     def supports(self, kind: str) -> bool:
         """Whether it computes this kind of projection."""
@@ -74,7 +78,7 @@ class Kernel(ABC):
 
 
 def choose(P: Projection, device: torch.device) -> Kernel:
-    """The kernel that computes P on `device`: the one that P asks for, or for `auto` the fastest that works.
+    """The kernel that computes P on `device`: the one P asks for; for `auto` numba's where it works, else torch's.
 
     Raises ConfigError where the one asked for is not for this kind or device, or does not work on this machine.
     """
