@@ -226,7 +226,7 @@ class _One:
         return Sample(len(part), errors, risk, at_most, len(rooms), groups.effective(len(part), rooms))
 
     def _gaussian(self) -> Gaussian | None:
-        """One draw at the D that promises most on the screen, and none of the draws that chose D."""
+        """One draw at the D that promises most on the screen, by other draws than those that chose D."""
         if not self.options.noise:
             return None
         tensors = {name: tensor.numpy() for name, tensor in self.found.tensors.items()}
@@ -239,12 +239,13 @@ class _One:
             moved = {name: torch.from_numpy(tensor) for name, tensor in draw.tensors.items()}
             return replace(self.found, tensors=moved), draw.bits + known
 
+        noises = sorted(set(self.options.noise))
         promised = {}
-        for noise in sorted(set(self.options.noise)):
+        for noise in noises if len(noises) > 1 else []:
             found, bits = drawn(noise, f"screen/{noise}")
             promised[noise] = gaussian.bound(self._screen(found), self.n, bits, self.options.delta)
             self.say(f"{self.run.run_id} D={noise}: {bits:.0f} bits, about {promised[noise]:.4f}")
-        best = min(promised, key=lambda noise: promised[noise])
+        best = min(promised, key=lambda noise: promised[noise], default=noises[0])
         found, bits = drawn(best, "bound")
         errors = self._errors(found, [self.inputs.train])[0]
         return Gaussian(best, bits, errors, gaussian.bound(errors, self.n, bits, self.options.delta))
