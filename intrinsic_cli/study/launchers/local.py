@@ -12,7 +12,7 @@ import selectors
 import subprocess
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -106,7 +106,7 @@ class _Worker:
         self._process = subprocess.Popen(
             # -P: a file of the working folder, such as random.py, is no module.
             [sys.executable, "-P", "-m", "intrinsic_cli.study.worker", str(store.root), *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, process_group=0,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=same_code(environment), process_group=0,
         )  # fmt: skip
         assert self._process.stdout is not None
         self.answers = self._process.stdout
@@ -198,6 +198,15 @@ def check_apart(cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) ->
     worker.leave()
     worker.status()
     return lines
+
+
+def same_code(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which Python imports the idim of this process, and nothing of its working folder."""
+    home = Path(errors.__file__).parents[1]
+    own = dict(environment, PYTHONSAFEPATH="1")
+    if not {"site-packages", "dist-packages"} & set(home.parts):  # a checkout, which -P takes off the path
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, [str(home), own.get("PYTHONPATH", "")]))
+    return own
 
 
 def _gpus() -> list[str]:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import time as clock
 from collections import Counter
@@ -28,7 +29,7 @@ from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store, publish
 from intrinsic_cli.study.ending import ended
 from intrinsic_cli.study.launchers.base import at_least
-from intrinsic_cli.study.launchers.local import check_apart
+from intrinsic_cli.study.launchers.local import check_apart, same_code
 from intrinsic_cli.study.launchers.queue import Queue
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import train_one
@@ -81,6 +82,8 @@ class Slurm:
             raise ConfigError(
                 f"launcher.grace={grace} seconds leave nothing of launcher.time={time}; use less, or more time"
             )
+        own = same_code(os.environ)
+        exports = [f"export {k}={shlex.quote(own[k])}" for k in ("PYTHONSAFEPATH", "PYTHONPATH") if k in own]
         self._parameters = {
             "name": "idim",
             "timeout_min": limit,
@@ -93,8 +96,8 @@ class Slurm:
             "slurm_constraint": constraint,
             "slurm_array_parallelism": self.slots,
             "slurm_signal_delay_s": grace,
-            "slurm_setup": list(setup) or None,
-            "local_setup": list(setup) or None,
+            "slurm_setup": [*exports, *setup],
+            "local_setup": [*exports, *setup],
             "slurm_additional_parameters": {"requeue": True, **(additional or {})},
         }
 
