@@ -244,7 +244,6 @@ _fingerprint = cache(fingerprint)
 
 def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
     """The spec of one run; a null `lr` becomes the calibrated default of the subspace."""
-    output_dir(cfg)
     space, default_lr = _subspace(cfg.subspace)
     d = None if space.kind == "full" or d is None else number("d", d, int)
     if d is None and space.kind != "full":
@@ -257,8 +256,8 @@ def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
     if tracker in TRACKERS[1:] and find_spec(tracker) is None:
         raise ConfigError(f"tracker={tracker} is not installed; {to_install(tracker)}")
     return RunSpec(
-        model=_model(cfg.model),
-        task=_task(cfg.task),
+        model=_model(cfg.model, output_dir(cfg)),
+        task=_task(cfg.task, output_dir(cfg)),
         subspace=space,
         projection=_part(cfg.projection, "projection"),
         train=_part(cfg.train, "train"),
@@ -290,7 +289,7 @@ def _subspace(cfg: DictConfig) -> tuple[SubspaceSpec, float]:
     return space, number(f"subspace.lr_sqrt_d.{space.normalize}", rates[space.normalize], float)
 
 
-def _model(cfg: DictConfig) -> ModelSpec:
+def _model(cfg: DictConfig, output: str) -> ModelSpec:
     model = _part(cfg, "model")
     if model.name in BUILTIN_MODELS:
         return model
@@ -298,17 +297,31 @@ def _model(cfg: DictConfig) -> ModelSpec:
     if folder is None:
         return model
     paths.check_model(folder, model)
+    _check_outside(output, folder, f"model.name={model.name}")
     return replace(model, fingerprint=_fingerprint(folder))
 
 
-def _task(cfg: DictConfig) -> TaskSpec:
+def _task(cfg: DictConfig, output: str) -> TaskSpec:
     task = _part(cfg, "task")
     folder = None if task.path is None else local_path(task.path, "task.path")
     if folder is None:
         return task
     root = paths.data_root(folder, task.config)
+    _check_outside(output, root, f"task.path={task.path}")
     paths.data_files(root, str(task.path))
     return replace(task, fingerprint=_fingerprint(root))
+
+
+def _check_outside(output: str, folder: Path, whose: str) -> None:
+    """Raise ConfigError where runs would be written among the files that they are made of."""
+    try:
+        inside = Path(output).expanduser().resolve().relative_to(folder.resolve()).parts
+    except (ValueError, OSError, RuntimeError):  # elsewhere, or no path, which is said where it is written
+        return
+    if folder.is_dir() and not any(part.startswith(".") for part in inside):
+        raise ConfigError(
+            f"output_dir={output} lies in {whose}, whose files it would change; choose another folder"
+        )
 
 
 def look_again() -> None:

@@ -291,6 +291,16 @@ def test_a_readme_has_no_say(run, tmp_path, content):
     assert run(folder) == ""
 
 
+def test_runs_are_not_written_among_their_data(run, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "train.csv").write_text(GOOD)
+    for output in (folder, folder / "out", folder / "a" / ".." / "out"):
+        assert f"lies in task.path={folder}" in run(folder, f"output_dir={output}")
+    assert sorted(os.listdir(folder)) == ["train.csv"]
+    assert run(folder, f"output_dir={tmp_path / 'folder-out'}") == ""
+
+
 @pytest.mark.parametrize("place", ["task.path", "model.name"])
 def test_a_pipe_does_not_hang_a_process(tmp_path, place):
     os.mkfifo(tmp_path / "pipe.csv")
