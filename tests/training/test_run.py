@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import DataError, RunError, Stopped
+from intrinsic_cli.projections import versions
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
@@ -62,7 +63,11 @@ def test_a_run_leaves_all_that_repeats_it(store, loader, make_spec):
     assert 10 < result.peak_memory_mb < 10**5
     with safe_open(run.path / "theta.safetensors", "pt") as file:
         assert RunSpec.from_dict(json.loads(file.metadata()["spec"])) == spec
-        assert int(file.metadata()["projection_version"]) == result.projection_version == 1
+        assert (
+            int(file.metadata()["projection_version"])
+            == result.projection_version
+            == versions("fastfood")[-1]
+        )
         assert file.get_tensor("theta").shape == (195,)
         assert file.get_tensor("lam").shape == (5,)
 
