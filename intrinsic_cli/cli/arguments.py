@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from intrinsic_cli.result import RunResult
 
+from intrinsic_cli.errors import printable
 from intrinsic_cli.render import FORMATS, Answer, check_format, render
 
 
@@ -51,6 +52,11 @@ def table_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", default="table", type=check_format, metavar="|".join(FORMATS), help="default: table"
     )
+
+
+def tell(line: str) -> None:
+    """Print one line. What a name or a message spells can't move the cursor, change colours or end the line."""
+    print(printable(line))
 
 
 def print_answer(answer: Answer, form: str = "table") -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.made_runs import save, study
+from support.made_runs import result, save, study
 
 ROOT = Path(__file__).resolve().parents[2]
 ASCII = {"PYTHONIOENCODING": "ascii"}
@@ -54,6 +54,23 @@ def test_a_name_is_never_a_command_of_the_terminal(folder, form):
     assert all(c.isprintable() or c == "\n" for c in out.decode())
     if form == "json":
         assert {record["task"] for record in json.loads(out)} == {"sst2", "rté", "\x1b[31mred\u202e"}
+
+
+@pytest.mark.parametrize("command", ["status", "show"])
+def test_neither_a_folder_nor_a_message_is_a_command_of_the_terminal(tmp_path, command):
+    run = save([result(100, 0.6)], tmp_path).runs()[0]
+    with run.claim():
+        (run.path / "result.json").unlink()
+        run.fail(ValueError("evil \x1b[2J\nok: 1 done"))
+    hostile = run.path.rename(tmp_path / "a\x1b[31mb\nc")
+    words = [hostile if command == "show" else tmp_path]
+    _, out, err = idim(command, *words)
+    lines = (out + err).decode().splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith(("ok:", "c:", "c/")) for line in lines)  # nor does a name end a line
+    assert any("a\\x1b[31mb" in line for line in lines)
+    if command == "show":
+        assert any("evil \\x1b[2J" in line for line in lines)
 
 
 def test_a_table_fits_the_columns_of_the_terminal(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from intrinsic_cli.cli.arguments import folder
+from intrinsic_cli.cli.arguments import folder, tell
 
 SUMMARY = "remove runs that failed or were not finished"
 EXAMPLES = """\
@@ -44,10 +44,10 @@ def execute(arguments: argparse.Namespace) -> int:
     what = f"{len(found)} {arguments.state} run{'s' * (len(found) != 1)} of {arguments.dir}"
     if found and not arguments.yes:
         for run in found:
-            print(run.path.name)
+            tell(run.path.name)
         if not sys.stdin.isatty():
             raise ConfigError(f"{what} would be removed; add --yes, as there is nobody to ask")
         if input(f"remove {what}? [y/N] ").strip().lower() not in ("y", "yes"):
             return 0
-    print(f"{sum(run.forget() for run in found)} of {what} removed")
+    tell(f"{sum(run.forget() for run in found)} of {what} removed")
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from intrinsic_cli.cli.arguments import tell
+
 if TYPE_CHECKING:
     from intrinsic_cli.result import RunResult
     from intrinsic_cli.store import RunDir
@@ -38,23 +40,23 @@ def execute(arguments: argparse.Namespace) -> int:
             raise StoreError(f"{run.path} has no result, as it is {state}; leave --json out")
         print(json.dumps(result.to_dict(), indent=1, allow_nan=False))
         return 0
-    print(f"{run.path.name}: {state}")
-    print(shlex.join(["idim", "run", *words_of(spec)]))
+    tell(f"{run.path.name}: {state}")
+    tell(shlex.join(["idim", "run", *words_of(spec)]))
     if result is not None:
         _print_result(result)
     elif state is RunState.FAILED:
-        print(run.error()["message"])
+        tell(run.error()["message"])
     _print_curve(run)
     for path in sorted(path for path in run.path.iterdir() if not path.name.startswith(".")):
-        print(f"{path}  {path.stat().st_size:,} bytes")
+        tell(f"{path}  {path.stat().st_size:,} bytes")
     return 0
 
 
 def _print_result(result: RunResult) -> None:
     from intrinsic_cli.render import duration
 
-    print("  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
-    print(
+    tell("  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
+    tell(
         f"d {result.d:,} (m {result.m}) of D {result.D:,}; {result.n_train:,} rows trained on, {result.n_eval:,} "
         f"scored; {result.steps:,} steps in {duration(result.total_seconds)} on {result.device}, {result.precision}"
     )
@@ -68,4 +70,4 @@ def _print_curve(run: RunDir) -> None:
     )
     for line in (lines[i] for i in kept):
         values = (f"{key} {value:.4g}" for key, value in line.items() if key not in ("step", "epoch"))
-        print(f"step {line['step']:>6}  {'  '.join(values)}")
+        tell(f"step {line['step']:>6}  {'  '.join(values)}")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from intrinsic_cli.cli.arguments import folder
+from intrinsic_cli.cli.arguments import folder, tell
 from intrinsic_cli.errors import one_line
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps({"counts": counts, "runs": shown, "left_out": left_out}, indent=1, allow_nan=False))
         return 0
     counts["left out"] = len(survey.left_out)
-    print(_summary(counts, [r["seconds"] for r in records if "seconds" in r]))
+    tell(_summary(counts, [r["seconds"] for r in records if "seconds" in r]))
     for record in shown:
-        print(_line(record))
+        tell(_line(record))
     for path, reason in () if arguments.failed else survey.left_out:
-        print(f"left out {one_line(str(path))}  {one_line(reason)}")
+        tell(f"left out {one_line(str(path))}  {one_line(reason)}")
     return 0
 
 
