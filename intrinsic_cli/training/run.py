@@ -98,6 +98,10 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
     if first:
         run.theta(theta.to_bytes(spec, outcome.tensors, outcome.projection_version))
         run.keep_outcomes(outcome.answers)
+    return _result(spec, run, inputs, outcome, started.isoformat(timespec="seconds"))
+
+
+def _result(spec: RunSpec, run: RunDir, inputs: Inputs, outcome: Outcome, started: str) -> RunResult:
     task = inputs.task
     return RunResult(
         run_id=run.path.name,
@@ -118,7 +122,7 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
         projection_version=outcome.projection_version,
         precision=outcome.precision,
         device=outcome.device,
-        started=started.isoformat(timespec="seconds"),
+        started=started,
         seconds=outcome.seconds,
         resumed=tuple(outcome.resumed),
         processes=outcome.processes,
