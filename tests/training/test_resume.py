@@ -154,7 +154,7 @@ def test_a_damaged_snapshot_is_no_snapshot(cut, flip, make_spec, loader, tmp_pat
     assert store.run(spec).result().resumed == ()
 
 
-@pytest.mark.parametrize(("key", "ours", "other"), [("precision", "fp32", "bf16"), ("draw", 2, 1)])
+@pytest.mark.parametrize(("key", "ours", "other"), [("precision", "fp32", "bf16"), ("draw", 3, 2)])
 def test_a_snapshot_of_another_resume_key_is_passed_over(key, ours, other, make_spec, loader, tmp_path):
     spec = spec_of("did", make_spec)
     store = Store(tmp_path)
