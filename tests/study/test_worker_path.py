@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 
-from intrinsic_cli.study.launchers.local import same_code
+import pytest
+
+from intrinsic_cli.study.launchers.local import _environment, same_code
 
 
 def test_no_file_of_the_working_folder_is_a_module(tmp_path, monkeypatch):
@@ -20,3 +22,11 @@ def test_no_file_of_the_working_folder_is_a_module(tmp_path, monkeypatch):
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("stated", ["garbage", "4,2", "", "0", "-1", "1e9"])
+def test_any_number_of_threads_that_the_environment_states(monkeypatch, stated):
+    monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    assert int(_environment(0, 2, [])["OMP_NUM_THREADS"]) == (
+        2 if stated == "4,2" else max(1, len(os.sched_getaffinity(0)) // 2)
+    )

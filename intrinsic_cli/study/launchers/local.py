@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import selectors
 import subprocess
@@ -227,6 +228,7 @@ def _environment(slot: int, slots: int, gpus: list[str]) -> dict[str, str]:
         own["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     else:
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = int(own.get("OMP_NUM_THREADS") or processors)
+        stated = own.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is for nested levels
+        threads = int(stated) if re.fullmatch("[1-9][0-9]{0,5}", stated) else processors
         own["OMP_NUM_THREADS"] = str(max(1, threads // slots))
     return own
