@@ -76,7 +76,10 @@ class Curve:
 
     def _scale(self) -> dict[str, Any]:
         first = self.runs[0]
-        return {"chance": first.chance, "n_eval": first.n_eval, "metric": self.metric}
+        return {
+            "chance": first.chance, "n_eval": first.n_eval, "metric": self.metric,
+            "higher_is_better": first.higher_is_better,
+        }  # fmt: skip
 
 
 Found = Sequence[tuple[Curve, Estimate]]

@@ -103,6 +103,7 @@ def estimate(
     normalised: bool = False,
     n_eval: int | None = None,
     metric: str = "accuracy",
+    higher_is_better: bool = True,
     seed: int = 0,
     resamples: int = 1000,
 ) -> Estimate:
@@ -116,12 +117,15 @@ def estimate(
     n_eval      rows of the validation set: the noise of one run is then at least what so many rows allow
                 for this `metric`. Where every run has `rows`, they say more, and it is not used.
     resamples   bootstrap replays behind the percentile interval of log2 d_t.
+    higher_is_better    of the metric: a loss has no share to reach, so its d_t is undefined.
 
     Raises ConfigError at an option that can't be used, DataError at a run that can't.
     """
     _check(threshold, confidence, selection)
     found = Estimate("undefined", "", threshold, confidence, selection, normalised, chance, len(subspace))
     found = replace(found, failed=_count_failed(subspace), full_failed=_count_failed(baseline))
+    if not higher_is_better:
+        return replace(found, reason=f"a share of a full {metric} says nothing where lower is better")
     study = prepare(subspace, baseline, chance=chance, selection=selection, n_eval=n_eval, metric=metric)
     if isinstance(study, str):
         return replace(found, reason=study)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.errors import StoreError
+from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.planning.plan import Study
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
@@ -48,6 +48,11 @@ def run_study(
         if not full:
             say("no full fine-tuning has finished, so there is no target to search for")
             return list(failed.values())
+        if not full[0].higher_is_better:
+            raise ConfigError(
+                f"search=adaptive looks for a share of the full score, which the metric {full[0].metric} has not "
+                "(lower is better); use search=grid"
+            )
         search = Search(
             d_min=study.d_min,
             d_max=study.d_max,

@@ -452,3 +452,10 @@ def test_a_store_tells_diverged_runs_from_those_that_the_machine_ended(tmp_path)
         store.run(spec).plan(spec)
         store.run(spec).fail(error)
     assert [spec.d for spec in store.diverged()] == [77]
+
+
+def test_a_loss_is_no_score_to_reach_a_share_of():
+    losses = [replace(run, higher_is_better=False) for run in study({100: 5.0, 1000: 2.1}, 2.0)]
+    [(_, value)] = estimates(group(losses))
+    assert value.status == "undefined"
+    assert "lower is better" in value.reason

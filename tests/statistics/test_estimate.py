@@ -42,6 +42,15 @@ def test_the_normalised_target_starts_at_chance():
     assert estimate(runs, full(0.79, 0.81), chance=0.5, normalised=True).d_t == 216
 
 
+def test_a_loss_has_no_share_to_reach():
+    """0.9 of a loss of 2 would be a better model than full fine-tuning's, and any bad one would reach it."""
+    found = estimate(
+        line({10: [5.0], 100: [2.1]}), full(2.0), chance=0.0, metric="loss", higher_is_better=False
+    )
+    assert (found.status, found.d_t, found.low, found.high) == ("undefined", None, None, None)
+    assert "lower is better" in found.reason
+
+
 def test_a_dip_is_pooled_by_its_runs():
     # d=8 (1 run, .6) and d=16 (3 runs, .4) pool to .45; the target .54 is 1/5 of the way on to d=32 (.9).
     runs = line({4: [0.2], 8: [0.6], 16: [0.4, 0.4, 0.4], 32: [0.9]})
