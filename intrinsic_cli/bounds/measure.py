@@ -27,8 +27,7 @@ from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.store import RunDir
 from intrinsic_cli.tasks import splits
-from intrinsic_cli.tasks.batches import Encoded
-from intrinsic_cli.tasks.splits import Part
+from intrinsic_cli.tasks.rows import Encoded, Part
 from intrinsic_cli.tasks.task import KINDS
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Inputs, Loader

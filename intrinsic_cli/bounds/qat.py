@@ -18,7 +18,8 @@ from intrinsic_cli.bounds.quantise import quantise
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import attach, place
 from intrinsic_cli.spec import RunSpec, stream_seed
-from intrinsic_cli.tasks.batches import Encoded, batches
+from intrinsic_cli.tasks.batches import batches
+from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Inputs
 

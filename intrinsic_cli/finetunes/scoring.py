@@ -10,8 +10,8 @@ from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import base_of, build
 from intrinsic_cli.spec import DataSpec, TaskSpec
 from intrinsic_cli.tasks import splits
-from intrinsic_cli.tasks.batches import Encoded
 from intrinsic_cli.tasks.metrics import Answers
+from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.tasks.task import Task, task_of
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.evaluation import evaluate

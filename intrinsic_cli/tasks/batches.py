@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,52 +10,13 @@ import torch
 from torch import Tensor
 
 from intrinsic_cli.errors import ConfigError, DataError
-from intrinsic_cli.tasks.splits import Part
+from intrinsic_cli.tasks.rows import Encoded, Part
 from intrinsic_cli.tasks.tokens import encode
 
 # Rows tokenized in one call: bounds the memory of the tokenizer's Python lists.
 CHUNK = 8192
 # Batches per window of similar lengths: large enough to save padding, small enough to keep batches random.
 WINDOW = 50
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of n rows, end to end. Row i is `ids[starts[i]:starts[i + 1]]`.
-
-    `ids` is int32 and `types` (token type ids, or None) int8, both (tokens,); `starts` is int64 (n + 1,);
-    `labels` is int64, or float32 for regression, (n,). The last three fields say how a tokenizer pads.
-    """
-
-    ids: np.ndarray
-    types: np.ndarray | None
-    starts: np.ndarray
-    labels: np.ndarray
-    pad_id: int
-    pad_type: int
-    padding_side: str
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def first(self, n: int) -> Encoded:
-        """The first n rows, or all where there are fewer."""
-        n = min(n, len(self))
-        end = self.starts[n]
-        types = None if self.types is None else self.types[:end]
-        return replace(
-            self, ids=self.ids[:end], types=types, starts=self.starts[: n + 1], labels=self.labels[:n]
-        )
-
-    @property
-    def tokens(self) -> np.ndarray:
-        """Every token id, (any,)."""
-        return self.ids
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each row, (n,)."""
-        return np.diff(self.starts)
 
 
 def tokenize(part: Part, tokenizer: Any, max_length: int, label: type = np.int64) -> Encoded:

@@ -18,9 +18,8 @@ from intrinsic_cli.tasks.metrics import CLASSIFICATION, Answers, Metric, best_co
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from intrinsic_cli.tasks.batches import Encoded
     from intrinsic_cli.tasks.language import Worded, Words
-    from intrinsic_cli.tasks.splits import Part
+    from intrinsic_cli.tasks.rows import Encoded, Part
 
 
 class Choice(LanguageTask):

@@ -17,9 +17,8 @@ from intrinsic_cli.tasks.metrics import Answers, Metric
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from intrinsic_cli.tasks.batches import Encoded
     from intrinsic_cli.tasks.language import Worded, Words
-    from intrinsic_cli.tasks.splits import Part
+    from intrinsic_cli.tasks.rows import Encoded, Part
 
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 MOST_CONSTANTS = 100  # answers tried as the one constant answer: the most frequent

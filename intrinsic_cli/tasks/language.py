@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from intrinsic_cli.errors import ConfigError, DataError
-from intrinsic_cli.tasks.batches import Encoded
+from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.tasks.tokens import control_tokens
 
 IGNORED = -100  # the label of a position that is not scored, as transformers has it

@@ -15,9 +15,8 @@ from intrinsic_cli.tasks.task import Base, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from intrinsic_cli.tasks.batches import Encoded
     from intrinsic_cli.tasks.language import Worded, Words
-    from intrinsic_cli.tasks.splits import Part
+    from intrinsic_cli.tasks.rows import Encoded, Part
 
 
 def _loss(answers: Answers) -> float:

@@ -14,8 +14,7 @@ from intrinsic_cli.tasks.task import Base
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from intrinsic_cli.tasks.batches import Encoded
-    from intrinsic_cli.tasks.splits import Part
+    from intrinsic_cli.tasks.rows import Encoded, Part
 
 
 class Regression(Classification):

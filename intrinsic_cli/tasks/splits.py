@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,45 +14,12 @@ from intrinsic_cli.errors import DataError, printable
 from intrinsic_cli.spec import WRITTEN, DataSpec, TaskSpec, stream_seed
 from intrinsic_cli.tasks import columns, embedded, sources
 from intrinsic_cli.tasks.records import Table
+from intrinsic_cli.tasks.rows import Part, Rows
 from intrinsic_cli.tasks.task import KINDS
 
 VALIDATION_SHARE = 0.2
 USES = ("to train on", "to validate", "held out")
 SHOWN = 8  # classes in a summary
-
-
-@dataclass(frozen=True)
-class Part:
-    """n rows: `texts` (prompts, for language models) and, for sentence pairs, `pairs`; `labels` are class ids,
-    floats for regression, or texts where the answers are written ("" where there is none)."""
-
-    texts: list[str]
-    pairs: list[str] | None
-    labels: list[Any]
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def take(self, indices: Sequence[int]) -> Part:
-        """The rows at `indices`, in that order."""
-        pairs = None if self.pairs is None else [self.pairs[i] for i in indices]
-        return Part([self.texts[i] for i in indices], pairs, [self.labels[i] for i in indices])
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a study. `label_names` is () for regression; `fingerprint` is SHA-256 (hex) of all below.
-
-    `holdout` is taken out of the training split and has no row of `train`; it is empty unless asked for.
-    `summary` says in one line which files, rows and classes these are.
-    """
-
-    train: Part
-    validation: Part
-    holdout: Part
-    label_names: tuple[str, ...]
-    fingerprint: str
-    summary: str = field(default="", compare=False)
 
 
 def load(task: TaskSpec, data: DataSpec) -> Rows:

@@ -19,8 +19,7 @@ from intrinsic_cli.tasks.metrics import Answers, Metric
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from intrinsic_cli.tasks.batches import Encoded
-    from intrinsic_cli.tasks.splits import Part
+    from intrinsic_cli.tasks.rows import Encoded, Part
 
 KINDS = Registry(
     "task.kind",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from intrinsic_cli.tasks.batches import Encoded, batches
+from intrinsic_cli.tasks.batches import batches
 from intrinsic_cli.tasks.metrics import Answers
+from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.tasks.task import Task
 from intrinsic_cli.training import ranks
 from intrinsic_cli.training.device import Compute

@@ -14,7 +14,7 @@ from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.subspace.selection import free_dimensions
 from intrinsic_cli.tasks import splits
-from intrinsic_cli.tasks.batches import Encoded
+from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.tasks.task import Task, task_of
 
 KEPT = 2**29  # bytes of inputs that a process keeps beside those that it loads

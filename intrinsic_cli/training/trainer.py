@@ -17,8 +17,9 @@ from tqdm import tqdm
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.subspace.attach import Full, Subspace
-from intrinsic_cli.tasks.batches import Encoded, batches
+from intrinsic_cli.tasks.batches import batches
 from intrinsic_cli.tasks.metrics import Answers
+from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.training import ranks, snapshot
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.evaluation import evaluate

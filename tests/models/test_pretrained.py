@@ -18,7 +18,7 @@ from intrinsic_cli.errors import ModelError
 from intrinsic_cli.models import checkpoints, pretrained
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.tasks.batches import collate, tokenize
-from intrinsic_cli.tasks.splits import Part
+from intrinsic_cli.tasks.rows import Part
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "model"
 needs_minilm = pytest.mark.skipif(

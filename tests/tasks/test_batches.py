@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.spec import ModelSpec
-from intrinsic_cli.tasks.batches import CHUNK, Encoded, batches, collate, tokenize
-from intrinsic_cli.tasks.splits import Part
+from intrinsic_cli.tasks.batches import CHUNK, batches, collate, tokenize
+from intrinsic_cli.tasks.rows import Encoded, Part
 
 
 @pytest.fixture(scope="module")

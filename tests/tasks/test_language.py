@@ -15,7 +15,7 @@ from intrinsic_cli.spec import ModelSpec, ProjectionSpec, SubspaceSpec, TaskSpec
 from intrinsic_cli.subspace.attach import Subspace
 from intrinsic_cli.tasks.generation import exact_match, number_match, rouge_l, token_f1
 from intrinsic_cli.tasks.language import Words, collate_answers
-from intrinsic_cli.tasks.splits import Part
+from intrinsic_cli.tasks.rows import Part
 from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.evaluation import evaluate

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from intrinsic_cli.errors import ConfigError, DataError, RunError
 from intrinsic_cli.spec import TaskSpec
-from intrinsic_cli.tasks.batches import Encoded
 from intrinsic_cli.tasks.metrics import CLASSIFICATION, REGRESSION
+from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.tasks.task import task_of
 
 LABELS = np.array([1, 1, 1, 0, 0, 1, 0, 1])
