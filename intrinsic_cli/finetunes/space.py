@@ -24,7 +24,7 @@ from intrinsic_cli.finetunes.file import SPACE, FineTune, space_of
 from intrinsic_cli.finetunes.rebuild import base_of
 from intrinsic_cli.render import Answer, Table, differences, flat
 from intrinsic_cli.result import RunResult
-from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.statistics.points import Point, choose, tabulate, take
 from intrinsic_cli.store import RunDir
 from intrinsic_cli.subspace.selection import group_of, select
 
@@ -101,9 +101,9 @@ def shares(found: FineTune) -> NDArray[np.float64]:
 
 
 def spaces(results: Sequence[RunResult]) -> list[Space]:
-    """The spaces of two runs or more among `results`. A task has the learning rate of its
-    best mean score. Raises StoreError where no two runs share a space."""
-    groups: dict[tuple[object, ...], dict[tuple[str, str, str], list[tuple[RunSpec, float, FineTune]]]] = {}
+    """The spaces of two runs or more among `results`. A task has the learning rate that a
+    table would choose. Raises StoreError where no two runs share a space."""
+    groups: dict[tuple[object, ...], dict[tuple[str, str, str], list[tuple[RunResult, FineTune]]]] = {}
     for result in results:
         spec = result.spec
         if spec.subspace.kind == "full":
@@ -111,16 +111,17 @@ def spaces(results: Sequence[RunResult]) -> list[Space]:
         found = FineTune.of_run(RunDir(result.directory))
         tasks = groups.setdefault(space_of(found), {})
         key = (spec.task.name, result.study, result.conditions["data_hash"])
-        tasks.setdefault(key, []).append((spec, result.score, found))
+        tasks.setdefault(key, []).append((result, found))
     made, settings = [], []
     for tasks in groups.values():
         chosen = {key: _best_rate(runs) for key, runs in sorted(tasks.items())}
         if sum(map(len, chosen.values())) < 2:
             continue
-        spec, _, found = next(iter(chosen.values()))[0]
-        thetas = [np.stack([f.tensors["theta"].numpy() for _, _, f in runs]) for runs in chosen.values()]
+        result, found = next(iter(chosen.values()))[0]
+        spec = result.spec
+        thetas = [np.stack([f.tensors["theta"].numpy() for _, f in runs]) for runs in chosen.values()]
         root = np.sqrt(shares(found))
-        scales = [np.stack([root * _lam(f) for _, _, f in runs]) for runs in chosen.values()]
+        scales = [np.stack([root * _lam(f) for _, f in runs]) for runs in chosen.values()]
         title = (
             f"{spec.model.label} {spec.subspace.kind.upper()} d={spec.d} {found.projection.kind} "
             f"seed {found.seed}"
@@ -154,12 +155,11 @@ def _labels(tasks: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
     return tuple(named)
 
 
-def _best_rate(runs: Sequence[tuple[RunSpec, float, FineTune]]) -> list[tuple[RunSpec, float, FineTune]]:
-    scores: dict[float, list[float]] = {}
-    for spec, score, _ in runs:
-        scores.setdefault(spec.lr, []).append(score)
-    best = max(scores, key=lambda lr: float(np.mean(scores[lr])))
-    return sorted((run for run in runs if run[0].lr == best), key=lambda run: run[0].seed)
+def _best_rate(runs: Sequence[tuple[RunResult, FineTune]]) -> list[tuple[RunResult, FineTune]]:
+    """The runs at the learning rate that a table would choose, by seed."""
+    grid = tabulate([[Point.of(result) for result, _ in runs]], "validation")
+    [rate] = take(grid.lr, choose(grid.choice, grid, runs[0][0].chance))
+    return sorted((run for run in runs if run[0].spec.lr == rate), key=lambda run: run[0].spec.seed)
 
 
 def records(found: Sequence[Space]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from intrinsic_cli.spec import stream_seed
 from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.curve import crossing, fallen, spreads
 from intrinsic_cli.statistics.noise import Noise, measure_noise
-from intrinsic_cli.statistics.points import Floats, Ints, Point, Table, by_d, choose, tabulate, take
+from intrinsic_cli.statistics.points import Floats, Grid, Ints, Point, by_d, choose, tabulate, take
 
 
 def target_score(full: Floats, chance: float, threshold: float, normalised: bool) -> Floats:
@@ -31,7 +31,7 @@ class Study:
 
     ds: list[int]
     x: Floats
-    table: Table
+    table: Grid
     noise: Noise | None
     chance: float
     selection: str

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import gammaincinv  # the quantiles of χ² are 2 · gammaincinv(freedom / 2, p)
 
 from intrinsic_cli.statistics.logistic import PARAMETERS, fit_logistic
-from intrinsic_cli.statistics.points import Floats, Table
+from intrinsic_cli.statistics.points import Floats, Grid
 from intrinsic_cli.statistics.rows import BLOCKS, sampling_variance
 
 KNOWN = 6  # degrees of freedom that stand for noise known from the rows alone
@@ -41,7 +41,7 @@ class Noise:
     row: float = 0.0
     floored: bool = False
 
-    def of_means(self, table: Table) -> Floats:
+    def of_means(self, table: Grid) -> Floats:
         """Variance (K, L) of the cells' mean scores."""
         variance = np.maximum(self.score - self.told, 0) / np.maximum(table.count, 1)
         return variance if self.rows is None else variance + (self.rows**2).sum(1).reshape(variance.shape)
@@ -51,7 +51,7 @@ class Noise:
         return np.maximum(self.score - self.told, 0) + self.row
 
 
-def measure_noise(table: Table, x: Floats, chance: float, n_eval: int | None, metric: str) -> Noise | None:
+def measure_noise(table: Grid, x: Floats, chance: float, n_eval: int | None, metric: str) -> Noise | None:
     """The noise of `table`, whose last row is full fine-tuning and whose others lie at x (K - 1,), log2 d.
 
     None where it is unknown: no repeats, no rows, and too few d's for a smooth curve.
@@ -101,7 +101,7 @@ class _Rows:
     single: float
 
     @classmethod
-    def of(cls, table: Table) -> _Rows | None:
+    def of(cls, table: Grid) -> _Rows | None:
         """None unless every run says what each row adds, of equally many rows."""
         if not table.runs or any(p.rows is None or p.rows.size < 2 for p in table.runs):
             return None
@@ -125,7 +125,7 @@ def _blocks(rows: Floats) -> Floats:
     return each if n <= BLOCKS else np.asarray(np.bincount(np.arange(n) % BLOCKS, each), dtype=float)
 
 
-def _residuals(table: Table, x: Floats, chance: float, rows: _Rows | None) -> tuple[float, int, float]:
+def _residuals(table: Grid, x: Floats, chance: float, rows: _Rows | None) -> tuple[float, int, float]:
     """What smooth curves leave of single runs: squares, degrees of freedom, and the squares that rows explain.
 
     Each learning rate's curve is fitted by itself.

@@ -56,7 +56,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Table:
+class Grid:
     """Runs grouped into K rows (one per d) and L columns (the row's learning rates, rising, then padding).
 
     lr, tried, count, score, choice (K, L): learning rate; runs; those that count for the curve; and the means
@@ -90,7 +90,7 @@ def by_d(points: Sequence[Point]) -> tuple[list[int], list[list[Point]]]:
 
 def tabulate(
     rows: Sequence[Sequence[Point]], selection: str, apart: Sequence[Sequence[bool]] | None = None
-) -> Table:
+) -> Grid:
     """Group runs: `rows[k]` are row k's, in any order; `apart` marks those that are tried and do not count.
 
     Raises DataError at a score that is not finite.
@@ -126,7 +126,7 @@ def tabulate(
     score_mean, choice_mean = (
         np.bincount(cell, v, size).reshape(shape) / np.maximum(count, 1) for v in (score, choice)
     )
-    return Table(
+    return Grid(
         lr=np.array([row + [math.inf] * (shape[1] - len(row)) for row in lrs]),
         tried=number([c for c, _, _ in marked]),
         lost=number([c for c, p, _ in marked if p.score is None]),
@@ -140,7 +140,7 @@ def tabulate(
     )
 
 
-def choose(choice: Floats, table: Table, chance: float) -> Ints:
+def choose(choice: Floats, table: Grid, chance: float) -> Ints:
     """The column of each row's best learning rate: (..., K, L) -> (..., K).
 
     A run that failed counts as one that scored `chance`. Only columns with at least half the runs of the

@@ -133,6 +133,14 @@ def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spe
     assert render(answer(spaces(records + worse))) == render(answer(spaces(records)))
 
 
+def test_one_lucky_run_does_not_speak_for_a_task_as_it_does_not_in_a_table(results):
+    records = results.results()
+    easy = [r for r in records if r.spec.task.name == "easy" and r.spec.projection.seed == 5]
+    third = [replace(easy[0], spec=replace(easy[0].spec, seed=2))]
+    lucky = [replace(easy[1], spec=replace(easy[1].spec, lr=9.0), score=2.0)]
+    assert render(answer(spaces(records + third + lucky))) == render(answer(spaces(records + third)))
+
+
 def test_spaces_of_equal_titles_are_told_apart(results, tmp_path):
     shutil.copytree(results.root, tmp_path / "other")
     for path in (tmp_path / "other").rglob("result.json"):
