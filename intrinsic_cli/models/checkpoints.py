@@ -32,9 +32,7 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
     anything is missing or unfit.
     """
     import transformers
-    from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
-    from transformers.utils.peft_utils import find_adapter_config_file
+    from transformers import AutoConfig, AutoTokenizer
 
     folder = (
         minilm_folder() if spec.name == "minilm" else paths.local_path(spec.name, "model.name", ModelError)
@@ -54,17 +52,7 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
     }
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is raised, too
-            settings, _ = PretrainedConfig.get_config_dict(source, **options)
-            own = {"config.json": settings, "tokenizer_config.json": get_tokenizer_config(source, **options)}
-            soundness.check_config(spec, settings, folder)
-            for file, tree in own.items():
-                soundness.check_code(spec, tree, file, asks=folder is not None)
-            if find_adapter_config_file(source, revision=options["revision"], local_files_only=offline):
-                raise ModelError(
-                    f"model {spec.name} holds an adapter (adapter_config.json), which would be added unasked; "
-                    "merge it into the weights and save those, or remove its files"
-                )
-            _check_tokenizer(spec, AutoTokenizer, source, options, own["tokenizer_config.json"])
+            _check_files(spec, source, options, folder)
             config = AutoConfig.from_pretrained(source, **options)
             set_layers(config, spec)
             for key, value in {**labels, "return_dict": True}.items():
@@ -90,12 +78,38 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
             f"the weights of model {spec.name} lack {sorted(missing)[0]}, so it has no head to write with; "
             "choose a checkpoint of a language model"
         )
-    if folder is not None and spec.fingerprint is not None and paths.fingerprint(folder) != spec.fingerprint:
+    if folder is not None:
+        _check_unchanged(spec, folder)
+    return model, tokenizer, missing
+
+
+def _check_files(spec: ModelSpec, source: str, options: dict[str, Any], folder: Path | None) -> None:
+    """Refuse what the small files of a model ask for, before anything is built from them."""
+    from transformers import AutoTokenizer, PretrainedConfig
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    settings, _ = PretrainedConfig.get_config_dict(source, **options)
+    own = {"config.json": settings, "tokenizer_config.json": get_tokenizer_config(source, **options)}
+    soundness.check_config(spec, settings, folder)
+    for file, tree in own.items():
+        soundness.check_code(spec, tree, file, asks=folder is not None)
+    offline = folder is None and options["local_files_only"]
+    if find_adapter_config_file(source, revision=options["revision"], local_files_only=offline):
+        raise ModelError(
+            f"model {spec.name} holds an adapter (adapter_config.json), which would be added unasked; "
+            "merge it into the weights and save those, or remove its files"
+        )
+    _check_tokenizer(spec, AutoTokenizer, source, options, own["tokenizer_config.json"])
+
+
+def _check_unchanged(spec: ModelSpec, folder: Path) -> None:
+    """Refuse a folder that is no longer what it was when the run was planned."""
+    if spec.fingerprint is not None and paths.fingerprint(folder) != spec.fingerprint:
         raise ModelError(
             f"model.name={spec.name} has changed since this run was planned; put its files back, or give the "
             "command again for the new ones"
         )
-    return model, tokenizer, missing
 
 
 def minilm_folder() -> Path:
