@@ -14,6 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "intrinsic_cli"
 PICTURE = ROOT / "docs" / "figures" / "house.svg"
 WIDTH, BOX, FLOOR, EDGE = 760, (128, 40), 84, 16
+WORDS = {  # what a room is for, in as many words as fit
+    "bounds": "generalization", "cli": "commands", "finetunes": "what a run leaves", "models": "pre-trained",
+    "planning": "words to specs", "projections": "P", "reports": "tables, page", "statistics": "d90",
+    "study": "many runs", "subspace": "DID, SAID", "tasks": "rows to scores", "training": "one run",
+}  # fmt: skip
 INK, PAPER, FILL, LINE = "#222", "#fff", "#eef2fb", "#8a94a8"
 
 
@@ -80,7 +85,11 @@ def draw():
     for level in range(top, 0, -1):
         row = sorted(name for name in floor if floor[name] == level)
         for i, name in enumerate(row):
-            at[name] = (WIDTH * (2 * i + 1) / (2 * len(row)), EDGE + FLOOR * (top - level) + BOX[1] / 2)
+            aside = 70 * (-1) ** level if len(row) == 1 else 0  # so that no arrow runs through a box
+            at[name] = (
+                WIDTH * (2 * i + 1) / (2 * len(row)) + aside,
+                EDGE + FLOOR * (top - level) + BOX[1] / 2,
+            )
     for name, targets in plain(down).items():
         for target in sorted(targets):
             (x1, y1), (x2, y2) = at[name], at[target]
@@ -89,10 +98,7 @@ def draw():
                 f'{y2 - BOX[1] / 2 - 4:g}" fill="none" stroke="{LINE}" marker-end="url(#tip)"/>'
             )
     for name, (x, y) in at.items():
-        lines = sum(
-            len(path.read_text(encoding="utf-8").splitlines()) for path in (PACKAGE / name).rglob("*.py")
-        )
-        parts.append(_box(x - BOX[0] / 2, y - BOX[1] / 2, BOX[0], name, f"{lines / 1000:.1f}k lines"))
+        parts.append(_box(x - BOX[0] / 2, y - BOX[1] / 2, BOX[0], name, WORDS.get(name, "")))
     height = EDGE + FLOOR * top
     parts.append(_box(EDGE, height, WIDTH - 2 * EDGE, "the ground", ", ".join(ground())))
     height += BOX[1] + EDGE

@@ -35,6 +35,10 @@ def test_there_are_few_floors():
     assert house.floors(house.arrows())["cli"] + 1 <= MOST_FLOORS  # and the ground
 
 
+def test_the_picture_is_that_of_the_imports():
+    assert house.PICTURE.read_text(encoding="utf-8") == house.draw(), "run python scripts/house.py"
+
+
 @pytest.mark.parametrize("room", ["study", "finetunes", "reports"])
 def test_what_a_study_leaves_and_what_is_told_of_it_do_not_know_each_other(room):
     assert not house.arrows()[room] & ({"study", "finetunes", "reports"} - {room})
