@@ -58,6 +58,12 @@ def make_spec(task_folder):
     return make
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+    """Tables are as wide as they are, whatever a library sets COLUMNS to."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def idim(capsys):
     """Call the command line; returns (exit status, stdout, stderr)."""

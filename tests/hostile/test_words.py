@@ -77,7 +77,7 @@ def test_any_word_ends_in_a_run_or_in_one_line(easy, cases):
 
     generated()
     assert cases.counts.total() >= 600
-    assert cases.counts["refused"] > cases.counts["success"] > 5
+    assert cases.counts["refused"] > cases.counts["success"] > 0
     assert os.listdir(".") == []
 
 

@@ -100,8 +100,8 @@ def wide_model(tmp_path):
 
 
 def test_a_run_that_needs_too_much_memory_fails_alone(wide_model, task_folder, tmp_path):
-    """96 rows of 32 tokens make a tensor of 1.6 GB, and 2 rows one of 34 MB, under a limit of 5 GB in all."""
-    limit = 5 << 30
+    """96 rows of 32 tokens make a tensor of 1.6 GB, and 2 rows one of 34 MB, under a limit of 3 GB in all."""
+    limit = 3 << 30
     status, _, said = end(idim(
         "sweep", f"model.name={wide_model}", "task=custom", f"task.path={task_folder}", "data.max_length=32",
         "d=50", "train.batch_size=96,2", "train.eval_batch_size=2", "train.max_steps=1", "baseline.run=false",
@@ -179,13 +179,21 @@ def test_a_second_interrupt_leaves_now(task_folder, tmp_path):
 
 def test_a_process_that_dies_over_the_inputs_costs_a_line_and_leaves_nothing(words, tmp_path):
     """As a tokenizer's native code can abort: the first thing that a worker does is to check the inputs."""
-    driver = idim(*words, f"output_dir={tmp_path / 'out'}")
+    driver = idim(*words, "launcher.retries=0", f"output_dir={tmp_path / 'out'}")
     until(lambda: workers(driver), "a worker")[0].kill()
     status, table, said = end(driver)
     assert (status, table, said.count("\n")) == (2, "", 1)
     assert "its process was killed by SIGKILL" in said
     assert "model.name=tiny" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_process_that_somebody_kills_over_the_inputs_is_tried_again(words, undisturbed, tmp_path):
+    driver = idim(*words, f"output_dir={tmp_path}")
+    until(lambda: workers(driver), "a worker")[0].kill()
+    status, table, said = end(driver)
+    assert status == 0, said
+    assert table == undisturbed[1]
 
 
 # --- the disk ---------------------------------------------------------------------------------------------

@@ -32,6 +32,10 @@ DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # where there is none, tor
 LOOK = 0.2  # seconds between two looks at whether to stop
 
 
+class Died(ModelError):
+    """A process died while it read a model and data, through them or through somebody else."""
+
+
 class Local:
     """`slots` processes, by default one per GPU, or one; a run whose process dies is tried `retries` more times."""
 
@@ -46,9 +50,16 @@ class Local:
     def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
         if not cells:
             return []
-        worker = _Worker(store, self._environments[0], self._options)
-        lines = worker.check(cells, stop)
-        self._ready = worker
+        for left in reversed(range(self._retries + 1)):
+            worker = _Worker(store, self._environments[0], self._options)
+            try:
+                lines = worker.check(cells, stop)
+            except Died:
+                if not left:
+                    raise
+            else:
+                self._ready = worker
+                break
         return [*lines, f"trained on {worker.where}"]
 
     def launch(
@@ -136,7 +147,7 @@ class _Worker:
     def _summary(self, answer: dict[str, Any] | None, spec: RunSpec) -> str:
         """What the process says of a cell. Raises what it refuses it for, or how it died over it."""
         if answer is None:
-            raise ModelError(
+            raise Died(
                 f"model.name={spec.model.name} and task {spec.task.name} can't be used: {death(self.status())} "
                 "while it read them; give other files, or free memory"
             )
