@@ -7,13 +7,11 @@ Source: Schick & Schütze 2021 (arXiv 2001.07676) for words that stand for class
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.tasks.classification import ClassAnswers
 from intrinsic_cli.tasks.lm import LanguageTask
-from intrinsic_cli.tasks.metrics import CLASSIFICATION, Answers, Metric, best_constant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,12 +20,10 @@ if TYPE_CHECKING:
     from intrinsic_cli.tasks.rows import Encoded, Part
 
 
-class Choice(LanguageTask):
+class Choice(ClassAnswers, LanguageTask):
     """Trained on the right words' tokens; scored as classification, by the same columns."""
 
     kind = "choice"
-    metrics: ClassVar[Mapping[str, Metric]] = CLASSIFICATION
-    classes = True
 
     def words(self, names: Sequence[str]) -> list[str]:
         """The words of each class, in the order of their ids: the class names unless `task.words` says other ones.
@@ -76,18 +72,6 @@ class Choice(LanguageTask):
         loss = nats.gather(1, right).sum() / lengths.gather(1, right).sum()
         cost = nats / lengths if self.spec.per_token else nats
         return loss, {"prediction": cost.argmin(1)}
-
-    def blank(self, n: int) -> dict[str, np.ndarray]:
-        return {"prediction": np.zeros(n, np.int64)}
-
-    def table(self, encoded: Encoded, columns: Answers) -> Answers:
-        return {**columns, "label": encoded.labels}
-
-    def outcomes(self, answers: Answers) -> np.ndarray:
-        return answers["prediction"] == answers["label"]
-
-    def chance(self, metric: str, encoded: Encoded) -> float:
-        return best_constant(self.metrics[metric], encoded.labels)
 
 
 def _check_prefixes(words: Sequence[str], tokens: Sequence[list[int]]) -> None:

@@ -16,12 +16,29 @@ if TYPE_CHECKING:
     from intrinsic_cli.tasks.rows import Encoded, Part
 
 
-class Classification(Task):
+class ClassAnswers(Task):
+    """Tasks whose answer is one of several classes, however a model gives it: columns `prediction` and `label`."""
+
+    metrics: ClassVar[Mapping[str, Metric]] = CLASSIFICATION
+    classes = True
+
+    def blank(self, n: int) -> dict[str, np.ndarray]:
+        return {"prediction": np.zeros(n, np.int64)}
+
+    def table(self, encoded: Encoded, columns: Answers) -> Answers:
+        return {**columns, "label": encoded.labels}
+
+    def outcomes(self, answers: Answers) -> np.ndarray:
+        return answers["prediction"] == answers["label"]
+
+    def chance(self, metric: str, encoded: Encoded) -> float:
+        return best_constant(self.metrics[metric], encoded.labels)
+
+
+class Classification(ClassAnswers):
     """Cross-entropy of a linear head's logits; the answer is the class of the largest one."""
 
     kind = "classification"
-    metrics: ClassVar[Mapping[str, Metric]] = CLASSIFICATION
-    classes = True
     fresh_head = True
 
     @classmethod
@@ -48,15 +65,3 @@ class Classification(Task):
     def answer(self, model: Any, questions: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         output = model(**questions)
         return output.loss, {"prediction": output.logits.float().argmax(-1)}
-
-    def blank(self, n: int) -> dict[str, np.ndarray]:
-        return {"prediction": np.zeros(n, np.int64)}
-
-    def table(self, encoded: Encoded, columns: Answers) -> Answers:
-        return {**columns, "label": encoded.labels}
-
-    def outcomes(self, answers: Answers) -> np.ndarray:
-        return answers["prediction"] == answers["label"]
-
-    def chance(self, metric: str, encoded: Encoded) -> float:
-        return best_constant(self.metrics[metric], encoded.labels)
