@@ -1,9 +1,11 @@
-"""What several test files share: small data files, small specs, and one thread per test process."""
+"""What several test files share: small data files, small specs, one thread per test process, no terminal."""
 
 import os
 
 # Before torch is imported, and for child processes too: parallel test processes would fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Readline sets it in the process that starts the test processes, and tables would be cut to it.
+os.environ.pop("COLUMNS", None)
 
 import pytest
 from hypothesis import settings
@@ -56,12 +58,6 @@ def make_spec(task_folder):
         return RunSpec(d=d, lr=lr, seed=seed, **built)
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def no_terminal(monkeypatch):
-    """Tables are as wide as they are, whatever a library sets COLUMNS to."""
-    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 from safetensors.torch import load_file
@@ -15,12 +17,12 @@ from safetensors.torch import load_file
 PATIENCE = 300  # seconds until a story that hangs fails
 
 
-def idim(*words, **options):
-    """Start `idim`; its output is kept."""
+def idim(*words, env=MappingProxyType({}), **options):
+    """Start `idim` with `env` beside this process's environment as Python knows it; its output is kept."""
     code = "import sys; from intrinsic_cli.cli.main import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ) | env, **options,
     )  # fmt: skip
 
 
