@@ -48,7 +48,8 @@ class RunResult:
     higher_is_better    whether a higher `score` is a better one, unlike a loss
     n_train, n_eval, n_holdout
                         rows trained on, scored and held out
-    d                   numbers trained, λ and a head trained directly among them; D for full fine-tuning
+    d                   numbers trained, λ and a head trained directly among them; D for full fine-tuning, and 0 for
+                        the model before training
     m                   λs among them: one per group for SAID, else 0
     D                   numbers of the model with its head
     steps               optimizer steps taken
@@ -109,7 +110,7 @@ class RunResult:
             "n_train": 0,
             "n_eval": 1,
             "n_holdout": 0,
-            "d": 1,
+            "d": 0,
             "m": 0,
             "D": 1,
             "steps": 0,

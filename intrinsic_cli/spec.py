@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from intrinsic_cli.errors import ConfigError, IdimError, near
 
 BUILTIN_MODELS = ("minilm", "tiny")  # of `model.name`, beside hub ids and folders
-SUBSPACES = ("full", "did", "said")
+SUBSPACES = ("full", "did", "said", "none")
 NORMALIZE = ("global", "tensor")
 GROUPS = ("layer", "module", "tensor")
 HEADS = ("projected", "trained", "frozen")
@@ -240,7 +240,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class SubspaceSpec:
-    """Which weights move and how: `full`, `did` (θ_0 + Pθ) or `said` (θ_0 + λ_g Pθ)."""
+    """Which weights move and how: `full` (all), `none`, `did` (θ_0 + Pθ) or `said` (θ_0 + λ_g Pθ)."""
 
     kind: str
     normalize: str = "global"
@@ -260,6 +260,11 @@ class SubspaceSpec:
         _one_of("subspace.head", self.head, HEADS)
         _at_least("subspace.lam_lr", self.lam_lr, 0, strict=True)
         _at_least("subspace.head_lr", self.head_lr, 0, strict=True)
+
+    @property
+    def has_theta(self) -> bool:
+        """Whether a θ is trained, as neither `full` nor `none` has one."""
+        return self.kind not in ("full", "none")
 
 
 @dataclass(frozen=True)
@@ -328,7 +333,10 @@ class TrainSpec:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training job. `d` is None for full fine-tuning and counts everything trained otherwise."""
+    """One training job. `d` is None for full fine-tuning and counts everything trained otherwise.
+
+    With d = 0 (`subspace=none`) nothing is trained and the score is that of θ_0; its `lr` is 0.
+    """
 
     model: ModelSpec
     task: TaskSpec
@@ -343,7 +351,7 @@ class RunSpec:
     tracker: str = "none"
 
     def __post_init__(self) -> None:
-        _at_least("lr", self.lr, 0, strict=True)
+        _at_least("lr", self.lr, 0, strict=self.subspace.kind != "none")
         _at_least("seed", self.seed, 0)
         _one_of("tracker", self.tracker, TRACKERS)
         if self.subspace.kind == "full":
@@ -351,6 +359,9 @@ class RunSpec:
                 raise ConfigError(
                     f"d={self.d} has no meaning with subspace=full; leave d out or choose did or said"
                 )
+        elif self.subspace.kind == "none":
+            if self.d != 0 or self.lr != 0:
+                raise ConfigError(f"d={self.d} lr={self.lr:g}: subspace=none trains nothing; both are 0")
         elif self.d is None:
             raise ConfigError(
                 f"subspace={self.subspace.kind} needs d, the number of trained parameters: add d=500"
@@ -362,7 +373,7 @@ class RunSpec:
     def space_seed(self) -> int:
         """The seed of the drawn head, and of P."""
         own = self.projection.seed
-        return self.seed if own is None or self.subspace.kind == "full" else own
+        return own if own is not None and self.subspace.has_theta else self.seed
 
     def settings(self) -> dict[str, Any]:
         """The scientific configuration: all that can change the score; no path, device or cache policy."""
@@ -384,9 +395,9 @@ class RunSpec:
         tree["train"].pop("keep_weights")
         tree["model"].pop("allow_pickle")
         tree.pop("tracker")
-        if self.subspace.kind == "full":
+        if not self.subspace.has_theta:
             tree.pop("projection")
-            tree["subspace"] = {"kind": "full"}
+            tree["subspace"] = {"kind": self.subspace.kind}
         if self.subspace.kind == "did":
             for key in ("groups", "lam_lr"):
                 tree["subspace"].pop(key)

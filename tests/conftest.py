@@ -40,6 +40,8 @@ def make_spec(task_folder):
     def make(kind="did", d=200, lr=0.1, seed=0, **options):
         if kind == "full":
             d = None
+        if kind == "none":
+            d, lr = 0, 0.0
         path = options.pop("path", task_folder)
         task = {"name": "easy", "config": None, "text": ("text",), "label": "label", "train": "train",
                 "validation": "validation", "metrics": ("accuracy",)}  # fmt: skip

@@ -90,6 +90,11 @@ class FineTune:
         if result is None:
             raise StoreError(f"{run.path} is no finished run; `idim status DIR` lists those that are")
         spec = result.spec
+        if spec.subspace.kind == "none":
+            raise StoreError(
+                f"{run.path} trained nothing (d=0): its model is {spec.model.name} as it came; "
+                "subspace=did d=1000 makes a run that can be exported"
+            )
         if spec.subspace.kind == "full":
             raise StoreError(
                 f"{run.path} is full fine-tuning, which is no θ and a seed but all {result.D:,} weights; "
@@ -215,7 +220,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], spec: SubspaceSpec) -> None:
         return
     wanted = {"theta"} | ({"lam"} if spec.kind == "said" else set())
     heads = {f"head.{i}" for i in range(len(tensors) - len(wanted))} if spec.head == "trained" else set()
-    if spec.kind == "full" or set(tensors) != wanted | heads:
+    if not spec.has_theta or set(tensors) != wanted | heads:
         raise StoreError(f"{sorted(tensors)} are not the tensors of subspace={spec.kind}, head={spec.head}")
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32 or not tensor.numel() or (name in wanted and tensor.ndim != 1):

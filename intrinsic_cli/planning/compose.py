@@ -38,6 +38,7 @@ from intrinsic_cli.spec import (
     count,
     record,
 )
+from intrinsic_cli.tasks.task import KINDS
 
 GROUPS = ("task", "model", "subspace", "projection", "search", "launcher")
 PARTS = {
@@ -243,29 +244,45 @@ _fingerprint = cache(fingerprint)
 
 
 def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
-    """The spec of one run; a null `lr` becomes the calibrated default of the subspace."""
+    """The spec of one run; a null `lr` becomes the calibrated default of the subspace. With d = 0 it is that of
+    the model before training, whatever the subspace."""
     space, default_lr = _subspace(cfg.subspace)
     d = None if space.kind == "full" or d is None else number("d", d, int)
+    if d == 0:
+        return untrained(cfg)
     if d is None and space.kind != "full":
         raise ConfigError(f"subspace={space.kind} needs d, the number of trained parameters: add d=500")
     if d is not None and d < 1:
         raise ConfigError(f"d={d} must be at least 1")
     if lr is None:
         lr = float(f"{default_lr if d is None else default_lr / math.sqrt(d):.3g}")
+    projection = _part(cfg.projection, "projection")
+    return _spec(cfg, seed, subspace=space, projection=projection, d=d, lr=number("lr", lr, float))
+
+
+def untrained(cfg: DictConfig) -> RunSpec:
+    """The spec of the run that trains nothing. Raises ConfigError where its score would be that of a drawn head."""
+    spec = _spec(cfg, 0, subspace=SubspaceSpec("none"), d=0, lr=0.0)
+    if KINDS[spec.task.kind].fresh_head:
+        raise ConfigError(
+            f"d=0 says nothing with task.kind={spec.task.kind}, whose head is drawn anew; d must be at least 1"
+        )
+    return spec
+
+
+def _spec(cfg: DictConfig, seed: Any, **space: Any) -> RunSpec:
+    """A spec of what `cfg` says beside the space, d and rate."""
     tracker = text("tracker", cfg.tracker or "none", "none")
     if tracker in TRACKERS[1:] and find_spec(tracker) is None:
         raise ConfigError(f"tracker={tracker} is not installed; {to_install(tracker)}")
     return RunSpec(
         model=_model(cfg.model, output_dir(cfg)),
         task=_task(cfg.task, output_dir(cfg)),
-        subspace=space,
-        projection=_part(cfg.projection, "projection"),
         train=_part(cfg.train, "train"),
         data=_part(cfg.data, "data"),
-        d=d,
         seed=number("seed", seed, int),
-        lr=number("lr", lr, float),
         tracker=tracker,
+        **space,
     )
 
 
@@ -334,7 +351,7 @@ def words_of(spec: RunSpec) -> list[str]:
     chosen = {
         "task": spec.task.name if spec.task.name in options("task") else "custom",
         "model": _ids().get(spec.model.name.lower(), "minilm"),
-        "subspace": spec.subspace.kind,
+        "subspace": "did" if spec.d == 0 else spec.subspace.kind,
         "projection": spec.projection.kind,
     }
     cfg = compose_config("run", [setting(group, choice) for group, choice in chosen.items()])

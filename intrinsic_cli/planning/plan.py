@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.planning import compose
-from intrinsic_cli.planning.compose import compose_config, number, one_run
+from intrinsic_cli.planning.compose import compose_config, number, one_run, untrained
 from intrinsic_cli.planning.words import check_number, expand, setting, values
 from intrinsic_cli.render import flat
 from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.tasks.task import KINDS
 
 ONE = {"output_dir": "folder", "launcher": "launcher"}  # of these a sweep has one, however many runs
 
@@ -35,7 +36,8 @@ class Study:
     """One curve to be found: how its runs are made, and between which bounds.
 
     `make(d, seed, lr)` gives a run's spec, full fine-tuning for d = None; `lrs(d)` the learning rates to try.
-    `baseline` are the runs of full fine-tuning to start from. The rest is as in `adaptive.Search`.
+    `baseline` are the runs of full fine-tuning to start from, and that of the model before training where its
+    score means something. The rest is as in `adaptive.Search`.
     """
 
     baseline: tuple[RunSpec, ...]
@@ -83,15 +85,17 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
     for cell in expand(overrides):
         cfg = compose_config("sweep", cell, own)
         cells.append(cfg)
-        adaptive = cfg.search.kind == "adaptive" and cfg.subspace.kind != "full"
+        in_space = cfg.subspace.kind != "full"
         seeds, lrs, ds = (_values(cfg, key) for key in ("seed", "lr", "d"))
         full, full_seeds, full_lrs = _full_runs(cfg, cell, own)
         size += len(full_lrs) * len(full_seeds) + len(ds) * len(lrs) * len(seeds)
         check_number(size, "the lists of this sweep make")
         runs = [one_run(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
-        if adaptive:
+        if in_space and cfg.baseline.run:
+            runs += [untrained(cfg)] if not KINDS[cfg.task.kind].fresh_head else []
+        if in_space and cfg.search.kind == "adaptive":
             searches.append(_study(cfg, full, tuple(runs)))
-        elif cfg.subspace.kind != "full":
+        elif in_space:
             runs += [one_run(cfg, d, seed, lr) for d in ds for lr in lrs for seed in seeds]
         for spec in runs:
             _refuse_twins(spec, specs.setdefault(spec.run_id, spec))
@@ -155,6 +159,8 @@ def _full_runs(
 
 def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> Study:
     ds, lrs = [number("d", d, int) for d in _values(cfg, "d")], _values(cfg, "lr")
+    if min(ds) < 1:
+        raise ConfigError(f"d={min(ds)}: search=adaptive looks from the smallest d on, which is at least 1")
     multiples = [number("search.lr_multiples", x, float) for x in _values(cfg, "search.lr_multiples")]
 
     def make(d: int | None, seed: int, lr: float) -> RunSpec:

@@ -29,7 +29,7 @@ class Curve:
     `spec` is the first run's; only its d, lr and seed vary (and so P, unless `projection.seed` is set). `row`
     and `variant` name the curve among the others: the model with what differs between its studies, and what
     differs between its subspaces. `settings` are those differences alone. `diverged` are runs, full
-    fine-tuning's among them, that have no result as their loss was not finite.
+    fine-tuning's among them, that have no result as their loss was not finite. `untrained` are runs of d = 0.
     """
 
     study: str
@@ -40,6 +40,7 @@ class Curve:
     variant: str = ""
     settings: str = ""
     diverged: tuple[RunSpec, ...] = ()
+    untrained: tuple[RunResult, ...] = ()
 
     @property
     def task(self) -> str:
@@ -102,11 +103,14 @@ def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> lis
     Raises StoreError where no subspace run has finished.
     """
     baselines: dict[str, list[RunResult]] = {}
+    untrained: dict[str, list[RunResult]] = {}
     members: dict[tuple[str, str], list[RunResult]] = {}  # by setting and by variant
     for result in results:
         spec, setting = result.spec, json.dumps([result.study, result.conditions])
         if spec.subspace.kind == "full":
             baselines.setdefault(setting, []).append(result)
+        elif spec.subspace.kind == "none":
+            untrained.setdefault(setting, []).append(result)
         else:
             members.setdefault((setting, _space(spec)), []).append(result)
     if not members:
@@ -118,6 +122,7 @@ def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> lis
             runs[0].spec,
             tuple(runs),
             tuple(baselines.get(setting, ())),
+            untrained=tuple(untrained.get(setting, ())),
             diverged=tuple(
                 s for s in lost if s.study == runs[0].study and (s.d is None or _space(s) == space)
             ),

@@ -11,6 +11,7 @@ from intrinsic_cli.study.sweep import cells
 from intrinsic_cli.training.inputs import Inputs, Load
 from intrinsic_cli.training.schedule import total_steps
 from intrinsic_cli.training.trainer import Trainer
+from intrinsic_cli.training.untrained import measure
 
 STEPS = 3  # timed of each kind of run, beside one evaluation
 
@@ -26,11 +27,15 @@ def forecast(specs: Sequence[RunSpec], load: Load, slots: int = 1) -> float:
             sample = replace(runs[0], train=replace(runs[0].train, max_steps=STEPS, evals=1, patience=None))
             per_step, per_eval = _time(sample, inputs)
             for spec in runs:
-                total += per_step * total_steps(spec, len(inputs.train)) + per_eval * spec.train.evals
+                evals = spec.train.evals if kind != "none" else 1
+                total += per_step * total_steps(spec, len(inputs.train)) + per_eval * evals
     return total / len(specs) * math.ceil(len(specs) / slots) if specs else 0.0
 
 
 def _time(sample: RunSpec, inputs: Inputs) -> tuple[float, float]:
+    """Seconds of a step and of an evaluation."""
+    if sample.subspace.kind == "none":
+        return 0.0, measure(sample, inputs).seconds["total"]
     Trainer(sample, inputs).run()  # the first one compiles and warms up
     seconds = Trainer(sample, inputs).run().seconds
     return (seconds["total"] - seconds["evaluation"]) / STEPS, seconds["evaluation"]

@@ -107,8 +107,8 @@ class Subspace(nn.Module):
         if not isinstance(model, nn.Module):
             raise ConfigError(f"Subspace({model!r}): the first argument is the model, a torch.nn.Module")
         spec = SubspaceSpec(spec) if isinstance(spec, str) else spec
-        if spec.kind == "full":
-            raise ConfigError("Subspace(model, 'full'): full fine-tuning needs none; choose did or said")
+        if not spec.has_theta:
+            raise ConfigError(f"Subspace(model, {spec.kind!r}) has no θ to train; choose did or said")
         seed = seed if projection.seed is None else projection.seed
         free = free_dimensions(model, spec, d, head)
         moved, direct = select(model, spec, head)

@@ -87,7 +87,7 @@ def check(specs: Sequence[RunSpec], load: Load) -> str:
     """
     inputs = load(specs[0])
     for spec in specs:
-        if spec.d is not None:
+        if spec.d is not None and spec.subspace.has_theta:
             free_dimensions(inputs.base.model, spec.subspace, spec.d, inputs.head)
     return inputs.summary
 

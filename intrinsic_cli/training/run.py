@@ -16,12 +16,12 @@ from intrinsic_cli.errors import DamagedError, OutOfMemory, Stopped, StoreError
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir, Store
-from intrinsic_cli.training import ranks, theta, trackers
+from intrinsic_cli.training import ranks, theta, trackers, untrained
 from intrinsic_cli.training.environment import environment, peak_memory_mb, reset_peak_memory
 from intrinsic_cli.training.inputs import Inputs, Load
 from intrinsic_cli.training.snapshot import Snapshot, resume_key
 from intrinsic_cli.training.stop import Stop
-from intrinsic_cli.training.trainer import Outcome, Trainer
+from intrinsic_cli.training.trainer import Outcome, Trainer, ignore
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +148,8 @@ def _trained(spec: RunSpec, inputs: Inputs, run: RunDir, progress: bool, stop: S
             run.log(**values)
             track(**values)
 
+        if spec.subspace.kind == "none":
+            return untrained.measure(spec, inputs, log=record if first else ignore)
         files: dict[str, Any] = {"log": record, "save": partial(_save, run), "progress": progress}
         trainer = Trainer(spec, inputs, **(files if first else {}))
         if snapshot is not None and not _resumed(trainer, snapshot):

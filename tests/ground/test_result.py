@@ -71,7 +71,7 @@ def test_what_follows_from_the_fields():
         ("chance", None, "chance=null is not a number"),
         ("d", 1.5, "d=1.5 is not an integer"),
         ("D", 10**400, "D=1000.* is not from 1 to 9223"),
-        ("d", 0, "d=0 is not from 1 to"),
+        ("d", -1, "d=-1 is not from 0 to"),
         ("n_eval", 0, "n_eval=0 is not from 1 to"),
         ("metric", "f1", "metrics lacks f1"),
         ("metrics", {"accuracy": "0.5"}, r"metrics.accuracy='0.5' is not a number"),

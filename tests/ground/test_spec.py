@@ -287,6 +287,8 @@ def test_the_run_id_is_a_readable_directory_name():
     ("make", "message"),
     [
         (lambda: spec(d=0), "d=0 must be at least 1"),
+        (lambda: spec("none", d=5), "subspace=none trains nothing"),
+        (lambda: spec("none", d=0), "subspace=none trains nothing"),
         (lambda: spec(d=None), "subspace=did needs d"),
         (lambda: spec("full", 5), "d=5 has no meaning with subspace=full"),
         (lambda: replace(spec(), lr=0.0), "lr=0.0 must be above 0"),

@@ -107,6 +107,32 @@ def test_the_baseline_has_seeds_and_rates_of_its_own():
     assert not [run for run in grid("model=tiny", "d=50", "baseline.run=false") if run[0] == "full"]
 
 
+@pytest.mark.parametrize("words", [("d=0",), ("subspace=said", "projection=sorf", "d=0", "lr=0.3", "seed=7")])
+def test_nothing_trained_is_one_run_whatever_the_space(words):
+    spec = run_spec("model=tiny", "task=pydoc-lm", *words)
+    assert (spec.subspace.kind, spec.d, spec.lr, spec.seed) == ("none", 0, 0.0, 0)
+    assert spec == run_spec("model=tiny", "task=pydoc-lm", "d=0")
+    assert spec.study == run_spec("model=tiny", "task=pydoc-lm", "d=10").study
+    assert run_spec(*compose.words_of(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("words", "untrained"),
+    [
+        (["task=pydoc-lm"], 1),
+        (["task=arithmetic", "seed=0,1", "projection=fastfood,sorf", "d=0,20"], 1),
+        (["task=pydoc-topic", "task.kind=choice"], 1),
+        (["task=pydoc-lm", "search=adaptive", "d=20,200"], 1),
+        (["task=pydoc-lm", "baseline.run=false"], 0),
+        (["task=pydoc-lm", "subspace=full"], 0),
+        (["task=pydoc-topic"], 0),
+    ],
+    ids=str,
+)
+def test_a_sweep_measures_the_model_before_training_where_that_means_something(words, untrained):
+    assert [run[3] for run in grid("model=tiny", *words)].count(0) == untrained
+
+
 def test_curve_and_baseline_share_a_study():
     plan = sweep_plan(parse(["model=tiny", "d=50,60", "output_dir=there"]))
     assert len(plan.specs) == 3
@@ -151,7 +177,8 @@ def test_any_other_key_can_be_a_list():
         (["tsk=mrpc"], ["tsk", "task"]),
         (["+new=1"], ["+new=1", "key=value"]),
         (["mrpc"], ["mrpc", "key=value", "task=mrpc"]),
-        (["d=0"], ["d=0", "at least 1"]),
+        (["d=-1"], ["d=-1", "at least 1"]),
+        (["d=0"], ["d=0", "classification", "at least 1"]),
         (["d=1.5"], ["d=1.5", "integer"]),
         (["d=abc"], ["d=", "abc"]),
         (["d=inf"], ["d=inf", "integer"]),
@@ -224,7 +251,15 @@ def test_an_empty_list_is_no_study(words):
 
 
 @pytest.mark.parametrize(
-    "words", [["d=[50,0]"], ["d=50,x"], ["lr=[0.1,-1]"], ["baseline.lr=[0]"], ["task=mrpc,rtee"]]
+    "words",
+    [
+        ["d=[50,-1]"],
+        ["search=adaptive", "d=0,50"],
+        ["d=50,x"],
+        ["lr=[0.1,-1]"],
+        ["baseline.lr=[0]"],
+        ["task=mrpc,rtee"],
+    ],
 )
 def test_one_bad_value_in_a_list_refuses_the_study(words):
     with pytest.raises(ConfigError):

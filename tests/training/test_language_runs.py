@@ -8,12 +8,14 @@ from safetensors.torch import load_file
 from support.rows import sentences, write_jsonl
 from training.test_resume import After
 
-from intrinsic_cli.errors import Stopped
+from intrinsic_cli.errors import Stopped, StoreError
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import export
 from intrinsic_cli.finetunes.scoring import score
 from intrinsic_cli.store import THETA, Store
 from intrinsic_cli.tasks.task import task_of
+from intrinsic_cli.training.device import Compute
+from intrinsic_cli.training.evaluation import evaluate
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import execute
 from intrinsic_cli.training.trainer import Trainer
@@ -67,6 +69,28 @@ def test_stopped_taken_up_exported_and_scored_again(kind, specs, tmp_path):
     values, n = score(fine_tune, spec.task, spec.data)
     assert values == pytest.approx(result.metrics, rel=1e-6)
     assert n == result.n_eval
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_model_before_training_is_a_run_of_its_own(kind, specs, tmp_path, idim):
+    """Its scores are those of the base model itself; nothing is trained, resumed or exported."""
+    spec, load, store = specs(kind, "none", holdout=4), Loader(), Store(tmp_path / "out")
+    result = execute(spec, store, load)
+    inputs = load(spec)
+    model = inputs.fresh_model(0)
+    answers, _ = evaluate(inputs.task, model, inputs.validation, Compute.here("fp32"), 5)
+    assert result.metrics == pytest.approx(inputs.task.score(answers), rel=1e-6)
+    assert (result.d, result.m, result.steps, result.theta_hash) == (0, 0, 0, None)
+    assert sum(p.numel() for p in model.parameters()) == result.D
+    assert set(store.run(spec).outcomes()) == {"validation", "holdout"}
+    assert execute(spec, store, load) == result
+    status, out, _ = idim("show", result.directory)
+    assert status == 0
+    assert "d 0 (m 0)" in out
+    status, out, _ = idim("status", tmp_path / "out")
+    assert (status, f"{result.score:.4f}" in out) == (0, True)
+    with pytest.raises(StoreError, match="trained nothing"):
+        export(store.run(spec), tmp_path)
 
 
 def test_patience_with_a_loss_keeps_the_lowest(specs):

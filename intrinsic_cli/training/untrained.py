@@ -1,0 +1,46 @@
+"""The model before training: a run of d = 0, whose score others are held against."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from intrinsic_cli.errors import RunError
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.training import ranks
+from intrinsic_cli.training.device import Compute
+from intrinsic_cli.training.evaluation import evaluate
+from intrinsic_cli.training.inputs import Inputs
+from intrinsic_cli.training.trainer import Outcome, ignore
+
+
+def measure(
+    spec: RunSpec, inputs: Inputs, *, log: Callable[..., None] = ignore, compute: Compute | None = None
+) -> Outcome:
+    """Score the model of `spec` as it comes.
+
+    Its precision is that of training. Raises RunError where its loss is not finite.
+    """
+    began = time.perf_counter()
+    compute = compute or Compute.here(spec.train.precision)
+    model = inputs.fresh_model(spec.space_seed).to(compute.device, compute.weights)
+    splits = {"validation": inputs.validation, "holdout": inputs.holdout}
+    answers, losses = {}, {}
+    for name, encoded in splits.items():
+        if encoded is not None:
+            answers[name], losses[name] = evaluate(
+                inputs.task, model, encoded, compute, spec.train.eval_batch_size
+            )
+    if not math.isfinite(losses["validation"]):
+        raise RunError(f"the loss of the untrained model is {losses['validation']}; try train.precision=fp32")
+    scores = {name: inputs.task.score(columns) for name, columns in answers.items()}
+    scored = {f"eval_{name}": value for name, value in scores["validation"].items()}
+    log(step=0, epoch=0, **{"eval_loss": losses["validation"], **scored})
+    spent = time.perf_counter() - began
+    return Outcome(
+        metrics=scores["validation"], holdout=scores.get("holdout"), steps=0, d=0, m=0,
+        D=sum(p.numel() for p in model.parameters() if p.requires_grad), projection_version=None,
+        precision=compute.precision, device=str(compute.device), seconds={"total": spent, "evaluation": spent},
+        resumed=[], processes=ranks.count(), sent_bytes=0, answers=answers,
+    )  # fmt: skip
