@@ -20,6 +20,7 @@ from intrinsic_cli.cli.completion import SCRIPTS, candidates
 from intrinsic_cli.cli.main import build_parser
 from intrinsic_cli.planning import compose
 
+SWEEP = ["sweep", "launcher=inline"]  # what processes of their own do stands in tests/stories
 KEYS = [
     "model", "revision", "task", "subspace", "projection", "normalize", "metric", "full_score", "target",
     "threshold", "d90", "d90_low", "d90_high", "status", "runs",
@@ -42,7 +43,7 @@ def easy(task_folder, tmp_path_factory):
 def study(easy, tmp_path_factory):
     """The output folder of a finished sweep."""
     folder = tmp_path_factory.mktemp("study")
-    assert cli.main(["sweep", *easy, "d=50,100", "seed=0,1", f"output_dir={folder}"]) == 0
+    assert cli.main([*SWEEP, *easy, "d=50,100", "seed=0,1", f"output_dir={folder}"]) == 0
     return folder
 
 
@@ -87,7 +88,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("command", ["run", "sweep"])
+@pytest.mark.parametrize("command", [["run"], SWEEP], ids=["run", "sweep"])
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_status_2_before_any_training(idim, easy, tmp_path, offline, case, command):
     (tmp_path / "empty.csv").write_text("text,label\n")
@@ -96,7 +97,7 @@ def test_bad_input_is_one_line_and_status_2_before_any_training(idim, easy, tmp_
     words, parts = BAD[case]
     out = tmp_path / "out"
     status, printed, said = idim(
-        command, *easy, f"output_dir={out}", *(word.format(**places) for word in words)
+        *command, *easy, f"output_dir={out}", *(word.format(**places) for word in words)
     )
     assert status == 2
     assert printed == ""
@@ -160,7 +161,7 @@ def test_a_run_that_diverges_has_status_1_and_no_result(idim, easy, tmp_path):
     assert status == 0
     assert printed.splitlines()[1].startswith("failed   tiny-custom-full-lr1e_30-s0-")
     assert "smaller lr" in printed
-    status, _, said = idim("sweep", *words, "lr=1e30,1e-3")
+    status, _, said = idim(*SWEEP, *words, "lr=1e30,1e-3")
     assert status == 1
     assert said.splitlines()[-1].endswith("says why")
     assert len(list(tmp_path.rglob("result.json"))) == 1

@@ -1,16 +1,12 @@
 """All kernels compute one P; which one does is chosen by what the machine can do."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.projections import KINDS, kernels, make_projection, sparse
+from intrinsic_cli.projections import kernels, make_projection, sparse
 
 # Every length of transform, with at least one whole block: n = 16, 32, … 16,384, and 131,072.
 SHAPES = [(1, 1), (384, 5000), *((3 * n + 5, n) for n in (16 << i for i in range(11))), (140_000, 70_000)]
@@ -73,47 +69,3 @@ def test_a_kernel_is_asked_for_by_name_or_chosen():
     P = make_projection("fastfood", shape=(10, 3), seed=0, kernel="numba")
     with pytest.raises(ConfigError, match=r"projection\.kernel=numba does not compute on meta"):
         P.matvec(torch.zeros(3, device="meta"))
-
-
-BROKEN = {
-    "no numba at all": ("import sys; sys.modules['numba'] = None", KINDS),
-    "no compilation": ("import os; os.environ['NUMBA_DISABLE_JIT'] = '1'", KINDS),
-    "a compiler without these vectors": ("import llvmlite.ir; llvmlite.ir.VectorType = None", ("sorf",)),
-    "a machine that computes something else": (
-        """
-from intrinsic_cli.projections import draws
-honest, draws.MIX1 = draws.MIX1, 5
-import intrinsic_cli.projections.kernels.numba
-draws.MIX1 = honest
-""",
-        ("sorf",),
-    ),
-}
-PRODUCTS = """
-import json, logging, sys, torch
-logging.basicConfig(format="%(message)s")
-from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.projections import make_projection
-for kind in sys.argv[1:]:
-    P = make_projection(kind, shape=(200, 30), seed=5)
-    print(json.dumps(P.matvec(torch.ones(30, dtype=torch.float64)).tolist()))
-try:
-    make_projection(kind, shape=(200, 30), seed=5, kernel="numba").matvec(torch.ones(30))
-except ConfigError as error:
-    print("refused:", error)
-"""
-
-
-@pytest.mark.parametrize("broken", BROKEN)
-def test_where_numba_does_not_work_torch_goes_on_with_one_warning(broken, tmp_path):
-    change, kinds = BROKEN[broken]
-    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    words = [sys.executable, "-c", change + PRODUCTS, *kinds]
-    done = subprocess.run(words, capture_output=True, text=True, env=env, check=True)
-    *products, refused = done.stdout.splitlines()
-    ones = torch.ones(30, dtype=torch.float64)
-    for kind, product in zip(kinds, products, strict=True):
-        expected = make_projection(kind, shape=(200, 30), seed=5).matvec(ones)
-        torch.testing.assert_close(torch.tensor(json.loads(product)).double(), expected, rtol=0, atol=1e-6)
-    assert done.stderr.count("going on with torch operations") == 1, done.stderr
-    assert refused.startswith("refused: projection.kernel=numba ")

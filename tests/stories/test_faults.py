@@ -177,6 +177,16 @@ def test_a_second_interrupt_leaves_now(task_folder, tmp_path):
     assert not results(tmp_path)
 
 
+@pytest.mark.parametrize("wrong", ["subspace.include=[nix]", "task.label=nix", "model.num_hidden_layers=99"])
+def test_inputs_that_a_worker_refuses_cost_a_line_and_leave_nothing(words, tmp_path, wrong):
+    status, printed, said = end(idim(*words, wrong, f"output_dir={tmp_path / 'out'}"))
+    assert (status, printed) == (2, "")
+    assert said.startswith("idim: ")
+    assert said.count("\n") == 1
+    assert wrong.split("=")[1].strip("[]") in said
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_process_that_dies_over_the_inputs_costs_a_line_and_leaves_nothing(words, tmp_path):
     """As a tokenizer's native code can abort: the first thing that a worker does is to check the inputs."""
     driver = idim(*words, "launcher.retries=0", f"output_dir={tmp_path / 'out'}")

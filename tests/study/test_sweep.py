@@ -180,6 +180,7 @@ def test_a_run_of_another_process_is_waited_for_and_taken_over_when_that_dies(st
             said.append(line)
             if line.startswith("waiting"):
                 holder.kill()
+                holder.wait()  # a zombie still counts as a process
 
         report = sweep.sweep(study, store, Inline(), say)
     assert set(report.done) == {spec.run_id for spec in study}

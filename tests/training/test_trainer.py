@@ -1,21 +1,16 @@
 """The training loop on the tiny model and a task that it can learn in a second."""
 
 import gc
-import json
 import math
-import subprocess
-import sys
 import weakref
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from support.rows import write_jsonl
 from torch import nn
 
-from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.spec import ProjectionSpec
 from intrinsic_cli.subspace.attach import Full, Subspace
@@ -326,37 +321,6 @@ def test_divergence_is_an_error_that_names_the_learning_rate(fit, make_spec, opt
 
 
 # --- repetition -------------------------------------------------------------------------------------------
-
-
-def theta_of(folder):
-    [path] = folder.rglob("theta.safetensors")
-    return load_file(path)
-
-
-def test_same_command_same_bits_also_in_another_process(fit, make_spec, task_folder, tmp_path, capsys):
-    def words(out, seed):
-        return [
-            "run", "model=tiny", "task=custom", f"task.path={task_folder}", "subspace=said", "d=200",
-            "lr=0.1", f"seed={seed}", "train.max_steps=8", "train.batch_size=16",
-            f"output_dir={tmp_path / out}",
-        ]  # fmt: skip
-
-    code = "from intrinsic_cli.cli.main import main; raise SystemExit(main())"
-    done = subprocess.run([sys.executable, "-c", code, *words("other", 5)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    torch.manual_seed(99)
-    torch.rand(7)
-    fit(make_spec("full", lr=1e-3, precision="pure_bf16"))  # another run before, of another precision
-    assert cli.main(words("here", 5)) == 0
-    assert cli.main(words("seed", 6)) == 0
-    assert done.stdout.splitlines()[0] == capsys.readouterr().out.splitlines()[0]
-    other, here, seed = (theta_of(tmp_path / name) for name in ("other", "here", "seed"))
-    assert other.keys() == here.keys() == {"theta", "lam"}
-    assert all(torch.equal(other[key], here[key]) for key in other)
-    assert here["theta"].any()
-    assert not torch.equal(here["theta"], seed["theta"])
-    [history] = (tmp_path / "here").rglob("history.jsonl")
-    assert [json.loads(line)["step"] for line in history.read_text().splitlines()] == [8, 8]
 
 
 @pytest.mark.parametrize("kind", ["full", "did", "said"])
