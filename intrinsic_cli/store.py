@@ -240,7 +240,8 @@ class Look:
     """What a run's directory said at one moment.
 
     `spec` is the run's, by its result or else its configuration, and None where neither can be read. `reason`
-    says why the run failed, or why it is unreadable.
+    says why the run failed, or why it is unreadable; `diverged`: it failed as its numbers stopped being finite,
+    which tells of its learning rate, and for no reason of the machine.
     """
 
     path: Path
@@ -248,6 +249,7 @@ class Look:
     spec: RunSpec | None = None
     result: RunResult | None = None
     reason: str = ""
+    diverged: bool = False
 
 
 class RunDir:
@@ -272,7 +274,9 @@ class RunDir:
         if claimed(self.path):
             return Look(self.path, RunState.RUNNING, spec)
         if self.has_error:
-            return Look(self.path, RunState.FAILED, spec, reason=self.error()["message"])
+            why = self.error()
+            diverged = why["error"] == "RunError"
+            return Look(self.path, RunState.FAILED, spec, reason=why["message"], diverged=diverged)
         if problem and self._has(CONFIG, HISTORY, SNAPSHOT, THETA):
             return Look(self.path, RunState.UNREADABLE, reason=self._brief(problem))
         return Look(self.path, RunState.PENDING, spec)
@@ -495,7 +499,7 @@ class RunDir:
             record = read_json(path)
             if not isinstance(record, dict) or not isinstance(record.get("message"), str):
                 raise DamagedError(f"{path} is damaged (it lacks a message)")
-            return {**record, "message": one_line(record["message"])}
+            return {"error": None, **record, "message": one_line(record["message"])}
         except (StoreError, FileNotFoundError) as error:
             return {
                 "error": None,
@@ -609,6 +613,11 @@ class Survey:
         return [look.result for look in self.runs if look.result is not None]
 
     @property
+    def diverged(self) -> list[RunSpec]:
+        """The runs that failed as their numbers stopped being finite."""
+        return [look.spec for look in self.runs if look.diverged and look.spec is not None]
+
+    @property
     def unreadable(self) -> list[Look]:
         return [look for look in self.runs if look.state is RunState.UNREADABLE]
 
@@ -694,25 +703,18 @@ class Store:
         """Every run directory under the root, by name."""
         return [RunDir(look.path) for look in self.survey().runs]
 
-    def results(self) -> list[RunResult]:
-        """The results of all finished runs. What can't be read or counts as no run is said in warnings."""
+    def read(self) -> Survey:
+        """A survey of runs to report on: what can't be read or counts as no run is said in warnings."""
         survey = self.survey()
         bad = [f"{look.path}: {look.reason}" for look in survey.unreadable]
         self._tell(f"{len(bad)} of {len(survey.runs)} runs can't be read and are left out:", bad)
         others = [f"{path}: {reason}" for path, reason in survey.left_out]
         self._tell(f"{len(others)} folders count as no run and are left out:", others)
-        return survey.results
+        return survey
 
-    def diverged(self) -> list[RunSpec]:
-        """The runs without a result whose numbers stopped being finite, which tells of their learning rates;
-        runs that failed for a reason of the machine are not among them."""
-        lost = [
-            RunDir(path)
-            for path, names in _folders(self.root)
-            if names and ERROR in names and RESULT not in names and _may_be_run(path, names)
-        ]
-        specs = [run._spec()[0] for run in lost if run.error().get("error") == "RunError"]
-        return [spec for spec in specs if spec is not None]
+    def results(self) -> list[RunResult]:
+        """The results of all finished runs, as `read` finds them."""
+        return self.read().results
 
     def _tell(self, head: str, lines: Sequence[str], most: int = 20) -> None:
         """Warn of what is left out, once."""

@@ -142,13 +142,13 @@ def _hard(family: str, rng: np.random.Generator, chance: float, top: float, targ
 
 
 def draw_truth(
-    rng: np.random.Generator, family: str, n_eval: int, where: str, threshold: float, normalised: bool
+    rng: np.random.Generator, family: str, n_eval: int, where: str, threshold: float, definition: str
 ) -> Truth:
     """A curve and a range of 5 to 9 octaves of d that holds its d_t, or misses it by 1 to 4 octaves."""
     fine = np.linspace(-12, 22, 6801)
     while True:
         chance, full = TASKS[n_eval], rng.uniform(0.8, 0.92)
-        base = chance if normalised else 0.0
+        base = chance if definition == "chance" else 0.0
         target = base + threshold * (full - base)
         top = full * rng.uniform(0.97, 1.02)
         octaves = rng.uniform(5, 9)
@@ -212,11 +212,11 @@ class Study:
 
 def draw_study(
     rng: np.random.Generator, family: str = "logistic", where: str = "inside", *, threshold: float = 0.9,
-    normalised: bool = False, rates: int | None = None, seeds: int | None = None,
+    definition: str = "score", rates: int | None = None, seeds: int | None = None,
     n_eval: int | Sequence[int] = SMALL, rho: float | None = None,
 ) -> Study:  # fmt: skip
     n = n_eval if isinstance(n_eval, int) else int(rng.choice(n_eval))
-    truth = draw_truth(rng, family, n, where, threshold, normalised)
+    truth = draw_truth(rng, family, n, where, threshold, definition)
     columns = rates or int(rng.choice([1, 3]))
     fell = rng.uniform(0.15, 0.3)
     hetero = family == "heteroscedastic"
@@ -248,7 +248,7 @@ def studies(
 ) -> list[tuple[Study, Estimate]]:  # fmt: skip
     """Studies on grids of 6 to 10 d's, and their estimates. `draw`: options of draw_study; with `rows`, every
     run says which rows it got right."""
-    aim = {k: v for k, v in options.items() if k in ("threshold", "normalised")}
+    aim = {k: v for k, v in options.items() if k in ("threshold", "definition")}
     done = []
     for i in range(count):
         rng = np.random.default_rng([seed, i, *family.encode()])
@@ -368,7 +368,7 @@ def rows_table(n: int) -> None:
         ),
     )
     options = {
-        "t = 0.8": {"threshold": 0.8}, "t = 0.95": {"threshold": 0.95}, "normalised": {"normalised": True},
+        "t = 0.8": {"threshold": 0.8}, "t = 0.95": {"threshold": 0.95}, "chance": {"definition": "chance"},
         "selection = holdout": {"selection": "holdout"}, "n_eval unknown": {"n_eval": None},
     }  # fmt: skip
     table(f"asked | {SUMMARY}", (f"{name} | {pooled(SMOOTH, **o)}" for name, o in options.items()))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from intrinsic_cli.result import RunResult
+    from intrinsic_cli.spec import RunSpec
+    from intrinsic_cli.store import Survey
 
 from intrinsic_cli.errors import printable
 from intrinsic_cli.render import FORMATS, Answer, check_format, render
@@ -84,9 +85,11 @@ def trend(parser: argparse.ArgumentParser) -> None:
 
 
 def show_trends(
-    results: Iterable[RunResult], x: Callable[[Any], float], axis: str, arguments: argparse.Namespace
-) -> None:
-    """Print the trends of d_t over `x`, called `axis`, and write their figures where they are wanted."""
+    survey: Survey, members: Callable[[RunSpec], bool], x: Callable[[Any], float], axis: str,
+    arguments: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Print the trends of the d_t of some runs over `x`, called `axis`, and write their figures where they are
+    wanted."""
     from pathlib import Path
 
     from intrinsic_cli.reports import curves, figures, trend_plots, trend_text
@@ -94,9 +97,10 @@ def show_trends(
 
     if arguments.figures:
         figures.require_matplotlib()
-    found = curves.estimates(
-        curves.group(results), thresholds=[arguments.threshold], selection=arguments.selection
+    chosen = curves.group(
+        (run for run in survey.results if members(run.spec)), filter(members, survey.diverged)
     )
+    found = curves.estimates(chosen, thresholds=[arguments.threshold], selection=arguments.selection)
     made = trends(found, x)
     print_answer(trend_text.answer(made, axis), arguments.format)
     if arguments.figures:

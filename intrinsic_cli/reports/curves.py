@@ -6,16 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat, natural
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.statistics.estimate import Estimate, Level, estimate
-from intrinsic_cli.statistics.points import Point
-from intrinsic_cli.statistics.rows import INFLUENCES, influence
-from intrinsic_cli.store import RunDir
+from intrinsic_cli.statistics import runs as points
+from intrinsic_cli.statistics.estimate import Estimate, Level, Measured
+from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
 
 KINDS = ("full", "said", "did")  # in the order of the paper's columns
 FEW_SEEDS = 3  # an interval from fewer says little
@@ -30,6 +28,7 @@ class Curve:
     and `variant` name the curve among the others: the model with what differs between its studies, and what
     differs between its subspaces. `settings` are those differences alone. `diverged` are runs, full
     fine-tuning's among them, that have no result as their loss was not finite. `untrained` are runs of d = 0.
+    `selection` is what learning rates are chosen by.
     """
 
     study: str
@@ -41,6 +40,7 @@ class Curve:
     settings: str = ""
     diverged: tuple[RunSpec, ...] = ()
     untrained: tuple[RunResult, ...] = ()
+    selection: str = "validation"
 
     @property
     def task(self) -> str:
@@ -59,41 +59,27 @@ class Curve:
         """`minilm sst2 SAID`, unique among the curves it was grouped with."""
         return " ".join(filter(None, [self.row, self.task, self.kind.upper(), self.variant]))
 
-    def estimate(
-        self, threshold: float = 0.9, selection: str = "validation", normalised: bool = False
-    ) -> Estimate:
-        """d_t of this curve; options as in `estimate.estimate`."""
-        return estimate(
-            *self._points, threshold=threshold, selection=selection, normalised=normalised, **self._scale()
-        )
-
     @cached_property
-    def _points(self) -> tuple[list[Point], list[Point]]:
-        lost = [Point(spec.d, spec.seed, spec.lr, None) for spec in self.diverged]
-        return (
-            [_point(run) for run in self.runs] + [p for p in lost if p.d is not None],
-            [_point(run) for run in self.baseline] + [p for p in lost if p.d is None],
+    def measured(self) -> Measured:
+        """Its runs, ready for any target; what tables, figures and the page say of a d_t comes from here."""
+        lost = [points.diverged(spec) for spec in self.diverged]
+        return Measured(
+            [points.finished(run) for run in self.runs] + [p for p in lost if p.d is not None],
+            [points.finished(run) for run in self.baseline] + [p for p in lost if p.d is None],
+            points.scale(self.runs[0]),
+            self.selection,
         )
 
-    def _scale(self) -> dict[str, Any]:
-        first = self.runs[0]
-        return {
-            "chance": first.chance, "n_eval": first.n_eval, "metric": self.metric,
-            "higher_is_better": first.higher_is_better,
-        }  # fmt: skip
+    def estimate(self, threshold: float = 0.9, definition: str = HEADLINE) -> Estimate:
+        """d_t of this curve."""
+        return self.measured.estimate(threshold, definition)
+
+    def beside(self, value: Estimate) -> dict[str, Estimate]:
+        """d_t at the threshold of `value` by every definition, by its name."""
+        return {name: self.estimate(value.threshold, name) for name in TARGETS}
 
 
 Found = Sequence[tuple[Curve, Estimate]]
-
-
-def _point(run: RunResult) -> Point:
-    """A finished run with what each row said, where it was kept and this metric can tell."""
-    kept = RunDir(run.path).outcomes() if run.path else None
-    table = (kept or {}).get("validation", {})
-    if run.metric not in INFLUENCES or not {"prediction", "label"} <= table.keys():
-        return Point.of(run)
-    rows = influence(run.metric, table["prediction"], table["label"])
-    return replace(Point.of(run), rows=rows)
 
 
 def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> list[Curve]:
@@ -141,16 +127,13 @@ def _space(spec: RunSpec) -> str:
 
 
 def estimates(
-    curves: Iterable[Curve],
-    *,
-    thresholds: Sequence[float] = (0.9,),
-    selection: str = "validation",
-    normalised: bool = False,
+    curves: Iterable[Curve], *, thresholds: Sequence[float] = (0.9,), selection: str = "validation"
 ) -> list[tuple[Curve, Estimate]]:
-    """d_t of every curve at every threshold; with `normalised`, each is followed by its
-    normalised variant."""
-    variants = (False, True) if normalised else (False,)
-    return [(c, c.estimate(t, selection, n)) for t in thresholds for c in curves for n in variants]
+    """d_t of every curve at every threshold, with learning rates chosen by `selection`."""
+    chosen = [
+        curve if curve.selection == selection else replace(curve, selection=selection) for curve in curves
+    ]
+    return [(curve, curve.estimate(t)) for t in thresholds for curve in chosen]
 
 
 def d90s(results: Iterable[RunResult]) -> dict[str, int]:

@@ -51,18 +51,15 @@ def summarize(
 ) -> DataFrame:
     """The d90s of an output folder, a row for each curve and threshold: the records of `idim summarize`.
 
-    `selection` is what learning rates are chosen by, `validation` or `holdout`; `normalised` adds d90s of the
-    score above chance. Raises StoreError where no subspace run has finished, ConfigError at an option.
+    `selection` is what learning rates are chosen by, `validation` or `holdout`; `normalised` adds a row for each
+    about the share of the way from chance, which every row has under `d90_chance` too. Raises StoreError where no
+    subspace run has finished, ConfigError at an option.
     """
     from pandas import DataFrame
 
-    found = estimates(
-        group(Store(folder).results(), Store(folder).diverged()),
-        thresholds=thresholds,
-        selection=selection,
-        normalised=normalised,
-    )
-    return DataFrame(tables.records(found))
+    survey = Store(folder).read()
+    found = estimates(group(survey.results, survey.diverged), thresholds=thresholds, selection=selection)
+    return DataFrame(tables.records(found, normalised=normalised))
 
 
 def d90(
@@ -78,7 +75,7 @@ def d90(
     points      (d, score) of each subspace run, or a `Point` where learning rates and seeds matter.
     baseline    the score of each full fine-tuning.
     chance      the score of the best constant answer; `threshold` 0.9 asks for 90 % of the baseline's.
-    options     of `intrinsic_cli.statistics.estimate.estimate`: n_eval, selection, confidence, ...
+    options     of `intrinsic_cli.statistics.estimate.estimate`: n_eval, selection, definition, confidence, ...
     """
     runs = [
         p if isinstance(p, Point) else Point(p[0], seed, 1.0, float(p[1])) for seed, p in enumerate(points)

@@ -26,42 +26,46 @@ from intrinsic_cli.reports.tables import (  # fmt: skip
     footnotes,
     full,
     full_column,
+    goal,
     head,
     order,
     percent,
+    shown,
     symbol,
 )
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.statistics.estimate import Estimate
-from intrinsic_cli.store import Store
+from intrinsic_cli.statistics.targets import HEADLINE
+from intrinsic_cli.store import Survey
 
 MOST_OPEN = 8  # curves; more are folded under their tasks
 OTHER_THRESHOLDS = (0.8, 0.9, 0.95, 0.99)
 TO = " – "  # between numbers that have commas of their own
 
 
-def write(store: Store, results: Sequence[RunResult], found: Found, out: Path) -> None:
-    """Write the report of `store` to the file `out`; its links to run directories are relative.
+def write(title: str, survey: Survey, found: Found, out: Path) -> None:
+    """Write the report of a folder to the file `out`; its links to run directories are relative.
 
-    `results` are the store's, `found` the estimates of its curves at one threshold. Raises StoreError where
+    `survey` is the folder's, `found` the estimates of its curves at one threshold. Raises StoreError where
     the file can't be written.
     """
-    text = render(store, results, found, out.parent)
+    text = render(title, survey, found, out.parent)
     with writing("--out", out, "file"):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
 
 
-def render(store: Store, results: Sequence[RunResult], found: Found, base: Path) -> str:
+def render(title: str, survey: Survey, found: Found, base: Path) -> str:
     """The report as HTML, its links relative to the folder `base`."""
+    results = survey.results
     threshold = found[0][1].threshold
     told = plots.histories(found)
-    runs = _runs(store, base)
+    runs = _runs(survey, base)
     jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     template = jinja.from_string((files("intrinsic_cli.reports") / "page.html").read_text(encoding="utf-8"))
     overview = plots.overview(found)
     return template.render(
-        title=store.root.resolve().name,
+        title=title,
         symbol=symbol(threshold),
         explain=explain(threshold).capitalize(),
         summary=_summary(found, results, runs),
@@ -108,13 +112,11 @@ def _table(found: Found) -> dict[str, Any]:
     for i, (curve, value) in enumerate(found):
         row = rows.setdefault(curve.row, {})
         row[full_column(curve)] = {"text": full(value), "interval": None, "href": None, "kind": "full"}
-        bare, _, interval = cell(value, ",d", TO).partition(" [")
-        row[column(curve, value)] = {
-            "text": bare,
-            "interval": interval.rstrip("]"),
-            "href": f"#c{i}",
-            "kind": curve.kind,
-        }
+        for each in shown(curve, value):
+            bare, _, interval = cell(each, ",d", TO).partition(" [")
+            row[column(curve, each)] = {
+                "text": bare, "interval": interval.rstrip("]"), "href": f"#c{i}", "kind": curve.kind,
+            }  # fmt: skip
     columns = sorted({c for row in rows.values() for c in row}, key=order)
     tasks = [(task, len(list(part))) for task, part in groupby(columns, key=lambda c: c[0])]
     return {
@@ -154,30 +156,53 @@ def _section(name: str, curve: Curve, value: Estimate, told: plots.Histories) ->
 
 
 def verdict(curve: Curve, value: Estimate) -> str:
-    """The finding in a sentence."""
-    share = f"{percent(value.threshold)} of full fine-tuning's {curve.metric}"
+    """The finding in a sentence or two."""
     if value.status == "undefined":
         return f"No number: {value.reason}."
+    return " ".join(filter(None, [_found(curve, value), _beside(curve, value), _rough(value)]))
+
+
+def _found(curve: Curve, value: Estimate) -> str:
+    share = f"{percent(value.threshold)} of full fine-tuning's {curve.metric}"
     if value.status == "below_grid":
         return f"The smallest d tried, {value.curve[0].d:,}, already reaches {share}: try smaller ones."
     if value.status == "above_grid":
         return f"The largest d tried, {value.curve[-1].d:,}, does not reach {share}: try larger ones."
     D = curve.runs[0].D
-    rough = " Fewer than three seeds: take it as a rough one." if few_seeds(value) else ""
-    return f"About {value.d_t:,} of {D:,} parameters ({100 * value.d_t / D:.2g} %) reach {share}.{rough}"  # type: ignore[operator]
+    assert value.d_t is not None
+    return f"About {value.d_t:,} of {D:,} parameters ({100 * value.d_t / D:.2g} %) reach {share}."
+
+
+def _beside(curve: Curve, value: Estimate) -> str:
+    """The same by the other definitions, where they ask for another score."""
+    others = [each for each in shown(curve, value) if each.definition != value.definition]
+    return " ".join(
+        f"The score {goal(each.threshold, each.definition)} at {cell(each, ',d', TO).partition(' [')[0]}."
+        for each in others
+        if each.status != "undefined"
+    )
+
+
+def _rough(value: Estimate) -> str:
+    rough = value.status == "estimated" and few_seeds(value)
+    return "Fewer than three seeds: take it as a rough one." if rough else ""
 
 
 def _facts(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
     """The numbers beside a curve: name, value."""
-    first, train = curve.runs[0], curve.spec.train
-    facts = [(symbol(value.threshold), cell(value, ",d", TO))]
-    facts += [
-        (symbol(t), cell(curve.estimate(t, value.selection), ",d", TO))
-        for t in OTHER_THRESHOLDS
-        if t != value.threshold
+    name = symbol(value.threshold)
+    facts = [
+        (name if each.definition == HEADLINE else f"{name} {each.definition}", cell(each, ",d", TO))
+        for each in shown(curve, value)
     ]
-    above_chance = curve.estimate(value.threshold, value.selection, normalised=True)
-    facts.append((f"{symbol(value.threshold)} above chance", cell(above_chance, ",d", TO)))
+    facts += [
+        (symbol(t), cell(curve.estimate(t), ",d", TO)) for t in OTHER_THRESHOLDS if t != value.threshold
+    ]
+    return facts + _of_full(value) + _of_runs(curve, value)
+
+
+def _of_full(value: Estimate) -> list[tuple[str, str]]:
+    facts = []
     if value.logistic is not None:
         facts.append(("by a logistic fit", f"{value.logistic:,}"))
     if value.full_score is not None:
@@ -192,20 +217,23 @@ def _facts(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
         facts.append(("noise of one run", f"±{value.noise:.4f}"))
     if value.flattery is not None:
         facts.append(("flattery of lr choice", f"{value.flattery:.4f}"))
+    return facts
+
+
+def _of_runs(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
+    first, train = curve.runs[0], curve.spec.train
     length = f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epochs"
-    facts += [
+    return [
         ("data", f"{first.n_train:,} to train on, {first.n_eval:,} to score"),
         ("training", f"{length}, batch {train.batch_size}"),
         ("projection", f"{curve.spec.projection.kind}, {curve.spec.subspace.normalize}"),
         ("scales λ", f"{first.m} in d") if first.m else ("scales λ", "none"),
         ("runs", f"{value.runs:,} at {_count(len({r.spec.d for r in curve.runs}), 'd')}"),
     ]
-    return facts
 
 
-def _runs(store: Store, base: Path) -> list[dict[str, Any]]:
+def _runs(survey: Survey, base: Path) -> list[dict[str, Any]]:
     """Every run directory, finished or not, with what there is to say about it."""
-    survey = store.survey()
     rows = [_row(look.path, look.state, base) | {"words": look.reason} for look in survey.runs]
     for row, look in zip(rows, survey.runs, strict=True):
         if look.result is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -11,19 +11,25 @@ from intrinsic_cli.render import Answer, Table, natural
 from intrinsic_cli.reports.curves import FEW_SEEDS, KINDS, Curve, Found, few_seeds, levels_at
 from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
 from intrinsic_cli.statistics.estimate import Estimate
+from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
 
 KEYS = (
     "model", "revision", "task", "subspace", "projection", "normalize", "metric", "full_score", "target",
     "threshold", "d90", "d90_low", "d90_high", "status", "runs",
     "d", "definition", "settings", "study", "seeds", "rough", "lr", "full_lr", "full_runs", "D",
     "n_train", "n_eval", "grid_low", "grid_high", "low_status", "high_status", "reason",
+    *(
+        form.format(name)
+        for name in TARGETS
+        for form in ("target_{}", "d90_{}", "d90_{}_low", "d90_{}_high", "status_{}")
+    ),
 )  # fmt: skip
 
 
-def answer(found: Found, reference: str | None = None) -> Answer:
+def answer(found: Found, reference: str | None = None, *, normalised: bool = False) -> Answer:
     """What `idim summarize` says; `reference="paper"` adds the paper's d90s of the tasks that were run.
 
-    `found` comes from `curves.estimates`; each threshold is a table of its own.
+    `found` comes from `curves.estimates`; each threshold is a table of its own. `normalised` is of `records`.
     """
     if reference is not None and reference not in REFERENCES:
         raise ConfigError(f"--reference {reference} is not known; use one of {', '.join(REFERENCES)}")
@@ -37,38 +43,53 @@ def answer(found: Found, reference: str | None = None) -> Answer:
     if reference:
         known = any(d90s({curve.task for curve, _ in found}))
         notes.append(f"Rows marked (paper): {PAPER}." if known else f"{PAPER} has none of these tasks.")
-    flat = records(found) + (paper_records({curve.task for curve, _ in found}) if reference else [])
+    flat = records(found, normalised=normalised) + (
+        paper_records({curve.task for curve, _ in found}) if reference else []
+    )
     return Answer(blocks, notes, flat)
 
 
-def records(found: Found) -> list[dict[str, Any]]:
+def records(found: Found, *, normalised: bool = False) -> list[dict[str, Any]]:
     """Flat records with exactly KEYS; None where there is no number. docs/files.md says what each key is.
 
-    Where `found` holds normalised estimates, every record also has `normalised`, true or false.
+    With `normalised`, a second record of each is about the share of the way from chance, and all have the key
+    `normalised`, true or false.
     """
-    both = any(value.normalised for _, value in found)
+    if not normalised:
+        return [_record(curve, value) for curve, value in found]
     return [
-        {
-            "model": curve.spec.model.label,
-            "revision": curve.spec.model.revision,
-            "task": curve.task,
-            "subspace": curve.kind,
-            "projection": curve.spec.projection.kind,
-            "normalize": curve.spec.subspace.normalize,
-            "metric": curve.metric,
-            "full_score": value.full_score,
-            "target": value.target,
-            "threshold": value.threshold,
-            "d90": value.d_t,
-            "d90_low": value.low,
-            "d90_high": value.high,
-            "status": value.status,
-            "runs": value.runs,
-            **_particulars(curve, value),
-            **({"normalised": value.normalised} if both else {}),
-        }
+        {**_record(curve, each), "normalised": each.definition == "chance"}
         for curve, value in found
+        for each in (value, curve.beside(value)["chance"])
     ]
+
+
+def _record(curve: Curve, value: Estimate) -> dict[str, Any]:
+    beside: dict[str, Any] = {}
+    for name, other in curve.beside(value).items():
+        beside |= {
+            f"target_{name}": other.target, f"d90_{name}": other.d_t, f"d90_{name}_low": other.low,
+            f"d90_{name}_high": other.high, f"status_{name}": other.status,
+        }  # fmt: skip
+    return {
+        "model": curve.spec.model.label,
+        "revision": curve.spec.model.revision,
+        "task": curve.task,
+        "subspace": curve.kind,
+        "projection": curve.spec.projection.kind,
+        "normalize": curve.spec.subspace.normalize,
+        "metric": curve.metric,
+        "full_score": value.full_score,
+        "target": value.target,
+        "threshold": value.threshold,
+        "d90": value.d_t,
+        "d90_low": value.low,
+        "d90_high": value.high,
+        "status": value.status,
+        "runs": value.runs,
+        **_particulars(curve, value),
+        **beside,
+    }
 
 
 def _particulars(curve: Curve, value: Estimate) -> dict[str, Any]:
@@ -76,7 +97,7 @@ def _particulars(curve: Curve, value: Estimate) -> dict[str, Any]:
     first, at = curve.runs[0], levels_at(value)
     return {
         "d": value.d_t,
-        "definition": "chance" if value.normalised else "score",
+        "definition": value.definition,
         "settings": curve.settings,
         "study": curve.study,
         "seeds": value.seeds,
@@ -111,14 +132,17 @@ def paper_records(tasks: Collection[str]) -> list[dict[str, Any]]:
             "d90": d90,
             "status": "estimated",
             "d": d90,
-            "definition": "score",
+            "definition": HEADLINE,
+            f"d90_{HEADLINE}": d90,
+            f"status_{HEADLINE}": "estimated",
         }
         for model, task, kind, d90 in d90s(tasks)
     ]
 
 
 def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]:
-    """The paper's Table 1: header and rows of text. Rows are models, columns task × (full, SAID, DID).
+    """The paper's Table 1: header and rows of text. Rows are models, columns task × (full, SAID, DID), and behind
+    each d_t that of the other definitions, where they differ.
 
     `found` has one threshold. Settings that differ between a model's studies are part of its row's name,
     those between subspaces part of the column's. With `paper`, each model's row in the paper stands below it.
@@ -127,7 +151,7 @@ def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]
     for curve, value in found:
         row = cells.setdefault(curve.row, {})
         row[full_column(curve)] = full(value)
-        row[column(curve, value)] = cell(value)
+        row |= {column(curve, each): cell(each) for each in shown(curve, value)}
     if paper:
         tasks = {curve.task for curve, _ in found}
         cells = beside_paper(cells, {curve.row: curve.spec.model.label for curve, _ in found}, tasks)
@@ -138,21 +162,36 @@ def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]
 
 def long(found: Found, paper: bool = False) -> Table:
     """The same in a row for each curve, for many columns. `found` has one threshold."""
-    header = ["model", "task", "subspace", "metric", "full", symbol(found[0][1].threshold)]
-    rows = [
-        [curve.row, curve.task, head(column(curve, value)), curve.metric, full(value), cell(value)]
-        for curve, value in found
-    ]
+    name = symbol(found[0][1].threshold)
+    others = [o for o in TARGETS if o != HEADLINE and any(o in by_definition(shown(c, v)) for c, v in found)]
+    header = ["model", "task", "subspace", "metric", "full", name, *(f"{name} {other}" for other in others)]
+    rows = []
+    for curve, value in found:
+        by = by_definition(shown(curve, value))
+        cells = [cell(value), *(cell(by[other]) if other in by else "" for other in others)]
+        space = head((curve.task, curve.kind, curve.variant))
+        rows.append([curve.row, curve.task, space, curve.metric, full(value), *cells])
     if paper:
-        tasks = {curve.task for curve, _ in found}
-        rows += [[model, task, kind.upper(), "", "", str(d90)] for model, task, kind, d90 in d90s(tasks)]
+        tasks, rest = {curve.task for curve, _ in found}, [""] * len(others)
+        rows += [[m, task, kind.upper(), "", "", str(d90), *rest] for m, task, kind, d90 in d90s(tasks)]
     return Table(header, rows, keys=3)
+
+
+def shown(curve: Curve, value: Estimate) -> list[Estimate]:
+    """`value`, and what stands beside it: d_t by the other definitions, where they ask for another score."""
+    others = [each for name, each in curve.beside(value).items() if name != value.definition]
+    return [value, *(each for each in others if each.target not in (None, value.target))]
+
+
+def by_definition(values: Iterable[Estimate]) -> dict[str, Estimate]:
+    """Estimates by their definitions."""
+    return {value.definition: value for value in values}
 
 
 def column(curve: Curve, value: Estimate) -> Column:
     """Where an estimate stands."""
-    variant = f"{curve.variant} normalised".lstrip() if value.normalised else curve.variant
-    return curve.task, curve.kind, variant
+    other = "" if value.definition == HEADLINE else value.definition
+    return curve.task, curve.kind, f"{curve.variant} {other}".strip()
 
 
 def full_column(curve: Curve) -> Column:
@@ -220,28 +259,40 @@ def symbol(threshold: float) -> str:
     return f"d{100 * threshold:.6g}"
 
 
-def explain(threshold: float) -> str:
+def explain(threshold: float, definition: str = HEADLINE) -> str:
     """What d_t is, under a table's name."""
-    share = percent(threshold)
-    return f"trained parameters at which the score reaches {share} of full fine-tuning's [95 % interval]"
+    return f"trained parameters at which the score {goal(threshold, definition)} [95 % interval]"
+
+
+def goal(threshold: float, definition: str) -> str:
+    """`reaches 90 % of full fine-tuning's`: what the score does at d_t."""
+    return TARGETS[definition].goal.format(share=percent(threshold))
 
 
 def footnotes(found: Found) -> list[str]:
     """What a reader of the table has to know, a line each."""
     lines = []
-    if any(value.status != "undefined" and few_seeds(value) for _, value in found):
+    pairs = [(curve, each) for curve, value in found for each in shown(curve, value)]
+    if any(value.status != "undefined" and few_seeds(value) for _, value in pairs):
         lines.append(f"* fewer than {FEW_SEEDS} seeds where it matters: take the interval as a rough one.")
-    if any(value.normalised for _, value in found):
-        lines.append("normalised: the share is of the way from chance to full fine-tuning's score.")
     lines += dict.fromkeys(
-        f"— {curve.name}: {value.reason}." for curve, value in found if value.status == "undefined"
+        f"{value.definition}: the d at which the score {goal(value.threshold, value.definition)}."
+        for _, value in pairs
+        if value.definition != HEADLINE
+    )
+    lines += dict.fromkeys(
+        f"— {_name(curve, value)}: {value.reason}." for curve, value in pairs if value.status == "undefined"
     )
     lines += dict.fromkeys(note for curve, value in found for note in notes_on(curve, value))
     return lines + list(_choice_of_rate(found))
 
 
+def _name(curve: Curve, value: Estimate) -> str:
+    return curve.name if value.definition == HEADLINE else f"{curve.name} {value.definition}"
+
+
 def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
-    """What happened to a curve's runs that a reader has to know, and its d_t by the other definition."""
+    """What happened to a curve's runs that a reader has to know."""
     for what, count in (
         ("subspace runs diverged", value.failed), ("runs of full fine-tuning diverged", value.full_failed),
     ):  # fmt: skip
@@ -264,12 +315,6 @@ def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
         yield (
             f"{curve.name}: with too few repeats, the noise is at least what a smooth curve leaves of the points; "
             "more seeds would tell it."
-        )
-    if value.status != "undefined" and not value.normalised:
-        other = curve.estimate(value.threshold, value.selection, normalised=True)
-        shown = cell(other) if other.status != "undefined" else f"undefined, as {other.reason}"
-        yield (
-            f"{curve.name}: of the way from chance to full fine-tuning, {percent(value.threshold)} take {shown}."
         )
 
 

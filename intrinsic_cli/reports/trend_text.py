@@ -13,14 +13,19 @@ from intrinsic_cli.reports.trends import Correlation, Trend
 def answer(trends: Sequence[Trend], axis: str) -> Answer:
     """What `idim trajectory` and `idim compare` say; `axis` (`step`, `parameters`) names the trends' x.
 
-    JSON has the models under `models` and the correlations under `trends`; CSV has the models alone.
+    JSON has the models under `models` and the correlations under `trends`, those of each definition under its name;
+    CSV has the models alone.
     """
     models = [
         {axis: x, **record}
         for trend in trends
         for x, record in zip(trend.x, tables.records(trend.members), strict=True)
     ]
-    told = [{"name": trend.name, **asdict(trend.correlation)} for trend in trends]
+    told = [
+        {"name": trend.name, **asdict(trend.correlation)}
+        | {name: asdict(each) for name, each in trend.correlations.items()}
+        for trend in trends
+    ]
     members = sorted(
         ((x, member) for trend in trends for x, member in zip(trend.x, trend.members, strict=True)),
         key=lambda pair: pair[0],
@@ -33,14 +38,21 @@ def answer(trends: Sequence[Trend], axis: str) -> Answer:
         [axis, *header], [[places[row[0]], *row] for row in rows],
         f"{tables.symbol(threshold)}: {tables.explain(threshold)}", keys=2, right=frozenset([0]),
     )  # fmt: skip
-    notes = [spell(trend, axis) for trend in trends] + tables.footnotes(found)
+    notes = [line for trend in trends for line in spell(trend, axis)] + tables.footnotes(found)
     return Answer([table], notes, models, {"models": models, "trends": told})
 
 
-def spell(trend: Trend, axis: str) -> str:
-    """`sst2 DID: rank correlation of step and d90 -0.90 exact p = 0.083 (4 models)`."""
-    c = trend.correlation
-    what = f"{trend.name}: rank correlation of {axis} and {tables.symbol(trend.members[0][1].threshold)}"
+def spell(trend: Trend, axis: str) -> list[str]:
+    """`sst2 DID: rank correlation of step and d90 -0.90, exact p = 0.083 (4 models)`, and the same of the other
+    definitions that the table shows."""
+    known = {each.definition for curve, value in trend.members for each in tables.shown(curve, value)}
+    return [_spell(trend, name, axis) for name in trend.correlations if name in known]
+
+
+def _spell(trend: Trend, definition: str, axis: str) -> str:
+    c, value = trend.correlations[definition], trend.members[0][1]
+    d_t = tables.symbol(value.threshold) + ("" if definition == value.definition else f" {definition}")
+    what = f"{trend.name}: rank correlation of {axis} and {d_t}"
     if c.rho is None:
         return f"{what} unknown: {c.reason}"
     worst = f", {c.undefined} of them undefined, which is the worst rank" if c.undefined else ""

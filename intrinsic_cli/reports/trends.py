@@ -19,16 +19,23 @@ from intrinsic_cli.reports.curves import Curve, Found
 from intrinsic_cli.spec import ModelSpec, step_of
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import Correlation, correlate
+from intrinsic_cli.statistics.targets import TARGETS
 
 
 @dataclass(frozen=True)
 class Trend:
-    """The d_t of several models in one setting: `members` with their `x`, rising."""
+    """The d_t of several models in one setting: `members` with their `x`, rising, and by definition how d_t goes
+    with it."""
 
     name: str
     members: tuple[tuple[Curve, Estimate], ...]
     x: tuple[float, ...]
-    correlation: Correlation
+    correlations: Mapping[str, Correlation]
+
+    @property
+    def correlation(self) -> Correlation:
+        """That of the members' own definition."""
+        return self.correlations[self.members[0][1].definition]
 
 
 def steps(models: Sequence[ModelSpec]) -> dict[ModelSpec, int]:
@@ -63,7 +70,8 @@ def trends(found: Found, x: Callable[[Curve], float]) -> list[Trend]:
     for name, extra, members in zip(names, extras, several.values(), strict=True):
         members.sort(key=lambda member: x(member[0]))
         at = [x(curve) for curve, _ in members]
-        made.append(Trend(f"{name} {extra}".rstrip(), tuple(members), tuple(at), correlation(members, at)))
+        by = {key: correlation([(c, c.beside(v)[key]) for c, v in members], at) for key in TARGETS}
+        made.append(Trend(f"{name} {extra}".rstrip(), tuple(members), tuple(at), by))
     return made
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.statistics.bootstrap import prepare, replays
-from intrinsic_cli.statistics.estimate import Estimate, estimate
+from intrinsic_cli.statistics.estimate import Estimate, Measured
 from intrinsic_cli.statistics.points import Floats, Point, choose, tabulate, take
+from intrinsic_cli.statistics.targets import HEADLINE, Scale, begin
 
 # Octaves between the d's of the coarse curve, and the longest gap left where the crossing lies.
 COARSE, FINE = 2.0, 1.0
@@ -67,7 +67,7 @@ class Search:
     chance: float
     threshold: float = 0.9
     selection: str = "validation"
-    normalised: bool = False
+    definition: str = HEADLINE
     n_eval: int | None = None
     metric: str = "accuracy"
     seed: int = 0
@@ -98,10 +98,10 @@ class Search:
         """The longest gap in octaves that is left where the crossing lies: half of the interval asked for."""
         return min(FINE, math.log2(1 + self.rel_width) / 2)
 
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of `estimate` and `replays`."""
-        names = ("chance", "threshold", "selection", "normalised", "n_eval", "metric", "seed", "resamples")
-        return {name: getattr(self, name) for name in names}
+    def measured(self, subspace: Sequence[Point], baseline: Sequence[Point]) -> Measured:
+        """These runs, to be asked for `estimate(threshold, definition)`."""
+        scale = Scale(self.chance, self.n_eval, self.metric)
+        return Measured(subspace, baseline, scale, self.selection, self.seed, self.resamples)
 
 
 def propose(
@@ -123,7 +123,8 @@ def propose(
     room = min(slots, search.budget - len(taken))
     if room <= 0 and slots > 0:
         return Plan((), True, f"the budget of {search.budget} runs is spent")
-    found = estimate(subspace, baseline, **search.options())
+    measured = search.measured(subspace, baseline)
+    found = measured.estimate(search.threshold, search.definition)
     if subspace and baseline and found.status == "undefined":
         return Plan((), True, found.reason)
     for stage in _opening(subspace, baseline, search):
@@ -134,24 +135,7 @@ def propose(
         if not baseline:
             on_its_way = any(run.d is None for run in running)
             return Plan((), not on_its_way, "full fine-tuning, which sets the target, has not finished")
-    study = prepare(
-        subspace, baseline, chance=search.chance, selection=search.selection, n_eval=search.n_eval,
-        metric=search.metric,
-    )  # fmt: skip
-    spread = None
-    if not isinstance(study, str):
-        spread = replays(
-            study, threshold=search.threshold, normalised=search.normalised, seed=search.seed,
-            resamples=search.resamples,
-        )  # fmt: skip
-    if spread is None or found.full_lr is None:
-        return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")
-    plan = _narrow(spread, found.full_lr, search, column, taken, room)
-    # An interval is believed only when the gap that it lies in is narrow: a line over more may hide a jump.
-    wide = any(run.d is not None and run.d not in {p.d for p in subspace} for run in plan.runs)
-    if (reason := _reached(found, search)) and not wide:
-        return Plan((), True, reason)
-    return plan
+    return _narrow(measured, found, search, column, taken, room)
 
 
 def _opening(
@@ -186,7 +170,8 @@ def _around_crossing(
     full = [p for p in baseline if p.seed == first] or baseline
     if not curve:
         return coarse[len(coarse) // 2 - 1 :][:2]
-    found = estimate(curve, full, **search.options() | {"resamples": 1})
+    quick = replace(search, resamples=1)  # the interval is not looked at
+    found = quick.measured(curve, full).estimate(search.threshold, search.definition)
     reached = [level.d for level in found.curve if found.target is not None and level.fit >= found.target]
     k = coarse.index(reached[0]) if reached else len(coarse) - 1
     return coarse[max(k, 1) - 1 :][:2]
@@ -216,39 +201,54 @@ def _spare(baseline: Sequence[Point], search: Search, taken: set[Proposal]) -> l
 
 
 def _narrow(
-    spread: Floats, full_lr: float, search: Search, column: int, taken: set[Proposal], room: int
+    measured: Measured, found: Estimate, search: Search, column: int, taken: set[Proposal], room: int
 ) -> Plan:
-    """Runs that take most variance out of the crossing, whose replays `spread` (B,) holds in log2 d.
-
-    A replay that crosses between two d's, w of the way from one to the other, takes (1 - w)^2 s^2 / n of the
-    one's variance and w^2 s^2 / n of the other's; one run more on n lessens s^2 / n by s^2 / (n (n + 1)). The
-    target takes t^2 s^2 / n from full fine-tuning.
-    """
-    runs: list[Proposal] = []
+    """The runs that take most variance out of the crossing, unless its interval is narrow enough."""
+    base = begin(search.definition, measured.scale)
+    if measured.replays is None or found.full_lr is None or base is None:
+        return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")
+    spread, runs = measured.replays.crossings(base, search.threshold), list[Proposal]()
     while len(runs) < room:
-        count = Counter((run.d, run.lr) for run in (*taken, *runs))
-        ds = sorted(d for d, lr in count if d is not None and lr == search.lrs(d)[column])
-        x = np.log2(ds)
-        at = np.clip(spread, x[0], x[-1])
-        weight = [np.interp(at, x, hat) for hat in np.eye(x.size)]
-        share = [(d, search.lrs(d)[column], float(np.mean(w**2))) for d, w in zip(ds, weight, strict=True)]
-        gain = {}
-        for d, lr, part in (*share, (None, full_lr, search.threshold**2)):
-            unused = [s for s in search.seeds if Proposal(d, s, lr) not in (taken | set(runs))]
-            if unused:
-                gain[Proposal(d, unused[0], lr)] = part / (count[d, lr] * (count[d, lr] + 1))
-        gap = int(np.argmax(np.histogram(at, x)[0]))
-        between = round(math.sqrt(ds[gap] * ds[gap + 1]))
-        wide = x[gap + 1] - x[gap] > search.finest()
-        if ds[gap] < between < ds[gap + 1] and (wide or not gain):
-            runs.append(Proposal(between, search.seeds[0], search.lrs(between)[column]))
-        elif gain:
-            runs.append(max(gain, key=gain.__getitem__))
-        else:
+        run = _most_telling(spread, found.full_lr, search, column, taken | set(runs))
+        if run is None:
             break
+        runs.append(run)
+    # An interval is believed only when the gap that it lies in is narrow: a line over more may hide a jump.
+    wide = any(run.d is not None and run.d not in {p.d for p in measured.subspace} for run in runs)
+    if (reason := _reached(found, search)) and not wide:
+        return Plan((), True, reason)
     if not runs:
         return Plan((), True, f"the seeds {list(search.seeds)} are used up around the crossing")
     return Plan(tuple(runs), False, "narrowing the interval")
+
+
+def _most_telling(
+    spread: Floats, full_lr: float, search: Search, column: int, taken: set[Proposal]
+) -> Proposal | None:
+    """The run that takes most variance out of the crossing, whose replays `spread` (B,) holds in log2 d.
+
+    A replay that crosses between two d's, w of the way from one to the other, takes (1 - w)^2 s^2 / n of the
+    one's variance and w^2 s^2 / n of the other's; one run more on n lessens s^2 / n by s^2 / (n (n + 1)). The
+    target takes t^2 s^2 / n from full fine-tuning. A gap where most replays cross is split first, while it is
+    long. None where no seed is left.
+    """
+    count = Counter((run.d, run.lr) for run in taken)
+    ds = sorted(d for d, lr in count if d is not None and lr == search.lrs(d)[column])
+    x = np.log2(ds)
+    at = np.clip(spread, x[0], x[-1])
+    weight = [np.interp(at, x, hat) for hat in np.eye(x.size)]
+    share = [(d, search.lrs(d)[column], float(np.mean(w**2))) for d, w in zip(ds, weight, strict=True)]
+    gain = {}
+    for d, lr, part in (*share, (None, full_lr, search.threshold**2)):
+        unused = [s for s in search.seeds if Proposal(d, s, lr) not in taken]
+        if unused:
+            gain[Proposal(d, unused[0], lr)] = part / (count[d, lr] * (count[d, lr] + 1))
+    gap = int(np.argmax(np.histogram(at, x)[0]))
+    between = round(math.sqrt(ds[gap] * ds[gap + 1]))
+    wide = x[gap + 1] - x[gap] > search.finest()
+    if ds[gap] < between < ds[gap + 1] and (wide or not gain):
+        return Proposal(between, search.seeds[0], search.lrs(between)[column])
+    return max(gain, key=gain.__getitem__, default=None)
 
 
 def _reached(found: Estimate, search: Search) -> str:

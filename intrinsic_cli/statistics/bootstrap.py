@@ -2,102 +2,45 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
+from scipy.special import gammaincinv  # the quantiles of χ² are 2 · gammaincinv(freedom / 2, p)
 
 from intrinsic_cli.spec import stream_seed
-from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.curve import crossing, fallen, spreads
-from intrinsic_cli.statistics.noise import Noise, measure_noise
-from intrinsic_cli.statistics.points import Floats, Grid, Ints, Point, by_d, choose, tabulate, take
-
-
-def target_score(full: Floats, chance: float, threshold: float, normalised: bool) -> Floats:
-    """threshold * full (the paper's), or where `normalised` that share of the way from chance to full."""
-    return chance + threshold * (full - chance) if normalised else threshold * full
+from intrinsic_cli.statistics.points import Floats, choose, take
+from intrinsic_cli.statistics.study import Study
+from intrinsic_cli.statistics.targets import target_score
 
 
 @dataclass(frozen=True)
-class Study:
-    """Runs as arrays: K d's `ds`, their log2 `x`, and a table whose last row is full fine-tuning.
+class Replays:
+    """B studies drawn anew about one, before any target is set.
 
-    apart: the subspace runs and full fine-tuning's that collapsed, (2,). pick (K + 1,): the chosen columns;
-    lr, score, runs and variance (K + 1,) are those of the chosen cells, variance None where it is unknown.
-    kept: d's that lie before a fall. fit (K,): the monotone curve, flat where it fell.
+    x (K,): log2 of the d's; score (B, K + 1): means at the rates that each chose, full fine-tuning's last;
+    weight (B, K): runs behind them, 0 beyond a fall; spread (K - 1,): as in `curve.within`; paths draws those.
     """
 
-    ds: list[int]
     x: Floats
-    table: Grid
-    noise: Noise | None
-    chance: float
-    selection: str
-    apart: tuple[tuple[Point, ...], tuple[Point, ...]]
-    pick: Ints
-    lr: Floats
     score: Floats
-    runs: Ints
-    variance: Floats | None
-    kept: int
-    fit: Floats
+    weight: Floats
+    spread: Floats
+    paths: np.random.Generator
 
-    def crossing(self, target: float) -> float:
-        """log2 of the d where the curve first reaches `target`; -inf and inf beyond the grid."""
-        weight = np.where(np.arange(self.x.size) < self.kept, self.runs[:-1], 0)
-        return float(crossing(self.x, self.score[None, :-1], weight[None], np.array([target]))[0])
-
-
-def prepare(
-    subspace: Sequence[Point], baseline: Sequence[Point], *, chance: float, selection: str,
-    n_eval: int | None, metric: str,
-) -> Study | str:  # fmt: skip
-    """The study of these runs, or a sentence that says why there is none. Options as in `estimate`."""
-    if not baseline or not subspace:
-        return f"no {'subspace' if baseline else 'full fine-tuning'} run has finished"
-    ds, rows = by_d(subspace)
-    rows = [*rows, list(baseline)]
-    marks = collapsed(rows, chance, n_eval, metric)
-    whole = [
-        any(p.score is not None and not fell for p, fell in zip(row, mark, strict=True))
-        for row, mark in zip(rows, marks, strict=True)
-    ]
-    if not whole[-1]:
-        return "every run of full fine-tuning failed or collapsed to chance"
-    if not any(whole[:-1]):
-        return "every subspace run failed or collapsed to chance"
-    apart = [
-        tuple(p for row, mark in part for p, fell in zip(row, mark, strict=True) if fell)
-        for part in (list(zip(rows, marks, strict=True))[:-1], [(rows[-1], marks[-1])])
-    ]
-    ds = [d for d, some in zip(ds, whole, strict=False) if some]
-    rows = [row for row, some in zip(rows, whole, strict=True) if some]
-    marks = [mark for mark, some in zip(marks, whole, strict=True) if some]
-    x, table = np.log2(ds), tabulate(rows, selection, marks)
-    noise = measure_noise(table, x, chance, n_eval, metric)
-    pick = choose(table.choice, table, chance)
-    score, runs = take(table.score, pick), take(table.count, pick)
-    variance = None if noise is None else take(noise.of_means(table), pick)
-    kept = x.size if variance is None else int(fallen(score[None, :-1], variance[None, :-1])[0])
-    fit = isotonic_regression(score[:kept], weights=runs[:kept]).x
-    return Study(
-        ds, x, table, noise, chance, selection, (apart[0], apart[1]), pick, take(table.lr, pick), score, runs,
-        variance, kept, np.append(fit, np.full(x.size - kept, fit[-1])),
-    )  # fmt: skip
+    def crossings(self, begin: float, threshold: float) -> Floats:
+        """log2 d_t of each, (B,), by its own target; -inf and inf beyond the grid. Equal for equal targets."""
+        target = target_score(self.score[:, -1], begin, threshold)
+        paths = copy.deepcopy(self.paths)
+        return crossing(self.x, self.score[:, :-1], self.weight, target, self.spread, paths)
 
 
-def replays(
-    study: Study,
-    *,
-    threshold: float,
-    normalised: bool,
-    seed: int,
-    resamples: int,
-    shared_seed: int | None = None,
-) -> Floats | None:
-    """log2 d_t of bootstrap replays, (resamples,); -inf and inf beyond the grid. None where noise is unknown.
+def replay(
+    study: Study, *, seed: int, resamples: int, full_seed: int | None = None, rows_seed: int | None = None
+) -> Replays | None:
+    """`resamples` replays of a study; None where noise is unknown.
 
     A replay draws every cell's mean anew about what was measured: by the scatter of its runs, widened by the
     doubt about its size as Student's t widens the normal, and by the rows, which all cells share. It then
@@ -105,34 +48,31 @@ def replays(
     where the rise inside a gap is not a line but a random path (`curve.within`). With selection=validation it
     chooses on one draw and scores on another, so that the interval does not inherit the flattery of the choice.
 
-    shared_seed seeds full fine-tuning and the rows: studies that share both are paired by an equal one.
+    full_seed, rows_seed seed full fine-tuning and the rows, None as the rest: the replays of two studies with the
+    same runs of full fine-tuning, or on the same rows, are paired by an equal one.
     """
     if study.noise is None:
         return None
     table = study.table
     streams = [
-        np.random.default_rng(stream_seed(number, f"replays of {what}"))
-        for number, what in (
-            (seed, "the curve"), (seed if shared_seed is None else shared_seed, "full fine-tuning"),
-            (seed if shared_seed is None else shared_seed, "rows"),
-        )
-    ]  # fmt: skip
+        np.random.default_rng(stream_seed(seed if number is None else number, f"replays of {what}"))
+        for number, what in ((seed, "the curve"), (full_seed, "full fine-tuning"), (rows_seed, "rows"))
+    ]
     rows = study.noise.rows
-    if rows is not None and shared_seed is None:  # the same covariance from fewer numbers
+    if rows is not None and rows_seed is None:  # the same covariance from fewer numbers
         rows = np.asarray(np.linalg.qr(rows.T, mode="r")).T
     score = _draw(study, table.score, study.noise.score, streams, resamples, rows)
     if study.selection != "validation":
         rows = None
     choice = _draw(study, table.choice, study.noise.choice, streams, resamples, rows)
-    pick = choose(choice, table, study.chance)
-    score = take(score, pick)
+    pick = choose(choice, table, study.scale.chance)
     runs, variance = (
         take(np.broadcast_to(a, choice.shape), pick) for a in (table.count, study.noise.of_means(table))
     )
+    score = take(score, pick)
     kept = fallen(score[:, :-1], variance[:, :-1])
     weight = np.where(np.arange(study.x.size) < kept[:, None], runs[:, :-1], 0)
-    target = target_score(score[:, -1], study.chance, threshold, normalised)
-    return crossing(study.x, score[:, :-1], weight, target, spreads(study.x, study.fit), streams[0])
+    return Replays(study.x, score, weight, spreads(study.x, study.fit), streams[0])
 
 
 def _draw(
@@ -143,13 +83,18 @@ def _draw(
     noise, count = study.noise, np.maximum(study.table.count, 1)
     assert noise is not None
     told = noise.told if rows is not None else 0.0
-    size = np.broadcast_to(mean, (resamples, *mean.shape)).copy()
     curve, full, row = streams
-    for rng, part in ((curve, slice(None, -1)), (full, slice(-1, None))):
-        freedom = noise.freedom[part]
-        widen = (freedom / rng.chisquare(freedom, size=(resamples, freedom.size)))[..., None]
-        sd = np.sqrt(np.maximum(widen * variance[part] - told, 0) / count[part])
-        size[:, part] += sd * rng.standard_normal(sd.shape)
+    freedom = noise.freedom[:-1]
+    doubt = curve.chisquare(freedom, size=(resamples, freedom.size))
+    widen = (freedom / doubt)[..., None]
+    sd = np.sqrt(np.maximum(widen * variance[:-1] - told, 0) / count[:-1])
+    size = np.broadcast_to(mean, (resamples, *mean.shape)).copy()
+    size[:, :-1] += sd * curve.standard_normal(sd.shape)
+    # Of its own rates and by quantiles, so that two studies with these runs draw alike whatever else differs.
+    own = np.flatnonzero(study.table.tried[-1])
+    widen = noise.freedom[-1] / (2 * gammaincinv(noise.freedom[-1] / 2, full.random((resamples, 1))))
+    sd = np.sqrt(np.maximum(widen * variance[-1, own] - told, 0) / count[-1, own])
+    size[:, -1, own] += sd * full.standard_normal(sd.shape)
     if rows is not None:
         shift = row.standard_normal((resamples, rows.shape[1])) @ rows.T
         if np.isfinite(noise.rows_freedom):

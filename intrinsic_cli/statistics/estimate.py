@@ -1,6 +1,6 @@
 """d_t as a statistic: the smallest d whose score reaches a share t of full fine-tuning's, with its interval.
 
-Pure functions of finished runs; a higher score is better. d90 is t = 0.9 (Li et al. 2018, arXiv 1804.08838;
+Pure functions of finished runs. d90 is t = 0.9 (Li et al. 2018, arXiv 1804.08838;
 for language models Aghajanyan et al. 2021, arXiv 2012.13255). The curve is monotone in log2 d: isotonic
 regression weighted by runs, linear between the d's that were run. docs/statistics.md shows by simulation
 how far to trust it.
@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit  # Student's quantiles; scipy.stats takes longer to import than the table
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.statistics.bootstrap import Study, prepare, replays, target_score
+from intrinsic_cli.statistics.bootstrap import Replays, replay
 from intrinsic_cli.statistics.curve import crossing
-from intrinsic_cli.statistics.logistic import fit_logistic
-from intrinsic_cli.statistics.points import Point, by_d, choose, tabulate, take
+from intrinsic_cli.statistics.logistic import Logistic, fit_logistic
+from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, tabulate, take
+from intrinsic_cli.statistics.study import Study, prepare
+from intrinsic_cli.statistics.targets import HEADLINE, Scale, begin, target_score
 
 STATUSES = ("estimated", "below_grid", "above_grid", "undefined")
 SELECTIONS = ("validation", "holdout")
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Estimate:
 
     status      `estimated`; `below_grid` (d_t is at most the smallest d run); `above_grid` (it is more than
                 the largest); `undefined`. `reason` is the sentence behind every status but the first.
+    definition  from where the share counts: a name of `targets.TARGETS`.
     d_t         the estimate, in trained parameters.
     low, high   ends of the interval. One beyond the grid is None, with `low_open` or `high_open` set; both
                 are None and neither is open where the noise is unknown (no repeated runs and no `n_eval`).
@@ -65,7 +70,7 @@ class Estimate:
     threshold: float
     confidence: float
     selection: str
-    normalised: bool
+    definition: str
     chance: float
     runs: int
     d_t: int | None = None
@@ -92,15 +97,127 @@ class Estimate:
     curve: tuple[Level, ...] = ()
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The runs of one study, measured once, so that many targets can be asked of them.
+
+    What no target changes is worked out when first needed and kept: the noise, the choice of rates, the fits and
+    the replays; and so is every estimate. Parameters as those of `estimate`.
+    """
+
+    subspace: Sequence[Point]
+    baseline: Sequence[Point]
+    scale: Scale
+    selection: str = "validation"
+    seed: int = 0
+    resamples: int = 1000
+    _asked: dict[tuple[float, str, float], Estimate] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.selection not in SELECTIONS:
+            raise ConfigError(
+                f"selection={self.selection!r} is not known; use one of {', '.join(SELECTIONS)}"
+            )
+
+    @cached_property
+    def study(self) -> Study | str:
+        """The runs as arrays, or why there is no curve."""
+        return prepare(self.subspace, self.baseline, self.scale, self.selection)
+
+    @cached_property
+    def replays(self) -> Replays | None:
+        """Studies drawn anew; None where there is no curve, or its noise is unknown."""
+        if isinstance(self.study, str):
+            return None
+        return replay(self.study, seed=self.seed, resamples=self.resamples)
+
+    @cached_property
+    def flattery(self) -> float | None:
+        """As in `Estimate`."""
+        return flattery(self.subspace)
+
+    @cached_property
+    def _logistic(self) -> Logistic | None:
+        assert isinstance(self.study, Study)
+        return fit_logistic(self.study.x, self.study.score[:-1], self.study.runs[:-1], self.scale.chance)
+
+    @cached_property
+    def _of_all(self) -> tuple[Floats, Floats, Floats] | None:
+        """x (K,), mean scores (K + 1,) and their runs over all runs, those that collapsed with their scores and
+        those that failed at chance; None where no run did either."""
+        points = (*self.subspace, *self.baseline)
+        apart = () if isinstance(self.study, str) else (*self.study.apart[0], *self.study.apart[1])
+        if not (apart or _count_failed(points)):
+            return None
+        chance = self.scale.chance
+        ds, rows = by_d(self.subspace)
+        rows = [
+            [p if p.score is not None else replace(p, score=chance, holdout=chance) for p in row]
+            for row in (*rows, self.baseline)
+        ]
+        table = tabulate(rows, self.selection)
+        pick = choose(table.choice, table, chance)
+        return np.log2(ds), take(table.score, pick), take(table.count, pick)
+
+    def estimate(
+        self, threshold: float = 0.9, definition: str = HEADLINE, confidence: float = CONFIDENCE
+    ) -> Estimate:
+        """d_t at one target. Raises ConfigError at an option that can't be used."""
+        asked = threshold, definition, confidence
+        if asked not in self._asked:
+            self._asked[asked] = self._estimate(*asked)
+        return self._asked[asked]
+
+    def _estimate(self, threshold: float, definition: str, confidence: float) -> Estimate:
+        for key, value in (("threshold", threshold), ("confidence", confidence)):
+            if not 0 < value < 1:
+                raise ConfigError(f"{key}={value} must lie between 0 and 1, as 0.9")
+        found = Estimate(
+            "undefined", "", threshold, confidence, self.selection, definition, self.scale.chance,
+            len(self.subspace), failed=_count_failed(self.subspace), full_failed=_count_failed(self.baseline),
+        )  # fmt: skip
+        base = begin(definition, self.scale)
+        if base is None:
+            return replace(
+                found, reason=f"a share of a full {self.scale.metric} says nothing where lower is better"
+            )
+        study = self.study
+        if isinstance(study, str):
+            return replace(found, reason=study)
+        target = target_score(study.full, base, threshold)
+        found = replace(found, target=target, flattery=self.flattery, **_described(study))
+        if reason := _undefined(study, target, threshold):
+            return replace(found, reason=reason)
+        found = replace(
+            found, **_crossed(study, target), mean_d_t=self._mean_d_t(base, threshold),
+            logistic=self._by_logistic(study, target),
+        )  # fmt: skip
+        if self.replays is None:
+            return found
+        return replace(found, **_interval(study, self.replays.crossings(base, threshold), confidence))
+
+    def _mean_d_t(self, base: float, threshold: float) -> int | None:
+        if self._of_all is None:
+            return None
+        x, score, runs = self._of_all
+        target = target_score(score[-1:], base, threshold)
+        at = float(crossing(x, score[None, :-1], runs[None, :-1], target)[0])
+        return _up(at) if math.isfinite(at) else None
+
+    def _by_logistic(self, study: Study, target: float) -> int | None:
+        at = self._logistic.at(target) if self._logistic else None
+        return _up(at) if at is not None and study.x[0] <= at <= study.x[-1] else None
+
+
 def estimate(
     subspace: Sequence[Point],
     baseline: Sequence[Point],
     *,
     chance: float,
     threshold: float = 0.9,
-    confidence: float = 0.95,
+    definition: str = HEADLINE,
+    confidence: float = CONFIDENCE,
     selection: str = "validation",
-    normalised: bool = False,
     n_eval: int | None = None,
     metric: str = "accuracy",
     higher_is_better: bool = True,
@@ -111,9 +228,9 @@ def estimate(
 
     chance      score of the majority class (0 for correlations).
     threshold   t: 0.9 for d90.
+    definition  `score`: the target is t * full. `chance`: chance + t * (full - chance).
     selection   what the learning rate is chosen by, at each d and for the baseline: `validation` (the score
                 that is reported, so optimistic) or `holdout` (rows held out of the training set).
-    normalised  target chance + t * (full - chance) instead of t * full.
     n_eval      rows of the validation set: the noise of one run is then at least what so many rows allow
                 for this `metric`. Where every run has `rows`, they say more, and it is not used.
     resamples   bootstrap replays behind the percentile interval of log2 d_t.
@@ -121,42 +238,36 @@ def estimate(
 
     Raises ConfigError at an option that can't be used, DataError at a run that can't.
     """
-    _check(threshold, confidence, selection)
-    found = Estimate("undefined", "", threshold, confidence, selection, normalised, chance, len(subspace))
-    found = replace(found, failed=_count_failed(subspace), full_failed=_count_failed(baseline))
-    if not higher_is_better:
-        return replace(found, reason=f"a share of a full {metric} says nothing where lower is better")
-    study = prepare(subspace, baseline, chance=chance, selection=selection, n_eval=n_eval, metric=metric)
-    if isinstance(study, str):
-        return replace(found, reason=study)
-    target = float(target_score(study.score[-1], chance, threshold, normalised))
-    found = replace(found, target=target, flattery=flattery(subspace), **_described(study))
-    if reason := _undefined(study, target, threshold):
-        return replace(found, reason=reason)
+    scale = Scale(chance, n_eval, metric, higher_is_better)
+    measured = Measured(subspace, baseline, scale, selection, seed, resamples)
+    return measured.estimate(threshold, definition, confidence)
+
+
+def _crossed(study: Study, target: float) -> dict[str, Any]:
+    """Where the curve reaches its target, by the fields of an estimate."""
     at = study.crossing(target)
-    found = replace(found, mean_d_t=_of_all_runs(subspace, baseline, found))
     if at == -math.inf:
-        reason = f"d={study.ds[0]} already reaches the target ({target:.4g})"
-        found = replace(found, status="below_grid", reason=reason)
-    elif at == math.inf:
+        return {
+            "status": "below_grid",
+            "reason": f"d={study.ds[0]} already reaches the target ({target:.4g})",
+        }
+    if at == math.inf:
         reason = f"d={study.ds[-1]} does not reach the target ({target:.4g})"
-        found = replace(found, status="above_grid", reason=reason)
-    else:
-        found = replace(found, status="estimated", d_t=_up(at))
-    found = replace(found, logistic=_logistic(study, target))
-    spread = replays(study, threshold=threshold, normalised=normalised, seed=seed, resamples=resamples)
-    if spread is None:
-        return found
+        return {"status": "above_grid", "reason": reason}
+    return {"status": "estimated", "d_t": _up(at)}
+
+
+def _interval(study: Study, spread: Floats, confidence: float) -> dict[str, Any]:
+    """The middle of replays `spread` (B,), by the fields of an estimate."""
     low = float(np.quantile(spread, (1 - confidence) / 2, method="lower"))
     high = float(np.quantile(spread, (1 + confidence) / 2, method="higher"))
     # Wholly beyond the grid, the interval's near end is the end of the grid.
-    return replace(
-        found,
-        low=None if low == -math.inf else math.floor(2 ** min(low, study.x[-1]) + 1e-9),
-        high=None if high == math.inf else _up(max(high, study.x[0])),
-        low_open=low == -math.inf,
-        high_open=high == math.inf,
-    )
+    return {
+        "low": None if low == -math.inf else math.floor(2 ** min(low, study.x[-1]) + 1e-9),
+        "high": None if high == math.inf else _up(max(high, study.x[0])),
+        "low_open": low == -math.inf,
+        "high_open": high == math.inf,
+    }
 
 
 def _described(study: Study) -> dict[str, Any]:
@@ -166,7 +277,7 @@ def _described(study: Study) -> dict[str, Any]:
     if study.noise is not None:
         noise = float(np.sqrt(np.mean(take(study.noise.of_runs(), study.pick))))
     return {
-        "full_score": float(study.score[-1]),
+        "full_score": study.full,
         "full_lr": float(study.lr[-1]),
         "full_runs": int(study.runs[-1]),
         "seeds": int(study.runs[:-1].min()),
@@ -182,7 +293,7 @@ def _described(study: Study) -> dict[str, Any]:
 
 def _undefined(study: Study, target: float, threshold: float) -> str:
     """Why there is no d_t: scores within their own noise of chance would reach the target by luck."""
-    full, chance = float(study.score[-1]), study.chance
+    full, chance = study.full, study.scale.chance
     error = margin = 0.0
     if study.noise is not None and study.variance is not None:
         error = float(np.sqrt(study.variance[-1]))
@@ -208,24 +319,6 @@ def _count_failed(points: Sequence[Point]) -> int:
     return sum(p.score is None for p in points)
 
 
-def _of_all_runs(subspace: Sequence[Point], baseline: Sequence[Point], found: Estimate) -> int | None:
-    """d_t of the means over all runs, those that collapsed with their scores and those that failed at chance;
-    None where no run did either, or where this d_t lies outside the grid."""
-    if not (found.failed or found.full_failed or found.collapsed or found.full_collapsed):
-        return None
-    ds, rows = by_d(subspace)
-    rows = [
-        [p if p.score is not None else replace(p, score=found.chance, holdout=found.chance) for p in row]
-        for row in (*rows, baseline)
-    ]
-    table = tabulate(rows, found.selection)
-    pick = choose(table.choice, table, found.chance)
-    score, runs = take(table.score, pick), take(table.count, pick)
-    target = target_score(score[-1:], found.chance, found.threshold, found.normalised)
-    at = float(crossing(np.log2(ds), score[None, :-1], runs[None, :-1], target)[0])
-    return _up(at) if math.isfinite(at) else None
-
-
 def _up(x: float) -> int:
     """The smallest whole d at or above 2 ** x."""
     return math.ceil(2**x - 1e-9)
@@ -242,19 +335,3 @@ def flattery(subspace: Sequence[Point]) -> float | None:
     table = tabulate(by_d(subspace)[1], "holdout")
     best, honest = (take(table.score, choose(by, table, 0)) for by in (table.score, table.choice))
     return float(np.mean(best - honest))
-
-
-def _logistic(study: Study, target: float) -> int | None:
-    """d where a logistic curve that rises from chance reaches the target; None outside the grid."""
-    fit = fit_logistic(study.x, study.score[:-1], study.runs[:-1], study.chance)
-    at = fit.at(target) if fit else None
-    return _up(at) if at is not None and study.x[0] <= at <= study.x[-1] else None
-
-
-def _check(threshold: float, confidence: float, selection: str) -> None:
-    """Raise ConfigError at an option that can't be used."""
-    if selection not in SELECTIONS:
-        raise ConfigError(f"selection={selection!r} is not known; use one of {', '.join(SELECTIONS)}")
-    for key, value in (("threshold", threshold), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise ConfigError(f"{key}={value} must lie between 0 and 1, as 0.9")

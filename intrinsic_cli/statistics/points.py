@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,11 +95,7 @@ def tabulate(
 
     Raises DataError at a score that is not finite.
     """
-    for p in (p for row in rows for p in row):
-        if not all(math.isfinite(s) for s in (p.score, p.holdout) if s is not None):
-            raise DataError(
-                f"the run d={p.d} seed={p.seed} lr={p.lr:g} has a score that is not finite; leave it out"
-            )
+    _check_finite(p for row in rows for p in row)
     lrs = [sorted({p.lr for p in row}) for row in rows]
     shape = (len(rows), max(map(len, lrs)))
     places = [{lr: k * shape[1] + j for j, lr in enumerate(row)} for k, row in enumerate(lrs)]
@@ -112,32 +108,37 @@ def tabulate(
         ((cell, p) for cell, p, counts in marked if counts),
         key=lambda pair: (pair[0], pair[1].seed, pair[1].score, pair[1].choice(selection)),
     )
+    tried, lost, count = (
+        _histogram(cells, shape)
+        for cells in (
+            [c for c, _, _ in marked], [c for c, p, _ in marked if p.score is None], [c for c, _ in kept]
+        )
+    )  # fmt: skip
     cell = np.array([c for c, _ in kept], dtype=np.int64)
-    size = shape[0] * shape[1]
+    score, score_left = _means([p.score for _, p in kept], cell, count)
+    choice, choice_left = _means([p.choice(selection) for _, p in kept], cell, count)
+    lr = np.array([row + [math.inf] * (shape[1] - len(row)) for row in lrs])
+    runs = tuple(p for _, p in kept)
+    return Grid(lr, tried, lost, count, score, choice, runs, cell, score_left, choice_left)
 
-    def number(cells: Sequence[int]) -> Ints:
-        return np.bincount(np.array(cells, dtype=np.int64), minlength=size).reshape(shape)
 
-    count = number([c for c, _ in kept])
-    score, choice = (
-        np.array([f(p) for _, p in kept], dtype=float)
-        for f in (lambda p: p.score, lambda p: p.choice(selection))
-    )
-    score_mean, choice_mean = (
-        np.bincount(cell, v, size).reshape(shape) / np.maximum(count, 1) for v in (score, choice)
-    )
-    return Grid(
-        lr=np.array([row + [math.inf] * (shape[1] - len(row)) for row in lrs]),
-        tried=number([c for c, _, _ in marked]),
-        lost=number([c for c, p, _ in marked if p.score is None]),
-        count=count,
-        score=score_mean,
-        choice=choice_mean,
-        runs=tuple(p for _, p in kept),
-        cell=cell,
-        score_left=score - score_mean.ravel()[cell],
-        choice_left=choice - choice_mean.ravel()[cell],
-    )
+def _check_finite(points: Iterable[Point]) -> None:
+    for p in points:
+        if not all(math.isfinite(s) for s in (p.score, p.holdout) if s is not None):
+            raise DataError(
+                f"the run d={p.d} seed={p.seed} lr={p.lr:g} has a score that is not finite; leave it out"
+            )
+
+
+def _histogram(cells: Sequence[int], shape: tuple[int, int]) -> Ints:
+    return np.bincount(np.array(cells, dtype=np.int64), minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def _means(values: Sequence[float | None], cell: Ints, count: Ints) -> tuple[Floats, Floats]:
+    """The mean of every cell (K, L), and what it leaves of each value (N,)."""
+    each = np.array(values, dtype=float)
+    mean = np.bincount(cell, each, count.size).reshape(count.shape) / np.maximum(count, 1)
+    return mean, each - mean.ravel()[cell]
 
 
 def choose(choice: Floats, table: Grid, chance: float) -> Ints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import random
 import re
 from dataclasses import replace
@@ -37,20 +38,18 @@ def estimated(**changes) -> Estimate:
     return Estimate(
         **{
             "status": "estimated", "reason": "", "threshold": 0.9, "confidence": 0.95,
-            "selection": "validation", "normalised": False, "chance": 0.5, "runs": 6,
+            "selection": "validation", "definition": "score", "chance": 0.5, "runs": 6,
             "curve": curve, **values, **changes,
         }
     )  # fmt: skip
 
 
 def test_d_t_of_a_curve_by_hand():
-    values = [value for _, value in found(PLAIN, thresholds=[0.8, 0.9], normalised=True)]
-    assert [(v.threshold, v.normalised) for v in values] == [
-        (0.8, False),
-        (0.8, True),
-        (0.9, False),
-        (0.9, True),
-    ]
+    asked = found(PLAIN, thresholds=[0.8, 0.9])
+    values = [each for curve, value in asked for each in curve.beside(value).values()]
+    assert [(v.threshold, v.definition) for v in values] == [
+        (0.8, "score"), (0.8, "chance"), (0.9, "score"), (0.9, "chance"),
+    ]  # fmt: skip
     # d = 100 * 4 ** ((target - 0.60) / 0.24), rounded up, at the targets 0.64, 0.74, 0.72 and 0.77
     assert [v.d_t for v in values] == [126, 225, 200, 267]
 
@@ -98,10 +97,39 @@ def test_records_of_several_studies_in_one_folder_have_keys_of_their_own():
     assert len({record["study"] for record in told}) == 2
 
 
-def test_normalised_json_tells_the_two_apart():
-    plain, above_chance = json.loads(text(found(PLAIN, normalised=True), "json"))
-    assert (plain["normalised"], plain["d90"]) == (False, 200)
-    assert (above_chance["normalised"], above_chance["d90"]) == (True, 267)
+def test_both_definitions_stand_side_by_side():
+    (record,) = json.loads(text(found(PLAIN), "json"))
+    assert (record["d90_score"], record["d90_chance"]) == (record["d90"], 267) == (200, 267)
+    assert (record["target_score"], record["target_chance"]) == (0.72, 0.77)
+    assert record["d90_chance_low"] < 267 < record["d90_chance_high"]
+    assert record["status_chance"] == "estimated"
+    header, rows = grid(found(PLAIN))
+    assert header == ["model", "sst2 full accuracy", "sst2 DID", "sst2 DID chance"]
+    assert (rows[0][2].split()[0], rows[0][3].split()[0]) == ("200", "267")
+    told = text(found(PLAIN))
+    assert (
+        "chance: the d at which the score has gone 90 % of the way from chance to full fine-tuning's." in told
+    )
+    # A correlation has no chance to start from: one column says all.
+    assert grid(found(study({100: 0.60, 400: 0.84}, 0.80, chance=0.0)))[0] == [
+        "model", "sst2 full accuracy", "sst2 DID",
+    ]  # fmt: skip
+
+
+def test_one_definition_may_have_a_number_where_the_other_has_none():
+    # 90 % of 0.74 lies under a chance of 0.684, and 0.684 + 90 % of 0.056 = 0.7344 does not.
+    some = found(study({100: 0.69, 400: 0.74}, 0.74, chance=0.684))
+    ((_, score, own, other),) = grid(some)[1]
+    assert (score, own) == ("0.740", "—")
+    assert other.startswith(f"{math.ceil(100 * 4 ** (0.0444 / 0.05))} [")
+    assert "— minilm sst2 DID: the target (0.666) is not clearly above chance (0.684)." in footnotes(some)
+
+
+def test_normalised_json_has_a_record_of_each():
+    flat = json.loads(render(answer(found(PLAIN), normalised=True), "json"))
+    assert [(r["normalised"], r["definition"], r["d90"]) for r in flat] == [
+        (False, "score", 200), (True, "chance", 267),
+    ]  # fmt: skip
 
 
 def test_csv_says_what_json_says():
@@ -119,10 +147,12 @@ def test_csv_says_what_json_says():
 def test_markdown_parses_back():
     lines = text(found(PLAIN + study({100: 0.6}, 0.8, kind="said")), "md").splitlines()
     rows = [[word.strip() for word in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert rows[0] == ["model", "sst2 full accuracy", "sst2 SAID", "sst2 DID"]
+    assert rows[0] == [
+        "model", "sst2 full accuracy", "sst2 SAID", "sst2 SAID chance", "sst2 DID", "sst2 DID chance",
+    ]  # fmt: skip
     assert set("".join(rows[1])) == {"-"}
-    assert [row[:3] for row in rows[2:]] == [["minilm", "0.800", "> 100"]]
-    assert re.fullmatch(r"200 \[1\d\d, [234]\d\d\]", rows[2][3])
+    assert [row[:4] for row in rows[2:]] == [["minilm", "0.800", "> 100", "> 100"]]
+    assert re.fullmatch(r"200 \[1\d\d, [234]\d\d\]", rows[2][4])
 
 
 def test_latex_is_whole_and_escaped():
@@ -130,20 +160,24 @@ def test_latex_is_whole_and_escaped():
     told = text(found(runs, thresholds=[0.8, 0.9]), "tex")
     assert told.isascii()
     bodies = [line for line in told.splitlines() if not line.startswith("%")]
-    assert bodies.count(r"\begin{tabular}{lll}") == bodies.count(r"\end{tabular}") == 2
+    assert bodies.count(r"\begin{tabular}{llll}") == bodies.count(r"\end{tabular}") == 2
     rows = [line.removesuffix(r"\\") for line in bodies if line.endswith(r"\\")]
-    assert [len(re.split(r"(?<!\\)&", row)) for row in rows] == [3] * 6
+    assert [len(re.split(r"(?<!\\)&", row)) for row in rows] == [4] * 6
     assert any(row.startswith(r"a\_b \& c\% & 0.800 & $>$ 400") for row in rows)  # 0.7 is under 0.72
 
 
 def test_many_columns_become_a_row_a_curve():
     tasks = [f"task{i}" for i in range(5)]
     runs = [r for task in tasks for r in study({100: 0.60, 400: 0.84}, 0.80, task=task)]
+    runs += study({100: 0.60, 400: 0.84}, 0.80, task="task9", chance=0.0)
     lines = text(found(runs), "md").splitlines()
     rows = [[word.strip() for word in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert rows[0] == ["model", "task", "subspace", "metric", "full", "d90"]
-    assert [row[:5] for row in rows[2:]] == [["minilm", task, "DID", "accuracy", "0.800"] for task in tasks]
+    assert rows[0] == ["model", "task", "subspace", "metric", "full", "d90", "d90 chance"]
+    assert [row[:5] for row in rows[2:]] == [
+        ["minilm", task, "DID", "accuracy", "0.800"] for task in (*tasks, "task9")
+    ]
     assert all(row[5].startswith("200 [") for row in rows[2:])
+    assert [row[6].partition(" ")[0] for row in rows[2:]] == ["267"] * 5 + [""]
 
 
 def test_every_threshold_is_a_table_of_its_own():
@@ -171,10 +205,13 @@ def test_studies_of_other_sizes_are_rows_and_subspaces_are_columns():
         runs += [result(None, 0.8, seed=seed, changes={"data": {"max_train": size}}) for seed in range(3)]
     random.Random(0).shuffle(runs)
     header, rows = grid(found(runs))
-    assert header == ["model", "sst2 full accuracy", "sst2 DID normalize=global", "sst2 DID normalize=tensor"]
+    assert header == [
+        "model", "sst2 full accuracy", "sst2 DID normalize=global", "sst2 DID normalize=global chance",
+        "sst2 DID normalize=tensor", "sst2 DID normalize=tensor chance",
+    ]  # fmt: skip
     assert [row[0] for row in rows] == ["minilm data.max_train=400", "minilm data.max_train=10000"]
     assert all(
-        row[1] == "0.800" and row[2].startswith("200 [") and row[3].startswith("200 [") for row in rows
+        row[1] == "0.800" and row[2].startswith("200 [") and row[4].startswith("200 [") for row in rows
     )
 
 
@@ -199,8 +236,8 @@ def test_no_curve_hides_another(change):
     both = found(PLAIN + other)
     assert len({curve.name for curve, _ in both}) == 2
     header, rows = grid(both)
-    cells = [word for row in rows for name, word in zip(header, row, strict=True) if " DID" in name and word]
-    assert len(cells) == 2
+    own = [i for i, name in enumerate(header) if " DID" in name and not name.endswith(" chance")]
+    assert len([row[i] for row in rows for i in own if row[i]]) == 2
 
 
 def test_the_order_does_not_depend_on_the_order_of_runs():
@@ -210,8 +247,9 @@ def test_the_order_does_not_depend_on_the_order_of_runs():
     shuffled = random.Random(1).sample(runs, len(runs))
     assert text(found(shuffled)) == text(found(runs))
     assert grid(found(runs))[0] == [
-        "model", "mrpc full accuracy", "mrpc SAID", "mrpc DID", "rte full accuracy", "rte SAID", "rte DID",
-        "sst2 full accuracy", "sst2 DID",
+        "model", "mrpc full accuracy", "mrpc SAID", "mrpc SAID chance", "mrpc DID", "mrpc DID chance",
+        "rte full accuracy", "rte SAID", "rte SAID chance", "rte DID", "rte DID chance",
+        "sst2 full accuracy", "sst2 DID", "sst2 DID chance",
     ]  # fmt: skip
 
 
@@ -274,7 +312,7 @@ def test_two_seeds_are_marked_and_explained():
 
 def test_an_undefined_d90_says_why():
     both = found(study({100: 0.5, 400: 0.5}, 0.51, chance=0.684))
-    assert grid(both)[1] == [["minilm", "0.510", "—"]]
+    assert grid(both)[1] == [["minilm", "0.510", "—", "—"]]
     assert any(
         line.startswith("— minilm sst2 DID: full fine-tuning (0.51) is not") for line in footnotes(both)
     )
@@ -409,7 +447,6 @@ def test_what_happened_to_runs_is_said_under_the_table():
     shown = text(found(spread({**HARD, 20_000: 0.60}, 0.80)))
     assert "falls from d=20000 on" in shown
     assert "a rate too high? Try lr=" in shown
-    assert "of the way from chance to full fine-tuning, 90 % take" in text(found(runs))
 
 
 def test_runs_that_diverged_count_against_their_rate():
@@ -451,7 +488,7 @@ def test_a_store_tells_diverged_runs_from_those_that_the_machine_ended(tmp_path)
         spec = result(d, 0.5).spec
         store.run(spec).plan(spec)
         store.run(spec).fail(error)
-    assert [spec.d for spec in store.diverged()] == [77]
+    assert [spec.d for spec in store.survey().diverged] == [77]
 
 
 def test_a_loss_is_no_score_to_reach_a_share_of():

@@ -158,11 +158,11 @@ def test_an_undefined_d90_has_the_worst_rank():
     assert (len(trend.members), trend.correlation.models, trend.correlation.undefined) == (5, 5, 1)
     # d90 is beyond the grid, 329, 230, 175, and for the last model there is none: worse than beyond the grid.
     assert trend.correlation.rho == pytest.approx(spearmanr(range(5), [4, 3, 2, 1, 5]).statistic)
-    assert "(5 models, 1 of them undefined, which is the worst rank)" in spell(trend, "step")
+    assert "(5 models, 1 of them undefined, which is the worst rank)" in spell(trend, "step")[0]
     points = [s.x[0] for s in plot(trend, "step").series if s.look == "points"]
     assert points == [500, 1000, 4000]  # step 0 lies beyond the grid
     (short,) = by_step(trajectory({0: 0.8, 1: 0.9}) + lost)
-    assert spell(short, "step").endswith(
+    assert spell(short, "step")[0].endswith(
         "exact p = 1 (3 models, 1 of them undefined, which is the worst rank)"
     )
 

@@ -8,37 +8,36 @@ import numpy as np
 import pytest
 from support.simulation import simulation
 
-from intrinsic_cli.statistics.bootstrap import Study, prepare
 from intrinsic_cli.statistics.difference import difference
+from intrinsic_cli.statistics.estimate import Measured
 from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.targets import Scale
 
 
-def prepared(scores: dict[int, float], full: float = 0.8, n_eval: int = 100_000) -> Study:
+def measured(scores: dict[int, float], full: float = 0.8, **options: int) -> Measured:
     runs = [Point(d, seed, 0.1, s) for d, s in scores.items() for seed in range(3)]
     baseline = [Point(None, seed, 1e-4, full) for seed in range(3)]
-    made = prepare(runs, baseline, chance=0.5, selection="validation", n_eval=n_eval, metric="accuracy")
-    assert isinstance(made, Study)
-    return made
+    return Measured(runs, baseline, Scale(0.5, 100_000), **options)
 
 
 def test_by_hand():
-    a = prepared({16: 0.6, 64: 0.70, 256: 0.78, 1024: 0.8, 4096: 0.8})
-    b = prepared({64: 0.6, 256: 0.70, 1024: 0.78, 4096: 0.8, 16_384: 0.8})
+    a = measured({16: 0.6, 64: 0.70, 256: 0.78, 1024: 0.8, 4096: 0.8})
+    b = measured({64: 0.6, 256: 0.70, 1024: 0.78, 4096: 0.8, 16_384: 0.8})
     found = difference(a, b)
     assert found.value == pytest.approx(-2)
-    assert found.paired
+    assert found.shared == ("full fine-tuning",)
     assert found.low < -2 < found.high
     back = difference(b, a)
     assert back.value == pytest.approx(2)
-    assert not difference(a, a, seed=1).clear
-    far = prepared({1 << k: 0.6 + 0.02 * (k - 14) for k in range(14, 26)})
+    assert not difference(a, a).clear
+    far = measured({1 << k: 0.6 + 0.02 * (k - 14) for k in range(14, 26)})
     assert difference(a, far).clear
 
 
 def test_beyond_the_grid_an_end_is_open():
-    a, never = prepared({16: 0.6, 64: 0.7, 256: 0.78, 1024: 0.8}), prepared({16: 0.6, 64: 0.62, 256: 0.63})
+    a, never = measured({16: 0.6, 64: 0.7, 256: 0.78, 1024: 0.8}), measured({16: 0.6, 64: 0.62, 256: 0.63})
     found = difference(a, never)
-    assert (found.value, found.low, found.paired) == (None, None, True)
+    assert (found.value, found.low, found.reason) == (None, None, "")
     assert difference(never, never).low is None
 
 
@@ -50,14 +49,14 @@ def test_sharing_full_fine_tuning_narrows_the_interval_and_it_holds_the_truth():
         ds = np.unique(np.geomspace(study.d_min, study.d_max, 8).round().astype(int))
         baseline = [p for p, _ in study.world.grid([None], 2, rng)]
         two = [
-            prepare(
-                [p for p, _ in study.world.grid(map(int, ds), 2, rng)], baseline, selection="validation",
-                chance=study.world.truth.chance, n_eval=872, metric="accuracy",
+            Measured(
+                [p for p, _ in study.world.grid(map(int, ds), 2, rng)], baseline,
+                Scale(study.world.truth.chance, 872), resamples=400,
             )
             for _ in range(2)
         ]  # fmt: skip
         for paired in (True, False):
-            found = difference(*two, paired=paired, resamples=400)
+            found = difference(*two, paired=paired)
             low, high = (found.low or -math.inf), (found.high or math.inf)
             widths[paired].append(high - low)
             if paired:
@@ -65,3 +64,32 @@ def test_sharing_full_fine_tuning_narrows_the_interval_and_it_holds_the_truth():
     assert np.mean(held) >= 0.9
     both = np.isfinite(widths[True]) & np.isfinite(widths[False])
     assert np.median(np.array(widths[True])[both] / np.array(widths[False])[both]) < 0.95
+
+
+def test_a_difference_that_can_not_be_told_says_why():
+    sound, weak = measured({16: 0.6, 64: 0.7, 256: 0.78}), measured({16: 0.5, 64: 0.5}, full=0.51)
+    found = difference(sound, weak)
+    assert (found.value, found.low, found.high) == (None, None, None)
+    assert found.reason == "B has no d_t: the target (0.459) is not clearly above chance (0.5)"
+    bare = Measured([Point(16, 0, 0.1, 0.6), Point(64, 0, 0.1, 0.8)], [Point(None, 0, 1e-4, 0.8)], Scale(0.5))
+    assert difference(bare, sound).reason == "the noise of A is unknown: it needs more than one seed"
+
+
+def test_what_is_shared_is_drawn_once_however_the_rest_differs():
+    """The same full fine-tuning beside curves with other d's, rates and seeds: its draws are the same."""
+    from intrinsic_cli.statistics.bootstrap import replay
+
+    rng = np.random.default_rng(5)
+    baseline = [Point(None, s, lr, 0.8 + 0.01 * s) for s in range(3) for lr in (1e-4, 3e-4)]
+    sides = [
+        Measured(
+            [Point(d, s, lr, 0.6 + 0.02 * rng.random()) for d in ds for lr in lrs for s in range(seeds)],
+            baseline,
+            Scale(0.5, 872),
+        )
+        for ds, lrs, seeds in (((10, 30, 90), (0.1,), 2), ((10, 100, 300, 900), (0.1, 0.2, 0.3), 4))
+    ]
+    one, other = (replay(m.study, seed=i, resamples=200, full_seed=9) for i, m in enumerate(sides))
+    alone = replay(sides[1].study, seed=1, resamples=200)
+    assert np.corrcoef(one.score[:, -1], other.score[:, -1])[0, 1] > 0.99
+    assert abs(np.corrcoef(one.score[:, -1], alone.score[:, -1])[0, 1]) < 0.3

@@ -10,9 +10,11 @@ import pytest
 from support.simulation import simulation
 
 from intrinsic_cli.errors import ConfigError, DataError
-from intrinsic_cli.statistics.bootstrap import Study, prepare, replays
+from intrinsic_cli.statistics.bootstrap import replay
 from intrinsic_cli.statistics.estimate import estimate, flattery
 from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.study import Study, prepare
+from intrinsic_cli.statistics.targets import Scale
 
 
 def full(*scores: float, lr: float = 1e-4) -> list[Point]:
@@ -36,10 +38,10 @@ def test_d90_by_hand():
     assert [level.fit for level in found.curve] == pytest.approx([0.5, 0.7, 0.78, 0.8])
 
 
-def test_the_normalised_target_starts_at_chance():
+def test_the_target_of_chance_starts_there():
     # 0.5 + 0.9 * 0.3 = 0.77: 7/8 of the way from 0.70 to 0.78, 2^(6 + 1.75) = 215.3.
     runs = line({16: [0.5, 0.5], 64: [0.69, 0.71], 256: [0.77, 0.79], 1024: [0.80, 0.80]})
-    assert estimate(runs, full(0.79, 0.81), chance=0.5, normalised=True).d_t == 216
+    assert estimate(runs, full(0.79, 0.81), chance=0.5, definition="chance").d_t == 216
 
 
 def test_a_loss_has_no_share_to_reach():
@@ -124,9 +126,9 @@ def test_order_of_runs_does_not_matter_and_the_seed_does():
     ask = {"chance": study.world.truth.chance, "n_eval": study.world.n_eval}
     shuffled = [runs[i] for i in rng.permutation(len(runs))]
     assert estimate(shuffled, baseline[::-1], **ask) == estimate(runs, baseline, **ask)
-    prepared = prepare(runs, baseline, selection="validation", metric="accuracy", **ask)
+    prepared = prepare(runs, baseline, Scale(**ask))
     assert isinstance(prepared, Study)
-    first, other = (replays(prepared, threshold=0.9, normalised=False, resamples=50, seed=s) for s in (0, 1))
+    first, other = (replay(prepared, resamples=50, seed=s).crossings(0.0, 0.9) for s in (0, 1))
     assert not np.array_equal(first, other)
 
 

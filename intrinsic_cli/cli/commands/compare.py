@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from intrinsic_cli.cli.arguments import folder, show_trends, trend
+
+if TYPE_CHECKING:
+    from intrinsic_cli.spec import RunSpec
 
 SUMMARY = "show how d90 depends on the size of the model"
 EXAMPLES = """\
@@ -27,10 +31,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.reports.trends import parameters
     from intrinsic_cli.store import Store
 
-    results = [
-        result
-        for result in Store(arguments.dir).results()
-        if fnmatchcase(result.spec.model.label, arguments.models)
-    ]
-    show_trends(results, parameters, "parameters", arguments)
+    def members(spec: RunSpec) -> bool:
+        return fnmatchcase(spec.model.label, arguments.models)
+
+    show_trends(Store(arguments.dir).read(), members, parameters, "parameters", arguments)
     return 0

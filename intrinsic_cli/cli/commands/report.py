@@ -31,12 +31,13 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.figures:
         figures.require_matplotlib()
     store = Store(arguments.dir)
-    results = store.results()
+    survey = store.read()
     found = curves.estimates(
-        curves.group(results, store.diverged()), thresholds=[arguments.threshold], selection=arguments.selection
+        curves.group(survey.results, survey.diverged), thresholds=[arguments.threshold],
+        selection=arguments.selection,
     )  # fmt: skip
     out = Path(arguments.out or store.root / "report.html")
-    page.write(store, results, found, out)
+    page.write(store.root.resolve().name, survey, found, out)
     print(out)
     if arguments.figures:
         written = figures.write(plots.every(found), Path(arguments.figures))

@@ -24,7 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="T,...",
         help="share of the full score; default 0.9 (d90)",
     )
-    parser.add_argument("--normalised", action="store_true", help="also of the score above chance level")
+    parser.add_argument(
+        "--normalised", action="store_true",
+        help="JSON and CSV: a record more of each, about the share of the way from chance",
+    )  # fmt: skip
     parser.add_argument("--reference", metavar="paper", help="set the paper's numbers beside yours")
     selection(parser)
 
@@ -33,14 +36,13 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.reports import curves, tables
     from intrinsic_cli.store import Store
 
-    store = Store(arguments.dir)
+    survey = Store(arguments.dir).read()
     found = curves.estimates(
-        curves.group(store.results(), store.diverged()),
+        curves.group(survey.results, survey.diverged),
         thresholds=arguments.threshold,
         selection=arguments.selection,
-        normalised=arguments.normalised,
     )
-    print_answer(tables.answer(found, arguments.reference), arguments.format)
+    print_answer(tables.answer(found, arguments.reference, normalised=arguments.normalised), arguments.format)
     return 0
 
 

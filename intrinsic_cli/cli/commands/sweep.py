@@ -67,7 +67,8 @@ def _show_table(plan: StudyPlan, store: Store) -> None:
     from intrinsic_cli.reports.curves import estimates, group
     from intrinsic_cli.reports.tables import answer
 
-    print_answer(answer(estimates(group(store.results(), store.diverged()))))
+    survey = store.read()
+    print_answer(answer(estimates(group(survey.results, survey.diverged))))
 
 
 def words_given(arguments: argparse.Namespace) -> list[Override]:

@@ -34,7 +34,12 @@ def execute(arguments: argparse.Namespace) -> int:
         places = steps([spec.model for spec in plan.specs])
         # By study, as the same folder may have had another path when a run was made.
         by_study = {spec.study: places[spec.model] for spec in plan.specs}
-        results = [result for result in store.results() if result.study in by_study]
-        show_trends(results, lambda curve: by_study[curve.study], "step", arguments)
+        show_trends(
+            store.read(),
+            lambda spec: spec.study in by_study,
+            lambda curve: by_study[curve.study],
+            "step",
+            arguments,
+        )
 
     return sweep.execute(arguments, overrides(sweep.words_given(arguments)), show)

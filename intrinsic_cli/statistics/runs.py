@@ -1,0 +1,31 @@
+"""Runs of a folder as points of a curve: finished ones with what each row said, and those that diverged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from intrinsic_cli.result import RunResult
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.rows import INFLUENCES, influence
+from intrinsic_cli.statistics.targets import Scale
+from intrinsic_cli.store import RunDir
+
+
+def finished(run: RunResult) -> Point:
+    """A finished run with what each row said, where it was kept and this metric can tell."""
+    kept = RunDir(run.path).outcomes() if run.path else None
+    table = (kept or {}).get("validation", {})
+    if run.metric not in INFLUENCES or not {"prediction", "label"} <= table.keys():
+        return Point.of(run)
+    return replace(Point.of(run), rows=influence(run.metric, table["prediction"], table["label"]))
+
+
+def diverged(spec: RunSpec) -> Point:
+    """A run whose numbers stopped being finite."""
+    return Point(spec.d, spec.seed, spec.lr, None)
+
+
+def scale(run: RunResult) -> Scale:
+    """What the scores of this run's study mean."""
+    return Scale(run.chance, run.n_eval, run.metric, run.higher_is_better)
