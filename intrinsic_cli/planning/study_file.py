@@ -28,6 +28,7 @@ from intrinsic_cli.planning.words import LISTS, MAPPINGS, SEQUENCES, choice, set
 
 SUFFIXES = (".yaml", ".yml")
 LARGEST = 1_000_000  # bytes
+DEEPEST = 20  # nestings; the configuration has four
 
 
 def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
@@ -48,8 +49,7 @@ def _tree(path: Path) -> dict[str, Any]:
                 f"{path} is no file of at most {LARGEST} bytes; give a study file of idim sweep"
             )
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ConfigError(f"{path} has an alias (*name); write each value out")
+        _check(path, text)
         tree: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
     except (
         OSError,
@@ -65,6 +65,17 @@ def _tree(path: Path) -> dict[str, Any]:
     defaults = tree.pop("defaults", [])
     chosen = [each for each in defaults if isinstance(each, dict)] if isinstance(defaults, list) else []
     return {key: value for each in chosen for key, value in each.items()} | tree
+
+
+def _check(path: Path, text: str) -> None:
+    """Refuse what would be slow to load: aliases, which may multiply, and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{path} has an alias (*name); write each value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ConfigError(f"{path} can't be read: it nests more than {DEEPEST} deep; mend the file")
 
 
 def _overrides(tree: Mapping[str, Any], prefix: str) -> Iterator[Override]:

@@ -1,76 +1,10 @@
 import hashlib
 import os
-import socket
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from intrinsic_cli import paths
 from intrinsic_cli.errors import DataError, ModelError
-
-STATE = """
-import os, datasets, huggingface_hub, transformers
-from intrinsic_cli import paths
-offline = paths.go_offline_if_unreachable()
-print(offline, huggingface_hub.is_offline_mode(), datasets.config.HF_HUB_OFFLINE,
-      transformers.utils.hub.is_offline_mode(), os.environ.get("HF_HUB_OFFLINE"))
-"""
-
-
-def state(endpoint, **env):
-    """What a fresh process says of its offline mode when the hub is at `endpoint`."""
-    clean = {
-        k: v for k, v in os.environ.items() if k not in paths.OFFLINE_VARIABLES and "proxy" not in k.lower()
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", STATE],
-        env=clean | {"HF_ENDPOINT": endpoint} | env,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
-@pytest.fixture
-def answering():
-    class Answer(BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_hub_that_answers_is_used(answering):
-    assert state(answering) == ["False", "False", "False", "False", "None"]
-
-
-def test_an_offline_variable_is_respected_though_the_hub_answers(answering):
-    assert state(answering, TRANSFORMERS_OFFLINE="1") == ["True", "True", "True", "True", "1"]
-
-
-def test_a_refusing_hub_puts_all_three_libraries_offline():
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # bound, never listening: connections are refused
-        assert state(f"http://127.0.0.1:{closed.getsockname()[1]}") == ["True", "True", "True", "True", "1"]
-
-
-def test_a_silent_hub_counts_as_unreachable():
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()  # connections are accepted and never answered
-        assert state(f"http://127.0.0.1:{silent.getsockname()[1]}")[0] == "True"
 
 
 def test_local_path_tells_paths_from_hub_ids(tmp_path, monkeypatch):

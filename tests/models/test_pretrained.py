@@ -1,6 +1,5 @@
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -376,27 +375,6 @@ def test_pickled_weights_only_when_allowed(bert):
     )
 
 
-def test_pickled_weights_in_the_hubs_cache_only_when_allowed(bert, tmp_path_factory):
-    torch.save(hf.AutoModel.from_config(FAMILIES["bert"]).state_dict(), bert / "pytorch_model.bin")
-    (bert / "model.safetensors").unlink()
-    cache = tmp_path_factory.mktemp("home")
-    repository = cache / "hub" / "models--some--pickled"
-    (repository / "snapshots").mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0" * 40)
-    bert.rename(repository / "snapshots" / ("0" * 40))
-    code = (
-        "import sys; from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
-        "print(pretrained.load(ModelSpec('some/pickled', allow_pickle=len(sys.argv) > 1), 2).head)"
-    )
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache)}
-    command = [sys.executable, "-c", code]
-    refusal = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert "ModelError: model some/pickled has no safetensors weights" in refusal.stderr.splitlines()[-1]
-    allowed = subprocess.run([*command, "allow"], env=env, capture_output=True, text=True)
-    assert "classifier.weight" in allowed.stdout, allowed.stderr
-
-
 def test_weights_of_another_model(bert, folders):
     (bert / "model.safetensors").write_bytes((folders["gpt2"] / "model.safetensors").read_bytes())
     refused(ModelSpec(str(bert)), "lack .* of the .* tensors of a bert encoder")
@@ -427,19 +405,6 @@ def test_code_of_the_models_own_is_never_run_unasked(bert):
     (bert / "config.json").write_text(json.dumps(config))
     (bert / "own.py").write_text("raise SystemExit('the code was run')")
     refused(ModelSpec(str(bert)), r"model\.trust_remote_code=true")
-
-
-def test_no_network_and_nothing_cached(tmp_path):
-    code = (
-        "from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
-        "pretrained.load(ModelSpec('nobody/nothing', revision='v7'), 2)"
-    )
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    last = done.stderr.splitlines()[-1]
-    assert "ModelError: model nobody/nothing (revision v7) is not in the cache" in last
-    assert f"{tmp_path / 'hub'} " in last
-    assert "model.name=/path" in last
 
 
 # --- what is asked of a model --------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -365,24 +363,6 @@ def test_a_holdout_that_leaves_nothing(csv):
 def test_a_metric_of_the_other_kind(csv):
     with pytest.raises(ConfigError, match="'pearson' is no classification metric"):
         task_of(custom(csv, metrics=["pearson"]))
-
-
-def test_no_network_and_nothing_cached(tmp_path):
-    code = (
-        "from intrinsic_cli.tasks import splits; from intrinsic_cli.spec import LATER, DataSpec, TaskSpec;"
-        "task = TaskSpec('x', 'nobody/nothing', None, ('text',), 'label', 'train', None, ('accuracy',));"
-        "splits.load(task, DataSpec())"
-    )
-    env = os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(tmp_path),
-        "HF_DATASETS_CACHE": str(tmp_path / "data"),
-    }
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    last = done.stderr.splitlines()[-1]
-    assert "DataError: data set nobody/nothing is not in the cache" in last
-    assert f"{tmp_path / 'data'} " in last
-    assert "task.path=/path" in last
 
 
 @pytest.mark.parametrize(
