@@ -377,7 +377,7 @@ class RunSpec:
 
     def settings(self) -> dict[str, Any]:
         """The scientific configuration: all that can change the score; no path, device or cache policy."""
-        tree = _floats(type(self), asdict(self))
+        tree = _tree(self)
         for part in ("model", "task"):
             if tree[part]["fingerprint"]:
                 tree[part].pop("name" if part == "model" else "path")
@@ -411,15 +411,21 @@ class RunSpec:
         return _less_defaults(type(self), self.settings())
 
     @cached_property
+    def _named_by(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """`settings` and `identity`, which all names are made of. Not to be changed."""
+        settings = self.settings()
+        return settings, _less_defaults(type(self), settings)
+
+    @cached_property
     def run_id(self) -> str:
         """Readable prefix + hash of the identity: the name of the run's directory."""
-        return self._name(self.identity())
+        return self._name(self._named_by[1])
 
     @cached_property
     def legacy_ids(self) -> tuple[str, ...]:
         """What earlier versions called the run's directory; empty where they did not know such a run."""
-        identity = self.identity()
-        return (self._name(_legacy(self.settings())),) if _legacy(identity) == identity else ()
+        settings, identity = self._named_by
+        return (self._name(_legacy(settings)),) if _legacy(identity) == identity else ()
 
     def _name(self, tree: Mapping[str, Any]) -> str:
         canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
@@ -433,9 +439,8 @@ class RunSpec:
     @cached_property
     def study(self) -> str:
         """Hash of all that a d90 curve and its baseline share: everything but subspace, d, lr and seed."""
-        tree = self.identity()
-        for key in ("subspace", "projection", "d", "lr", "seed"):
-            tree.pop(key, None)
+        own = ("subspace", "projection", "d", "lr", "seed")
+        tree = {key: value for key, value in self._named_by[1].items() if key not in own}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:10]
 
     def to_dict(self) -> dict[str, Any]:
@@ -472,14 +477,14 @@ def _legacy(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _floats(kind: Any, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """`tree` of the dataclass `kind` with 1.0 where 1 stands for a float: the same number has one name."""
-    hints = _hints(kind)
+def _tree(spec: Any) -> dict[str, Any]:
+    """The fields of a dataclass, and of its parts, with 1.0 where 1 stands for a float: the same number has one
+    name."""
+    values = [(name, hint, getattr(spec, name)) for name, hint in _hints(cast(Any, type(spec))).items()]
     return {
-        key: _floats(hints[key], value) if is_dataclass(hints[key])
-        else float(value) if hints[key] is float else value
-        for key, value in tree.items()
-    }  # fmt: skip
+        name: _tree(value) if is_dataclass(value) else float(value) if hint is float else value
+        for name, hint, value in values
+    }
 
 
 def _less_defaults(kind: Any, tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat, natural
 from intrinsic_cli.result import RunResult
-from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.spec import RunSpec, SubspaceSpec
 from intrinsic_cli.statistics import runs as points
 from intrinsic_cli.statistics.estimate import Estimate, Level, Measured
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
@@ -79,6 +79,7 @@ class Curve:
         return {name: self.estimate(value.threshold, name) for name in TARGETS}
 
 
+Space = tuple[SubspaceSpec, str, int | None]  # of a curve: with the kind of P, and its seed where that is set
 Found = Sequence[tuple[Curve, Estimate]]
 
 
@@ -90,7 +91,7 @@ def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> lis
     """
     baselines: dict[str, list[RunResult]] = {}
     untrained: dict[str, list[RunResult]] = {}
-    members: dict[tuple[str, str], list[RunResult]] = {}  # by setting and by variant
+    members: dict[tuple[str, Space], list[RunResult]] = {}  # by setting and by variant
     for result in results:
         spec, setting = result.spec, json.dumps([result.study, result.conditions])
         if spec.subspace.kind == "full":
@@ -121,9 +122,9 @@ def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> lis
     )
 
 
-def _space(spec: RunSpec) -> str:
+def _space(spec: RunSpec) -> Space:
     """Runs of one projection.seed repeat the training and not the space: each has a curve of its own."""
-    return json.dumps([asdict(spec.subspace), spec.projection.kind, spec.projection.seed], sort_keys=True)
+    return spec.subspace, spec.projection.kind, spec.projection.seed
 
 
 def estimates(
