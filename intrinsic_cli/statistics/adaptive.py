@@ -16,8 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.estimate import Estimate, Measured
 from intrinsic_cli.statistics.points import Floats, Point, choose, tabulate, take
+from intrinsic_cli.statistics.study import Study
 from intrinsic_cli.statistics.targets import HEADLINE, Scale, begin
 
 # Octaves between the d's of the coarse curve, and the longest gap left where the crossing lies.
@@ -98,6 +100,10 @@ class Search:
         """The longest gap in octaves that is left where the crossing lies: half of the interval asked for."""
         return min(FINE, math.log2(1 + self.rel_width) / 2)
 
+    def collapsed(self, rows: Sequence[Sequence[Point]]) -> list[list[bool]]:
+        """Which runs of each row collapsed; the last row is full fine-tuning's."""
+        return collapsed(rows, self.chance, self.n_eval, self.metric)
+
     def measured(self, subspace: Sequence[Point], baseline: Sequence[Point]) -> Measured:
         """These runs, to be asked for `estimate(threshold, definition)`."""
         scale = Scale(self.chance, self.n_eval, self.metric)
@@ -125,7 +131,7 @@ def propose(
         return Plan((), True, f"the budget of {search.budget} runs is spent")
     measured = search.measured(subspace, baseline)
     found = measured.estimate(search.threshold, search.definition)
-    if subspace and baseline and found.status == "undefined":
+    if found.status == "undefined" and isinstance(measured.study, Study):
         return Plan((), True, found.reason)
     for stage in _opening(subspace, baseline, search):
         column, runs, reason = stage
@@ -155,9 +161,10 @@ def _opening(
     yield middle, runs(coarse, [middle], [first]), "coarse curve"
     pair = _around_crossing(subspace, baseline, search, coarse, middle)
     yield middle, runs(pair, columns, [first]), f"learning rates at d={pair[0]} and {pair[1]}"
-    best = _rank(subspace, search, pair, columns, [first])[:2]
+    known = [p for p in baseline if p.seed == first]
+    best = _rank(subspace, known, search, pair, columns, [first])[:2]
     yield best[0], runs(pair, best, search.seeds[:TUNING_SEEDS]), "seeds of the two best learning rates"
-    column = _rank(subspace, search, pair, best, search.seeds[:TUNING_SEEDS])[0]
+    column = _rank(subspace, known, search, pair, best, search.seeds[:TUNING_SEEDS])[0]
     yield column, runs(coarse, [column], [first]), "coarse curve at the tuned learning rate"
 
 
@@ -178,15 +185,24 @@ def _around_crossing(
 
 
 def _rank(
-    subspace: Sequence[Point], search: Search, ds: Sequence[int], columns: Sequence[int], seeds: Sequence[int]
-) -> list[int]:
-    """The columns by mean score over the d's, best first; ties keep their order, failed columns come last."""
+    subspace: Sequence[Point], baseline: Sequence[Point], search: Search, ds: Sequence[int],
+    columns: Sequence[int], seeds: Sequence[int],
+) -> list[int]:  # fmt: skip
+    """The columns by mean score over the d's, best first; ties keep their order. Runs that failed score at chance,
+    those that collapsed do not count, and columns without any that does come last."""
+    own = {(d, search.lrs(d)[j]): (k, j) for k, d in enumerate(ds) for j in columns}
+    runs = [p for p in subspace if p.seed in seeds and (p.d, p.lr) in own]
+    rows = [[p for p in runs if p.d == d] for d in ds]
+    scores: dict[tuple[int, int], list[float]] = {place: [] for place in own.values()}
+    for row, marks in zip(rows, search.collapsed([*rows, list(baseline)]), strict=False):
+        for p, fell in zip(row, marks, strict=True):
+            choice = p.choice(search.selection)
+            if not fell and p.d is not None:
+                scores[own[p.d, p.lr]].append(search.chance if choice is None else choice)
 
     def mean(column: int) -> float:
-        choices = [(p, p.choice(search.selection)) for p in subspace if p.seed in seeds]
-        runs = [(p, search.chance if s is None else s) for p, s in choices]
-        scores = [[s for p, s in runs if (p.d, p.lr) == (d, search.lrs(d)[column])] for d in ds]
-        return float(np.mean([np.mean(s) for s in scores])) if all(scores) else -math.inf
+        each = [scores[k, column] for k in range(len(ds))]
+        return float(np.mean([np.mean(s) for s in each])) if all(each) else -math.inf
 
     return sorted(columns, key=mean, reverse=True)
 
@@ -195,7 +211,7 @@ def _spare(baseline: Sequence[Point], search: Search, taken: set[Proposal]) -> l
     """Work for slots that would wait: seeds of full fine-tuning at its best learning rate."""
     if not baseline:
         return []
-    table = tabulate([baseline], search.selection)
+    table = tabulate([baseline], search.selection, search.collapsed([baseline]))
     lr = float(take(table.lr, choose(table.choice, table, search.chance))[0])
     return [run for s in search.seeds[:FULL_RUNS] if (run := Proposal(None, s, lr)) not in taken]
 
@@ -205,6 +221,8 @@ def _narrow(
 ) -> Plan:
     """The runs that take most variance out of the crossing, unless its interval is narrow enough."""
     base = begin(search.definition, measured.scale)
+    if isinstance(measured.study, str):
+        return Plan((), True, measured.study)
     if measured.replays is None or found.full_lr is None or base is None:
         return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")
     spread, runs = measured.replays.crossings(base, search.threshold), list[Proposal]()

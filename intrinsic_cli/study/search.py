@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.planning.plan import Study
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import Store
+from intrinsic_cli.store import Store, Survey
 from intrinsic_cli.study.launchers.base import Launcher
 from intrinsic_cli.study.sweep import WAIT, outcome
 from intrinsic_cli.training.stop import Stop
 
 if TYPE_CHECKING:
-    from intrinsic_cli.statistics.adaptive import Proposal
+    from intrinsic_cli.statistics.adaptive import Plan, Proposal, Search
+    from intrinsic_cli.statistics.points import Point
 
 
 def run_study(
@@ -34,53 +36,93 @@ def run_study(
     processes that search on one folder share the runs. A run that failed in an earlier search is tried again
     only with `retry_failed`. Raises Stopped.
     """
-    from intrinsic_cli.statistics.adaptive import Search, propose
-    from intrinsic_cli.statistics.points import Point
-
     stop = stop or Stop()
-    first = study.ends()[0]
     failed: dict[Proposal, str] = {}
     elsewhere: set[Proposal] = set()
     while True:
         elsewhere = {p for p in elsewhere if store.run(study.make(*p)).state is RunState.RUNNING}
-        results = [r for r in store.results() if r.study == first.study]
-        full = [r for r in results if r.spec.subspace.kind == "full"]
-        if not full:
+        # What diverged in an earlier search tells of its rate, unless it is to be tried again.
+        members = Members.of(study, store.read(), set(failed.values()) if retry_failed else None)
+        if not members.full:
             say("no full fine-tuning has finished, so there is no target to search for")
-            return list(failed.values())
-        if not full[0].higher_is_better:
-            raise ConfigError(
-                f"search=adaptive looks for a share of the full score, which the metric {full[0].metric} has not "
-                "(lower is better); use search=grid"
-            )
-        search = Search(
-            d_min=study.d_min,
-            d_max=study.d_max,
-            seeds=study.seeds,
-            lrs=study.lrs,
-            rel_width=study.rel_width,
-            budget=study.budget,
-            chance=full[0].chance,
-            n_eval=full[0].n_eval,
-            metric=full[0].metric,
-        )
-        members = [r for r in results if _same_curve(r.spec, first)]
-        _check_alike([*full, *members])
-        curve = [Point.of(r) for r in members]
-        plan = propose(
-            curve, [Point.of(r) for r in full], search, slots=launcher.slots, running=elsewhere,
-            failed=list(failed),
-        )  # fmt: skip
+            return members.lost(failed.values())
+        plan = members.plan(study, launcher.slots, elsewhere, list(failed))
         if plan.finished:
-            say(f"search finished after {len(curve) + len(full)} runs: {plan.reason}")
-            return list(failed.values())
+            say(f"search finished after {members.done} runs: {plan.reason}")
+            return members.lost(failed.values())
         say(f"search: {plan.reason}")
         if not plan.runs:
             time.sleep(WAIT)
         states = _launch(plan.runs, study, store, launcher, say, stop, retry_failed=retry_failed)
         failed |= {p: study.make(*p).run_id for p, state in states.items() if state is RunState.FAILED}
         elsewhere |= {p for p, state in states.items() if state is RunState.ELSEWHERE}
-        stop.raise_if_requested(f"the search after {len(curve) + len(full)} runs")
+        stop.raise_if_requested(f"the search after {members.done} runs")
+
+
+@dataclass(frozen=True)
+class Members:
+    """The runs of one search that are over: of the curve, of full fine-tuning, and those that diverged."""
+
+    curve: tuple[RunResult, ...]
+    full: tuple[RunResult, ...]
+    diverged: tuple[RunSpec, ...]
+
+    @classmethod
+    def of(cls, study: Study, survey: Survey, own: set[str] | None = None) -> Members:
+        """Those of `study` in a folder; of diverged ones only `own`, by their names, where these are given."""
+        first = study.ends()[0]
+        results = [run for run in survey.results if run.study == first.study]
+        lost = [spec for spec in survey.diverged if spec.study == first.study]
+        return cls(
+            tuple(run for run in results if _same_curve(run.spec, first)),
+            tuple(run for run in results if run.spec.subspace.kind == "full"),
+            tuple(
+                spec
+                for spec in lost
+                if (spec.d is None or _same_curve(spec, first)) and (own is None or spec.run_id in own)
+            ),
+        )
+
+    @property
+    def done(self) -> int:
+        """How many runs have a result."""
+        return len(self.curve) + len(self.full)
+
+    def lost(self, failed: Iterable[str]) -> list[str]:
+        """The names of runs that diverged, and of those that `failed`, each once."""
+        return list(dict.fromkeys([*failed, *(spec.run_id for spec in self.diverged)]))
+
+    def search(self, study: Study) -> Search:
+        """What is searched for. Raises ConfigError where a share of the full score means nothing."""
+        from intrinsic_cli.statistics.adaptive import Search
+
+        full = self.full[0]
+        if not full.higher_is_better:
+            raise ConfigError(
+                f"search=adaptive looks for a share of the full score, which the metric {full.metric} has not "
+                "(lower is better); use search=grid"
+            )
+        return Search(
+            d_min=study.d_min, d_max=study.d_max, seeds=study.seeds, lrs=study.lrs, rel_width=study.rel_width,
+            budget=study.budget, chance=full.chance, n_eval=full.n_eval, metric=full.metric,
+        )  # fmt: skip
+
+    def points(self) -> tuple[list[Point], list[Point]]:
+        """Subspace runs and those of full fine-tuning, with what each row said; diverged ones have no score."""
+        from intrinsic_cli.statistics import runs
+
+        lost = [runs.diverged(spec) for spec in self.diverged]
+        return (
+            [*map(runs.finished, self.curve), *(p for p in lost if p.d is not None)],
+            [*map(runs.finished, self.full), *(p for p in lost if p.d is None)],
+        )
+
+    def plan(self, study: Study, slots: int, running: set[Proposal], failed: Sequence[Proposal]) -> Plan:
+        """The next runs."""
+        from intrinsic_cli.statistics.adaptive import propose
+
+        _check_alike([*self.full, *self.curve])
+        return propose(*self.points(), self.search(study), slots=slots, running=running, failed=failed)
 
 
 def _launch(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,7 +44,9 @@ def outcome(run: Proposal, seed: int = 0) -> Point:
 BASELINE = [outcome(Proposal(None, s, 1e-4)) for s in range(2)]
 
 
-def finish(plan_for: Search, done: list[Point], slots: int = 3) -> tuple[list[Point], str]:
+def finish(
+    plan_for: Search, done: list[Point], slots: int = 3, outcome: Callable[[Proposal], Point] = outcome
+) -> tuple[list[Point], str]:
     done = list(done)
     while not (plan := propose(*split(done), plan_for, slots=slots)).finished:
         assert 1 <= len(plan.runs) <= slots
@@ -184,3 +188,36 @@ def test_the_default_search_holds_the_truth_within_its_budget(family):
         assert runs <= 40
         covered.append(simulation.holds(study.truth, found))
     assert np.mean(covered) >= 0.83
+
+
+def test_a_rate_that_diverges_or_collapses_is_not_taken_for_the_best():
+    """The best rate, 2, diverges at the seeds 0, 2, 4, ...; and at d=4096 all rates do at seed 0."""
+
+    def unstable(run: Proposal) -> Point:
+        point = outcome(run)
+        if run.d is None:
+            return point
+        fast = lrs(run.d).index(run.lr) == 2
+        return replace(point, score=None) if run.seed % 2 == 0 and (fast or run.d == 4096) else point
+
+    done, reason = finish(search(), BASELINE, outcome=unstable)
+    assert "narrower than rel_width=0.6" in reason
+    tuned = [round(p.lr * math.sqrt(p.d), 6) for p in done if p.d is not None and p.seed >= 5]
+    assert tuned
+    assert set(tuned) == {1.0}
+
+    def collapsing(run: Proposal) -> Point:
+        point = outcome(run)
+        return replace(point, score=0.5) if run.seed == 1 and run.lr == lrs(run.d or 1)[2] else point
+
+    for each in (outcome, collapsing):
+        done, _ = finish(search(), BASELINE, outcome=each)
+        # The coarse curve at the middle rate, and then at the tuned one.
+        assert {round(p.lr * 4, 6) for p in done if p.d == 16} == {1.0, 2.0}
+
+
+def test_a_first_run_that_diverges_does_not_end_the_search():
+    first = propose([], BASELINE, search(), slots=1).runs[0]
+    plan = propose([Point(first.d, first.seed, first.lr, None)], BASELINE, search(), slots=3)
+    assert not plan.finished
+    assert first not in plan.runs

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from intrinsic_cli.errors import RunError
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.inline import Inline
-from intrinsic_cli.study.search import Study, _same_curve, run_study
+from intrinsic_cli.study.search import Members, Study, _same_curve, run_study
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.stop import Stop
 
@@ -115,3 +116,26 @@ def test_a_search_counts_no_run_of_another_space(study, make_spec, tmp_path):
     run_study(study, store, runner, said.append)
     own = [spec for spec in runner.trained if spec != elsewhere.run_id]
     assert f"finished after {len(own)} runs" in said[-1]
+
+
+def test_a_search_knows_rows_and_runs_that_diverged(study, tmp_path):
+    """As tables do: it reads what each row said, and a diverged run counts against its rate."""
+    store = Store(tmp_path)
+    runner, said = Runner(store), []
+    runner.begin(study)
+    dead = study.make(4, 0, study.lrs(4)[0])  # the first of the coarse curve
+    store.run(dead).plan(dead)
+    store.run(dead).fail(RunError("the loss is nan: diverged at lr=2"))
+    assert run_study(study, store, runner, said.append) == [dead.run_id]
+    assert dead.run_id not in runner.trained
+    members = Members.of(study, store.read())
+    curve, full = members.points()
+    assert [(p.d, p.lr, p.score) for p in curve if p.score is None] == [(4, dead.lr, None)]
+    assert members.done == len(curve) + len(full) - 1
+    for point in (p for p in (*curve, *full) if p.score is not None):
+        assert point.rows.mean() == pytest.approx(point.score)
+    # It is tried again where that is asked for.
+    assert Members.of(study, store.read(), own=set()).diverged == ()
+    again = Runner(store)
+    run_study(replace(study, budget=99), store, again, said.append, retry_failed=True)
+    assert dead.run_id in again.trained
