@@ -24,6 +24,9 @@ SUBSPACES = ("full", "did", "said", "none")
 NORMALIZE = ("global", "tensor")
 GROUPS = ("layer", "module", "tensor")
 HEADS = ("projected", "trained", "frozen")
+ADAPTERS = (
+    "none", "lora", "vera", "randlora", "ia3", "unilora", "tinylora", "fourierft", "loha", "lokr", "bitfit",
+)  # fmt: skip
 CACHES = ("auto", "store", "regenerate", "stream")
 KERNELS = ("auto", "numba", "torch", "triton")
 TASK_KINDS = ("classification", "regression", "lm", "choice", "generation")
@@ -268,6 +271,50 @@ class SubspaceSpec:
 
 
 @dataclass(frozen=True)
+class AdapterSpec:
+    """Which numbers of a model exist to be moved: all weights (`none`), or those of an adapter and the head.
+
+    `r` is the size that the method has (`models.adapters`: a rank, or a count of numbers), `alpha` its scale;
+    None leaves both to the method. `target` are patterns of the names of linear layers (of `bitfit`: of layers
+    with a bias), whole or their end: `query` is every layer called so. `args` are any other keys of the
+    configuration that PEFT has for the method.
+    """
+
+    kind: str = "none"
+    r: int | None = None
+    alpha: float | None = None
+    target: tuple[str, ...] = ("*",)
+    args: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        _one_of("adapter", self.kind, ADAPTERS)
+        _at_least("adapter.r", self.r, 1, most=1e9)
+        _at_least("adapter.alpha", self.alpha, 0, strict=True)
+        if not self.target:
+            raise ConfigError(
+                "adapter.target=[] leaves nothing to adapt; give patterns of layers, or leave it out"
+            )
+        try:
+            json.dumps(self.args, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"adapter.args={self.args} can't be kept in a file: {error}; give plain values"
+            ) from error
+        given = {"r": self.r, "alpha": self.alpha, "target": self.target != ("*",), "args": self.args}
+        if self.kind == "none" and (extra := [key for key, value in given.items() if value]):
+            raise ConfigError(f"adapter.{extra[0]} has no meaning with adapter=none; add adapter=lora, say")
+
+    def __bool__(self) -> bool:
+        """Whether there is an adapter."""
+        return self.kind != "none"
+
+    @property
+    def label(self) -> str:
+        """Short name for directories: `lora8`."""
+        return f"{self.kind}{self.r or ''}"
+
+
+@dataclass(frozen=True)
 class ProjectionSpec:
     """The random matrix P: its kind, and how it is computed: whether its random numbers are stored or drawn
     anew each use (`cache`), and by what (`kernel`).
@@ -333,7 +380,8 @@ class TrainSpec:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training job. `d` is None for full fine-tuning and counts everything trained otherwise.
+    """One training job. `d` counts everything trained where θ moves the weights; it is None where they are
+    trained themselves: all of them, or those of an adapter, whose number is measured.
 
     With d = 0 (`subspace=none`) nothing is trained and the score is that of θ_0; its `lr` is 0.
     """
@@ -349,6 +397,7 @@ class RunSpec:
     data: DataSpec = field(default_factory=DataSpec)
     # Where losses and scores are also sent while the run lasts.
     tracker: str = "none"
+    adapter: AdapterSpec = field(default_factory=AdapterSpec)
 
     def __post_init__(self) -> None:
         _at_least("lr", self.lr, 0, strict=self.subspace.kind != "none")
@@ -370,8 +419,18 @@ class RunSpec:
             _at_least("d", self.d, 1)
 
     @property
+    def is_full(self) -> bool:
+        """Whether this is full fine-tuning, to which all other spaces are compared."""
+        return self.subspace.kind == "full" and not self.adapter
+
+    @property
+    def in_space(self) -> bool:
+        """Whether this is a point of a curve: neither full fine-tuning nor the untrained model."""
+        return self.subspace.has_theta or bool(self.adapter)
+
+    @property
     def space_seed(self) -> int:
-        """The seed of the drawn head, and of P."""
+        """The seed of the drawn head, of P, and of what an adapter draws."""
         own = self.projection.seed
         return own if own is not None and self.subspace.has_theta else self.seed
 
@@ -395,6 +454,10 @@ class RunSpec:
         tree["train"].pop("keep_weights")
         tree["model"].pop("allow_pickle")
         tree.pop("tracker")
+        if not self.adapter.args:
+            tree["adapter"].pop("args")
+        if not self.adapter:
+            tree.pop("adapter")
         if not self.subspace.has_theta:
             tree.pop("projection")
             tree["subspace"] = {"kind": self.subspace.kind}
@@ -431,6 +494,8 @@ class RunSpec:
         canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
         parts = [self.model.label, self.task.name, self.subspace.kind]
+        if self.adapter:
+            parts.append(self.adapter.label)
         if self.d is not None:
             parts.append(f"d{self.d}")
         parts += [f"lr{self.lr:g}", f"s{self.seed}", digest]
@@ -438,8 +503,8 @@ class RunSpec:
 
     @cached_property
     def study(self) -> str:
-        """Hash of all that a d90 curve and its baseline share: everything but subspace, d, lr and seed."""
-        own = ("subspace", "projection", "d", "lr", "seed")
+        """Hash of all that a d90 curve and its baseline share: everything but the space, d, lr and seed."""
+        own = ("adapter", "subspace", "projection", "d", "lr", "seed")
         tree = {key: value for key, value in self._named_by[1].items() if key not in own}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:10]
 

@@ -13,7 +13,7 @@ from support.rows import sentences, write_jsonl
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.paths import fingerprint
-from intrinsic_cli.spec import DataSpec, ModelSpec, RunSpec, SubspaceSpec, TaskSpec, TrainSpec
+from intrinsic_cli.spec import AdapterSpec, DataSpec, ModelSpec, RunSpec, SubspaceSpec, TaskSpec, TrainSpec
 
 # A busy machine is slow, not wrong.
 settings.register_profile("patient", deadline=None)
@@ -43,6 +43,7 @@ def make_spec(task_folder):
         if kind == "none":
             d, lr = 0, 0.0
         path = options.pop("path", task_folder)
+        adapter = options.pop("adapter", AdapterSpec())
         task = {"name": "easy", "config": None, "text": ("text",), "label": "label", "train": "train",
                 "validation": "validation", "metrics": ("accuracy",)}  # fmt: skip
         parts = {
@@ -57,7 +58,7 @@ def make_spec(task_folder):
             own = {key: options.pop(key) for key in list(options) if key in build.__dataclass_fields__}
             built[name] = build(**values | own)
         assert not options, f"no part of a spec has {options}"
-        return RunSpec(d=d, lr=lr, seed=seed, **built)
+        return RunSpec(d=d, lr=lr, seed=seed, adapter=adapter, **built)
 
     return make
 

@@ -65,9 +65,16 @@ def bounded(
     `d90s` is, by run_id, the d90 of the curve a run belongs to. Raises StoreError where no run can be bounded,
     DataError where the data are no longer those of the runs, ConfigError at an option that can't be used.
     """
-    runs = [r for r in results if r.spec.subspace.has_theta and KINDS[r.spec.task.kind].classes]
+    runs = [
+        r
+        for r in results
+        # The message of a run (`description`) does not say which adapter its numbers belong to.
+        if r.spec.subspace.has_theta and not r.spec.adapter and KINDS[r.spec.task.kind].classes
+    ]
     if not runs:
-        raise StoreError("no finished subspace run of a classification task here; bounds need one")
+        raise StoreError(
+            "no finished subspace run of a classification task without adapter here; bounds need one"
+        )
     runs.sort(key=lambda r: (r.data_hash or "", r.model_hash or "", r.spec.d or 0, r.run_id))
     read = _Rows()
     candidates = [_Candidate(run, _train_hash(read(run.spec).train)) for run in runs]

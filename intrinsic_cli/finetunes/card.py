@@ -56,7 +56,8 @@ def write(found: FineTune, repo: str) -> str:
         tags=["idim", "intrinsic-dimension", found.subspace.kind], eval_results=results,
         model_name=repo if results else None,
     )  # fmt: skip
-    rows = {
+    adapter = {"adapter": found.adapter.label} if found.adapter else {}
+    rows = adapter | {
         "base model": base, "SHA-256 of its weights": found.weights_hash,
         "layers kept": found.model.num_hidden_layers or "all", "subspace": found.subspace.kind, "d": found.d,
         "projection": f"{found.projection.kind}, version {found.version}, seed {found.seed}",

@@ -1,8 +1,9 @@
 """A fine-tune as one small file: θ, λ, a trained head, and what P, θ_0 and the head are to be rebuilt from.
 
 The file is a safetensors file with the tensors `theta`, `lam` (SAID) and `head.0`, `head.1`, ... (a head
-trained directly), all float32, and one metadata entry, `idim`, that holds the rest as JSON. What is read is
-checked against the file's own size before anything is built, so a hostile file costs no memory.
+trained directly), or those of an adapter that was trained itself and of the head, by name; all float32, and one
+metadata entry, `idim`, that holds the rest as JSON. What is read is checked against the file's own size before
+anything is built, so a hostile file costs no memory.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.projections import KINDS
-from intrinsic_cli.spec import PRECISIONS, ModelSpec, ProjectionSpec, SubspaceSpec, record
+from intrinsic_cli.spec import PRECISIONS, AdapterSpec, ModelSpec, ProjectionSpec, SubspaceSpec, record
 from intrinsic_cli.store import THETA, RunDir, opened
 from intrinsic_cli.tasks.task import KINDS as TASKS
 from intrinsic_cli.training.theta import fingerprint
@@ -34,6 +35,7 @@ SUFFIX = ".safetensors"
 MAX_HEADER = 1 << 20  # bytes; that of two labels is about a thousand
 MAX_LABELS = 1000
 HEADS = {False: "classification", True: "regression"}  # `regression` of a file
+NO_VERSION = 1  # of the draw of P, where there is no P
 SPACE = ("kind", "normalize", "groups", "include", "exclude", "head")  # of a SubspaceSpec; the rest trains
 
 
@@ -49,7 +51,9 @@ class FineTune:
     labels                  class names in the order of their ids; () where the answers are no classes.
     kind                    of task (`tasks.task.KINDS`).
     task, metric, score, n_eval     what it was trained on, and how well it does; the last two may be None.
-    tensors                 `theta` (d − m − head,), `lam` (m,), `head.i`: float32, finite, on the CPU.
+    tensors                 `theta` (d − m − head,), `lam` (m,), `head.i`: float32, finite, on the CPU; those of the
+                            adapter and the head, by their names in the model, where `subspace` is `full`.
+    adapter                 whose numbers θ moves, or that was trained itself.
     """
 
     model: ModelSpec
@@ -68,6 +72,7 @@ class FineTune:
     n_eval: int | None
     tensors: Mapping[str, Tensor] = field(repr=False, compare=False)
     settings_hash: str | None = None
+    adapter: AdapterSpec = field(default_factory=AdapterSpec)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -95,7 +100,7 @@ class FineTune:
                 f"{run.path} trained nothing (d=0): its model is {spec.model.name} as it came; "
                 "subspace=did d=1000 makes a run that can be exported"
             )
-        if spec.subspace.kind == "full":
+        if spec.is_full:
             raise StoreError(
                 f"{run.path} is full fine-tuning, which is no θ and a seed but all {result.D:,} weights; "
                 "train.keep_weights=true keeps those, and subspace=did d=1000 makes a run that can be exported"
@@ -106,16 +111,18 @@ class FineTune:
                 f"{run.path / THETA} is not what the run learned, by the hash in its result; copy the run again, "
                 "or delete its folder and run its sweep again"
             )
-        if result.model_hash is None or result.projection_version is None:
+        version = result.projection_version if spec.subspace.kind != "full" else NO_VERSION
+        if result.model_hash is None or version is None:
             raise StoreError(f"{run.path} does not say which weights and which P it was trained with")
         return cls(
             model=spec.model, weights_hash=result.model_hash, head_hash=None,
             subspace=spec.subspace,
             projection=replace(spec.projection, seed=spec.space_seed),
-            version=result.projection_version, precision=result.precision,
+            version=version, precision=result.precision,
             max_length=spec.data.max_length, labels=result.label_names,
             kind=spec.task.kind, task=spec.task.name, metric=result.metric,
             score=result.score, n_eval=result.n_eval, tensors=tensors, settings_hash=result.settings_hash,
+            adapter=spec.adapter,
         )  # fmt: skip
 
     @classmethod
@@ -150,6 +157,8 @@ class FineTune:
             tree["regression"] = tree.pop("kind") == HEADS[True]
         if self.settings_hash is None:
             del tree["settings_hash"]
+        if not self.adapter:  # as in files of earlier versions
+            del tree["adapter"]
         base, space = tree["model"], tree["subspace"]
         tree["model"] = {k: base[k] for k in ("name", "revision", "num_hidden_layers") if base[k] is not None}
         tree["subspace"] = {k: space[k] for k in SPACE}
@@ -192,7 +201,7 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _check(found: FineTune) -> None:
     """Raise StoreError where a field is not what its class says; a file can hold anything."""
     words = [found.model.name, found.model.revision or "", found.task, found.metric, *found.labels]
-    words += [*found.subspace.include, *found.subspace.exclude]
+    words += [*found.subspace.include, *found.subspace.exclude, *found.adapter.target]
     if not all(isinstance(word, str) and word.isprintable() for word in words):
         raise StoreError("a name in a portable fine-tune is no printable text")
     numbers = (found.model.num_hidden_layers or 1, found.projection.seed, found.max_length)
@@ -212,21 +221,31 @@ def _check(found: FineTune) -> None:
         raise StoreError(
             f"precision={found.precision!r:.60} or projection={found.projection.kind!r:.60} is not known"
         )
-    _check_tensors(found.tensors, found.subspace)
+    _check_tensors(found.tensors, found.subspace, found.adapter)
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], spec: SubspaceSpec) -> None:
+def _check_tensors(tensors: Mapping[str, Tensor], spec: SubspaceSpec, adapter: AdapterSpec) -> None:
     if not tensors:  # of `to_bytes`, which writes them apart
+        return
+    if spec.kind == "full" and adapter:  # their names are those of the model, which are compared with it
+        for name, tensor in tensors.items():
+            _check_numbers(name, tensor)
         return
     wanted = {"theta"} | ({"lam"} if spec.kind == "said" else set())
     heads = {f"head.{i}" for i in range(len(tensors) - len(wanted))} if spec.head == "trained" else set()
     if not spec.has_theta or set(tensors) != wanted | heads:
         raise StoreError(f"{sorted(tensors)} are not the tensors of subspace={spec.kind}, head={spec.head}")
     for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or not tensor.numel() or (name in wanted and tensor.ndim != 1):
+        if name in wanted and tensor.ndim != 1:
             raise StoreError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not a row of float32")
-        if not torch.isfinite(tensor).all():
-            raise StoreError(f"{name} holds numbers that are not finite")
+        _check_numbers(name, tensor)
+
+
+def _check_numbers(name: str, tensor: Tensor) -> None:
+    if tensor.dtype != torch.float32 or not tensor.numel():
+        raise StoreError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not a row of float32")
+    if not torch.isfinite(tensor).all():
+        raise StoreError(f"{name} holds numbers that are not finite")
 
 
 def combine(parts: Sequence[tuple[float, FineTune]]) -> FineTune:
@@ -236,7 +255,8 @@ def combine(parts: Sequence[tuple[float, FineTune]]) -> FineTune:
     drawn head are the first one's. With different numbers of labels the D of `normalize=global` differs a
     little, and the sum has the first one's. Score and rows are None: evaluate it.
     Raises StoreError at parts that do not share base model, P and d, at SAID (whose λ scale each θ apart,
-    so that no θ is their sum), at a head trained directly, and at a weight that is not finite.
+    so that no θ is their sum), over an adapter (whose weights are no linear function of θ), at a head trained
+    directly, and at a weight that is not finite.
     """
     if not parts:
         raise StoreError("nothing to combine; give at least one (weight, fine-tune)")
@@ -248,6 +268,11 @@ def combine(parts: Sequence[tuple[float, FineTune]]) -> FineTune:
             raise StoreError(
                 f"subspace={part.subspace.kind} head={part.subspace.head} can't be added; "
                 "train with subspace=did subspace.head=projected"
+            )
+        if part.adapter:
+            raise StoreError(
+                f"fine-tunes over adapter={part.adapter.kind} can't be added, as their weights are no linear "
+                "function of θ; train with adapter=none"
             )
         if space_of(part) != space_of(first):
             raise StoreError(
@@ -262,4 +287,4 @@ def space_of(found: FineTune) -> tuple[object, ...]:
     """What two fine-tunes must share for their θ's to be comparable: base weights, P, d, what is moved."""
     space = tuple(getattr(found.subspace, name) for name in SPACE)
     projection = (found.projection.kind, found.version, found.projection.seed)
-    return (found.weights_hash, *projection, found.tensors["theta"].numel(), *space)
+    return (found.weights_hash, *projection, found.tensors["theta"].numel(), *space, repr(found.adapter))

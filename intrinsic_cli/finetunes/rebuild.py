@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from intrinsic_cli.errors import ModelError, StoreError, writing
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune
-from intrinsic_cli.models import pretrained
+from intrinsic_cli.models import adapters, pretrained
 from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.projections import versions
 from intrinsic_cli.store import RunDir, write_whole
-from intrinsic_cli.subspace.attach import Subspace
+from intrinsic_cli.subspace.attach import Full, Subspace
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,10 @@ def build(found: FineTune, base: LoadedModel) -> Any:
             f"this version of transformers or torch draws another head for {found.model.name} than the one "
             "trained from; use the versions of the training"
         )
-    space = attach(found, base.model, base.head)
+    adapters.attach(base.model, found.adapter, base.head, found.seed)
+    itself = found.subspace.kind == "full"  # the adapter's numbers were trained and no θ
+    dtype = torch.bfloat16 if found.precision == "pure_bf16" else None
+    space = Full(base.model.to(dtype)) if itself else attach(found, base.model, base.head)
     with closing(space):
         place(space, found.tensors)
     # A sum is not finite where a term is not, and costs a tenth of looking at each.
@@ -108,10 +111,9 @@ def attach(found: FineTune, model: nn.Module, head: Sequence[str]) -> Subspace:
 
 
 @torch.no_grad()
-def place(space: Subspace, tensors: Mapping[str, Tensor]) -> None:
+def place(space: Full | Subspace, tensors: Mapping[str, Tensor]) -> None:
     """Set θ, λ and a trained head, and write the weights. Raises StoreError where shapes do not fit."""
-    targets = {"theta": space.theta} | ({} if space.lam is None else {"lam": space.lam})
-    targets |= {f"head.{i}": p for i, p in enumerate(space.direct)}
+    targets = space.named()
     wanted = {name: tuple(p.shape) for name, p in targets.items()}
     shapes = {name: tuple(t.shape) for name, t in tensors.items()}
     if shapes != wanted:
@@ -148,6 +150,7 @@ def apply(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"--out {out} is there already; give a new folder")
     network, tokenizer = load(source, model, trust_remote_code=trust_remote_code)
+    adapters.merge(network)
     with writing("--out", out, "folder"):
         network.save_pretrained(out)
         tokenizer.save_pretrained(out)

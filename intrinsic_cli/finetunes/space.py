@@ -106,7 +106,7 @@ def spaces(results: Sequence[RunResult]) -> list[Space]:
     groups: dict[tuple[object, ...], dict[tuple[str, str, str], list[tuple[RunResult, FineTune]]]] = {}
     for result in results:
         spec = result.spec
-        if not spec.subspace.has_theta:
+        if not spec.subspace.has_theta or spec.adapter:  # a P over an adapter's numbers makes no linear move
             continue
         found = FineTune.of_run(RunDir(result.directory))
         tasks = groups.setdefault(space_of(found), {})

@@ -51,7 +51,7 @@ def load(
     task = KINDS[kind]
     labels = task.settings(num_labels)
     paths.quiet()
-    with _private_rng(0):
+    with private_rng(0):
         if spec.name == "tiny":
             model, tokenizer, missing = _tiny(spec, labels) if task.fresh_head else _tiny_decoder(spec)
         else:
@@ -68,7 +68,7 @@ def load(
     model.train()
     draw_head(model, head, seed=0)
     soundness.check_weights(spec.name, model)
-    with _private_rng(0):
+    with private_rng(0):
         soundness.check_answer(spec.name, model, tokenizer, writes=not task.fresh_head)
         if task.fresh_head:  # a language model's rows are padded by their task
             _fit_padding(spec.name, tokenizer, model)
@@ -94,7 +94,7 @@ def draw_head(model: Any, head: Sequence[str], seed: int) -> None:
     try:
         for name, parameter in drawn.items():
             parameter.data = torch.full(homes[name].shape, float("nan"))
-        with _private_rng(stream_seed(seed, "head")):
+        with private_rng(stream_seed(seed, "head")):
             model.initialize_weights()
         for name, parameter in drawn.items():
             if not torch.isfinite(parameter.data).all():
@@ -110,7 +110,7 @@ def _inside(parameter: str, module: str) -> bool:
 
 
 @contextmanager
-def _private_rng(seed: int) -> Iterator[None]:
+def private_rng(seed: int) -> Iterator[None]:
     """Seed the CPU's generator for a while. `torch.manual_seed` would also reseed every GPU for good."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
@@ -250,7 +250,7 @@ def _tiny(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
         intermediate_size=64, max_position_embeddings=256, pad_token_id=0, **labels,
     )  # fmt: skip
     checkpoints.set_layers(config, spec)
-    with _private_rng(stream_seed(0, "tiny")):
+    with private_rng(stream_seed(0, "tiny")):
         model = BertForSequenceClassification(config)
     return model, tokenizer, set()
 
@@ -267,7 +267,7 @@ def _tiny_decoder(spec: ModelSpec) -> tuple[Any, Any, set[str]]:
         eos_token_id=2, tie_word_embeddings=True,
     )  # fmt: skip
     checkpoints.set_layers(config, spec)
-    with _private_rng(stream_seed(0, "tiny")):
+    with private_rng(stream_seed(0, "tiny")):
         model = LlamaForCausalLM(config)
     return model, tokenizer, set()
 

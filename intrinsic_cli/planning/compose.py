@@ -28,6 +28,7 @@ from intrinsic_cli.spec import (
     LARGEST,
     NORMALIZE,
     TRACKERS,
+    AdapterSpec,
     DataSpec,
     ModelSpec,
     ProjectionSpec,
@@ -40,10 +41,11 @@ from intrinsic_cli.spec import (
 )
 from intrinsic_cli.tasks.task import KINDS
 
-GROUPS = ("task", "model", "subspace", "projection", "search", "launcher")
+GROUPS = ("task", "model", "adapter", "subspace", "projection", "search", "launcher")
 PARTS = {
     "model": ModelSpec,
     "task": TaskSpec,
+    "adapter": AdapterSpec,
     "subspace": SubspaceSpec,
     "projection": ProjectionSpec,
     "train": TrainSpec,
@@ -85,15 +87,24 @@ def describe(group: str, own: Path | None = None) -> list[tuple[str, str]]:
             )
             lines.append((name, f"{task.metrics[0]:10} {where}"))
         else:
-            lines.append((name, ""))
+            lines.append((name, _first_comment(group, name)))
     return lines
+
+
+def _first_comment(group: str, name: str) -> str:
+    """What the first line of an option's file says of it, if it is a comment."""
+    first = _path(group, name, None).read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# ") if first.startswith("# ") else ""
+
+
+def _path(group: str, name: str, own: Path | None) -> Path:
+    path = config_dir() / group / f"{name}.yaml"
+    return own / group / f"{name}.yaml" if own is not None and not path.is_file() else path
 
 
 def _option(group: str, name: str, own: Path | None) -> DictConfig:
     """The file of one option."""
-    path = config_dir() / group / f"{name}.yaml"
-    if own is not None and not path.is_file():
-        path = own / group / f"{name}.yaml"
+    path = _path(group, name, own)
     try:
         cfg = OmegaConf.load(path)
     except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
@@ -244,9 +255,10 @@ _fingerprint = cache(fingerprint)
 
 
 def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
-    """The spec of one run; a null `lr` becomes the calibrated default of the subspace. With d = 0 it is that of
-    the model before training, whatever the subspace."""
-    space, default_lr = _subspace(cfg.subspace)
+    """The spec of one run; a null `lr` becomes the calibrated default of the space. With d = 0 it is that of
+    the model before training, whatever the space."""
+    adapter, adapter_rates = _adapter(cfg.adapter)
+    space, default_lr = _subspace(cfg.subspace, adapter_rates)
     d = None if space.kind == "full" or d is None else number("d", d, int)
     if d == 0:
         return untrained(cfg)
@@ -257,7 +269,9 @@ def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
     if lr is None:
         lr = float(f"{default_lr if d is None else default_lr / math.sqrt(d):.3g}")
     projection = _part(cfg.projection, "projection")
-    return _spec(cfg, seed, subspace=space, projection=projection, d=d, lr=number("lr", lr, float))
+    return _spec(
+        cfg, seed, adapter=adapter, subspace=space, projection=projection, d=d, lr=number("lr", lr, float)
+    )
 
 
 def untrained(cfg: DictConfig) -> RunSpec:
@@ -291,19 +305,43 @@ def output_dir(cfg: DictConfig) -> str:
     return text("output_dir", cfg.output_dir, "outputs")
 
 
-def _subspace(cfg: DictConfig) -> tuple[SubspaceSpec, float]:
-    """The subspace, and its default learning rate (of d = 1 where it depends on d)."""
-    if not isinstance(cfg, DictConfig):
-        return _part(cfg, "subspace"), 0.0
+Rates = dict[str, Any]  # the keys default_lr and lr_sqrt_d of a group
+
+
+def _apart(cfg: DictConfig) -> tuple[DictConfig, Rates]:
+    """A group without its default learning rates, and those that are not null."""
     own = cfg.copy()
     OmegaConf.set_struct(own, False)
-    rates, rate = own.pop("lr_sqrt_d", None), own.pop("default_lr", None)
+    rates = {key: own.pop(key, None) for key in ("default_lr", "lr_sqrt_d")}
+    return own, {key: rate for key, rate in rates.items() if rate is not None}
+
+
+def _adapter(cfg: DictConfig) -> tuple[AdapterSpec, Rates]:
+    """The adapter, and the default learning rates that it brings."""
+    if not isinstance(cfg, DictConfig):
+        return _part(cfg, "adapter"), {}
+    own, rates = _apart(cfg)
+    adapter = _part(own, "adapter")
+    if adapter and adapter.kind != "bitfit" and find_spec("peft") is None:
+        raise ConfigError(f"adapter={adapter.kind} needs peft, which is not installed; {to_install('peft')}")
+    return adapter, rates
+
+
+def _subspace(cfg: DictConfig, instead: Rates) -> tuple[SubspaceSpec, float]:
+    """The subspace, and its default learning rate (of d = 1 where it depends on d), for which an adapter may have
+    one `instead`."""
+    if not isinstance(cfg, DictConfig):
+        return _part(cfg, "subspace"), 0.0
+    own, given = _apart(cfg)
     space = _part(own, "subspace")
+    key = "default_lr" if space.kind == "full" else "lr_sqrt_d"
+    whose = "adapter" if key in instead else "subspace"
+    rate = {**given, **instead}.get(key)
     if space.kind == "full":
-        return space, number("subspace.default_lr", rate, float)
-    if not isinstance(rates, DictConfig):
-        raise ConfigError(f"subspace.lr_sqrt_d={rates} is not a number for each of {', '.join(NORMALIZE)}")
-    return space, number(f"subspace.lr_sqrt_d.{space.normalize}", rates[space.normalize], float)
+        return space, number(f"{whose}.{key}", rate, float)
+    if not isinstance(rate, DictConfig):
+        raise ConfigError(f"{whose}.{key}={rate} is not a number for each of {', '.join(NORMALIZE)}")
+    return space, number(f"{whose}.{key}.{space.normalize}", rate[space.normalize], float)
 
 
 def _model(cfg: DictConfig, output: str) -> ModelSpec:
@@ -351,6 +389,7 @@ def words_of(spec: RunSpec) -> list[str]:
     chosen = {
         "task": spec.task.name if spec.task.name in options("task") else "custom",
         "model": _ids().get(spec.model.name.lower(), "minilm"),
+        **({"adapter": spec.adapter.kind} if spec.adapter else {}),
         "subspace": "did" if spec.d == 0 else spec.subspace.kind,
         "projection": spec.projection.kind,
     }

@@ -88,14 +88,15 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
         in_space = cfg.subspace.kind != "full"
         seeds, lrs, ds = (_values(cfg, key) for key in ("seed", "lr", "d"))
         full, full_seeds, full_lrs = _full_runs(cfg, cell, own)
+        ds = ds if in_space else [None]  # the numbers of an adapter are as many as they are
         size += len(full_lrs) * len(full_seeds) + len(ds) * len(lrs) * len(seeds)
         check_number(size, "the lists of this sweep make")
         runs = [one_run(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
-        if in_space and cfg.baseline.run:
+        if not _is_full(cfg) and cfg.baseline.run:
             runs += [untrained(cfg)] if not KINDS[cfg.task.kind].fresh_head else []
         if in_space and cfg.search.kind == "adaptive":
             searches.append(_study(cfg, full, tuple(runs)))
-        elif in_space:
+        elif not _is_full(cfg):
             runs += [one_run(cfg, d, seed, lr) for d in ds for lr in lrs for seed in seeds]
         for spec in runs:
             _refuse_twins(spec, specs.setdefault(spec.run_id, spec))
@@ -143,15 +144,21 @@ def _refuse_twins(spec: RunSpec, twin: RunSpec) -> None:
     )
 
 
+def _is_full(cfg: DictConfig) -> bool:
+    """Whether a cell is full fine-tuning itself."""
+    return cfg.subspace.kind == "full" and cfg.adapter.kind == "none"
+
+
 def _full_runs(
     cfg: DictConfig, cell: Sequence[Override], own: Path | None
 ) -> tuple[DictConfig, list[Any], list[Any]]:
     """The config, seeds and rates of full fine-tuning beside `cfg`; no seeds where it is not wanted."""
-    if cfg.subspace.kind == "full":
+    if _is_full(cfg):
         return cfg, _values(cfg, "seed"), _values(cfg, "lr")
     if not isinstance(cfg.baseline.run, bool):
         raise ConfigError(f"baseline.run={cfg.baseline.run} is neither true nor false; use one of them")
-    others = [each for each in cell if each.key_or_group.partition(".")[0] not in ("subspace", "projection")]
+    space = ("adapter", "subspace", "projection")
+    others = [each for each in cell if each.key_or_group.partition(".")[0] not in space]
     full = compose_config("sweep", [*others, setting("subspace", "full")], own)
     seeds = _values(cfg, "seed" if cfg.baseline.seed is None else "baseline.seed")
     return full, seeds if cfg.baseline.run else [], _values(cfg, "baseline.lr")

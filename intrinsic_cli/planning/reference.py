@@ -11,8 +11,8 @@ from intrinsic_cli.planning.compose import config_dir, options
 
 # The options whose files show all keys of a group, in the order in which they are told.
 SHOWN = {
-    "task": ("custom",), "model": ("minilm",), "subspace": ("said", "full"), "projection": ("fastfood",),
-    "search": ("adaptive",), "launcher": ("local", "slurm", "ray"),
+    "task": ("custom",), "model": ("minilm",), "adapter": ("lora",), "subspace": ("said", "full"),
+    "projection": ("fastfood",), "search": ("adaptive",), "launcher": ("local", "slurm", "ray"),
 }  # fmt: skip
 _LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>(?: [^#\n]*)?)(?:# (?P<meaning>.*))?")
 
@@ -48,7 +48,7 @@ def _all() -> list[Key]:
     for group, names in SHOWN.items():
         seen: dict[str, Key] = {}
         for name in names:
-            option = f"{group}={name}" if group == "launcher" or name == "full" else ""
+            option = f"{group}={name}" if group in ("launcher", "adapter") or name == "full" else ""
             for key in _read(f"{group}/{name}", group, option):
                 if key.name != f"{group}.kind":
                     seen.setdefault(f"{key.name} {option}", key)
@@ -59,7 +59,8 @@ def _all() -> list[Key]:
 _GROUPS = {
     "task": ("pydoc-topic", "what is learned, or a file, folder or hub id of your own data"),
     "model": ("minilm", "the pre-trained model, or a folder or hub id"),
-    "subspace": ("did", "what is trained"),
+    "adapter": ("none", "which numbers there are to move: all weights, or those of an adapter"),
+    "subspace": ("did", "which of them move: all (full), or P θ"),
     "projection": ("fastfood", "the random matrix P"),
     "search": ("grid", "which d are tried: those of the list, or those that narrow the interval"),
     "launcher": ("local", "where runs are trained"),

@@ -30,13 +30,12 @@ from intrinsic_cli.errors import ConfigError
 LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
 # Keys whose one value is a list: `task.text=title,body` is that list, without the brackets that shells read.
 SEQUENCES = (
-    "task.text", "task.labels", "task.metrics", "subspace.include", "subspace.exclude", "search.seeds",
-    "search.lr_multiples", "launcher.setup",
+    "task.text", "task.labels", "task.metrics", "adapter.target", "subspace.include", "subspace.exclude",
+    "search.seeds", "search.lr_multiples", "launcher.setup",
 )  # fmt: skip
 TEXTS = ("task.prompt",)  # keys whose value is taken as it stands, braces, commas and all
-MAPPINGS = ("task.words",)  # keys whose one value is a group of words
 MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(1,1e9) ends in a line
-MAPPINGS = ("launcher.additional",)  # keys whose value is a mapping of any keys
+MAPPINGS = ("task.words", "adapter.args", "launcher.additional")  # keys whose value is a mapping of any keys
 PLAIN = re.compile(r"[A-Za-z_./][\w./@+*-]*", re.ASCII)  # texts that need no quotes
 NOT_TEXT = ("null", "true", "false", "nan", "inf")
 LONGEST_WORD = 100_000  # characters: a list of MOST_RUNS values fits

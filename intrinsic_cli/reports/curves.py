@@ -6,16 +6,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat, natural
 from intrinsic_cli.result import RunResult
-from intrinsic_cli.spec import RunSpec, SubspaceSpec
+from intrinsic_cli.spec import AdapterSpec, RunSpec, SubspaceSpec
 from intrinsic_cli.statistics import runs as points
 from intrinsic_cli.statistics.estimate import Estimate, Level, Measured
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
 
-KINDS = ("full", "said", "did")  # in the order of the paper's columns
+KINDS = ("full", "said", "did")  # in the order of the paper's columns, before those of adapters
 FEW_SEEDS = 3  # an interval from fewer says little
 
 
@@ -48,7 +49,8 @@ class Curve:
 
     @property
     def kind(self) -> str:
-        return self.spec.subspace.kind
+        """The name of its space: `did`, `lora`, `did lora`."""
+        return space_name(self.spec)
 
     @property
     def metric(self) -> str:
@@ -57,15 +59,19 @@ class Curve:
     @property
     def name(self) -> str:
         """`minilm sst2 SAID`, unique among the curves it was grouped with."""
-        return " ".join(filter(None, [self.row, self.task, self.kind.upper(), self.variant]))
+        return " ".join(filter(None, [self.row, self.task, spelled(self.kind), self.variant]))
 
     @cached_property
     def measured(self) -> Measured:
         """Its runs, ready for any target; what tables, figures and the page say of a d_t comes from here."""
-        lost = [points.diverged(spec) for spec in self.diverged]
+        # The numbers of an adapter are counted when a run ends: those of one that diverged are as many as those of
+        # its like. Without any, it has no place on the curve.
+        sizes = {run.spec.adapter.r: run.d for run in self.runs}
+        lost = [(spec, spec.d or sizes.get(spec.adapter.r)) for spec in self.diverged if not spec.is_full]
+        full = [spec for spec in self.diverged if spec.is_full]
         return Measured(
-            [points.finished(run) for run in self.runs] + [p for p in lost if p.d is not None],
-            [points.finished(run) for run in self.baseline] + [p for p in lost if p.d is None],
+            [points.finished(run) for run in self.runs] + [points.diverged(spec, d) for spec, d in lost if d],
+            [points.finished(run) for run in self.baseline] + [points.diverged(spec, None) for spec in full],
             points.scale(self.runs[0]),
             self.selection,
         )
@@ -79,7 +85,8 @@ class Curve:
         return {name: self.estimate(value.threshold, name) for name in TARGETS}
 
 
-Space = tuple[SubspaceSpec, str, int | None]  # of a curve: with the kind of P, and its seed where that is set
+# Of a curve: with the kind of P, and its seed where that is set.
+Space = tuple[SubspaceSpec, AdapterSpec, str, int | None]
 Found = Sequence[tuple[Curve, Estimate]]
 
 
@@ -94,7 +101,7 @@ def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> lis
     members: dict[tuple[str, Space], list[RunResult]] = {}  # by setting and by variant
     for result in results:
         spec, setting = result.spec, json.dumps([result.study, result.conditions])
-        if spec.subspace.kind == "full":
+        if spec.is_full:
             baselines.setdefault(setting, []).append(result)
         elif spec.subspace.kind == "none":
             untrained.setdefault(setting, []).append(result)
@@ -110,21 +117,39 @@ def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> lis
             tuple(runs),
             tuple(baselines.get(setting, ())),
             untrained=tuple(untrained.get(setting, ())),
-            diverged=tuple(
-                s for s in lost if s.study == runs[0].study and (s.d is None or _space(s) == space)
-            ),
+            diverged=tuple(s for s in lost if s.study == runs[0].study and (s.is_full or _space(s) == space)),
         )
         for (setting, space), runs in members.items()
     ]
     return sorted(
         _name(curves),
-        key=lambda c: (natural(c.row), natural(c.task), KINDS.index(c.kind), natural(c.variant)),
+        key=lambda c: (natural(c.row), natural(c.task), place(c.kind), natural(c.variant)),
     )
 
 
 def _space(spec: RunSpec) -> Space:
-    """Runs of one projection.seed repeat the training and not the space: each has a curve of its own."""
-    return spec.subspace, spec.projection.kind, spec.projection.seed
+    """What the runs of a curve share. Runs of one projection.seed repeat the training and not the space: each has
+    a curve of its own. An adapter that is trained itself has a curve over its sizes."""
+    if spec.subspace.kind == "full":
+        return spec.subspace, replace(spec.adapter, r=None), "", None
+    return spec.subspace, spec.adapter, spec.projection.kind, spec.projection.seed
+
+
+def space_name(spec: RunSpec) -> str:
+    """`did`, `lora` for an adapter that is trained itself, `did lora` for θ over its numbers."""
+    if not spec.adapter:
+        return spec.subspace.kind
+    return spec.adapter.kind if spec.subspace.kind == "full" else f"{spec.subspace.kind} {spec.adapter.kind}"
+
+
+def spelled(kind: str) -> str:
+    """A space's name as tables have it: `DID lora`."""
+    return " ".join(word.upper() if word in KINDS[1:] else word for word in kind.split())
+
+
+def place(kind: str) -> tuple[int, str]:
+    """Where a space stands among the columns: a sort key."""
+    return (KINDS.index(kind) if kind in KINDS else len(KINDS)), kind
 
 
 def estimates(
@@ -155,7 +180,7 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
     ]
     suffixes = differences(study, plain, [c.task for c in curves])
     rows = [" ".join(filter(None, pair)) for pair in zip(plain, suffixes, strict=True)]
-    space = [flat({k: tree[k] for k in ("subspace", "projection")}) for tree in trees]
+    space = [_settings_of_space(tree) for tree in trees]
     variants = differences(
         space, [c.kind for c in curves], [f"{r}\n{c.task}" for r, c in zip(rows, curves, strict=True)]
     )
@@ -163,6 +188,14 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
         replace(c, row=row, variant=variant, settings=f"{suffix} {variant}".strip())
         for c, row, suffix, variant in zip(curves, rows, suffixes, variants, strict=True)
     ]
+
+
+def _settings_of_space(tree: dict[str, Any]) -> dict[str, Any]:
+    """The part of a run's settings that is its space; of an adapter trained itself, its size is on the curve."""
+    found: dict[str, Any] = {key: tree[key] for key in ("subspace", "projection", "adapter") if key in tree}
+    if "adapter" in found and tree["subspace"]["kind"] == "full":
+        found["adapter"] = {key: value for key, value in found["adapter"].items() if key != "r"}
+    return flat(found)
 
 
 def levels_at(value: Estimate) -> list[Level]:

@@ -79,6 +79,9 @@ def draw(plot: Plot) -> Any:
         label = series.label if series.label not in seen else None
         seen.add(series.label)
         color = TONES[series.tone] if isinstance(series.tone, str) else _ramp(series.tone)
+        if series.look == "area":
+            ax.fill(series.x, series.y, color=color, alpha=0.1, linewidth=0)
+            continue
         ax.plot(series.x, series.y, color=color, label=label or None, **LOOKS[series.look])
     ax.set_xlim(*plot.x_limits())
     ax.set_ylim(*plot.y_limits())

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def results(folder: str | Path) -> DataFrame:
     """The finished runs of an output folder, a row each; None where a run has no such number.
 
-    Columns: run_id, study, model, revision, task, subspace, projection, normalize, d, m, D (numbers), lr, seed,
-    metric, score, holdout (the score on rows held out of training), chance, n_train, n_eval (rows), steps,
-    seconds, precision, device, path. Raises StoreError where the folder or a result can't be read.
+    Columns: run_id, study, model, revision, task, subspace, adapter, r (its size), projection, normalize, d, m, D
+    (numbers), lr, seed, metric, score, holdout (the score on rows held out of training), chance, n_train, n_eval
+    (rows), steps, seconds, precision, device, path. Raises StoreError where the folder or a result can't be read.
     """
     from pandas import DataFrame
 
@@ -34,7 +34,8 @@ def _row(result: RunResult) -> dict[str, Any]:
     return {
         "run_id": result.run_id, "study": result.study, "model": spec.model.label,
         "revision": spec.model.revision, "task": spec.task.name, "subspace": spec.subspace.kind,
-        "projection": spec.projection.kind, "normalize": spec.subspace.normalize, "d": result.d, "m": result.m,
+        "adapter": spec.adapter.kind, "r": spec.adapter.r, "projection": spec.projection.kind,
+        "normalize": spec.subspace.normalize, "d": result.d, "m": result.m,
         "D": result.D, "lr": spec.lr, "seed": spec.seed, "metric": result.metric, "score": result.score,
         "holdout": held[result.metric] if held else None, "chance": result.chance, "n_train": result.n_train,
         "n_eval": result.n_eval, "steps": result.steps, "seconds": result.seconds["total"],

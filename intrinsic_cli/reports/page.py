@@ -18,7 +18,7 @@ from intrinsic_cli import __version__
 from intrinsic_cli.errors import writing
 from intrinsic_cli.render import duration, natural
 from intrinsic_cli.reports import plots, svg
-from intrinsic_cli.reports.curves import Curve, Found, few_seeds
+from intrinsic_cli.reports.curves import Curve, Found, few_seeds, spelled
 from intrinsic_cli.reports.tables import (  # fmt: skip
     cell,
     column,
@@ -147,7 +147,7 @@ def _section(name: str, curve: Curve, value: Estimate, told: plots.Histories) ->
         "id": name,
         "model": curve.row,
         "task": curve.task,
-        "kind": " ".join(filter(None, [curve.kind.upper(), curve.variant])),
+        "kind": " ".join(filter(None, [spelled(curve.kind), curve.variant])),
         "verdict": verdict(curve, value),
         "main": figures[0],
         "others": figures[1:],
@@ -226,10 +226,20 @@ def _of_runs(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
     return [
         ("data", f"{first.n_train:,} to train on, {first.n_eval:,} to score"),
         ("training", f"{length}, batch {train.batch_size}"),
-        ("projection", f"{curve.spec.projection.kind}, {curve.spec.subspace.normalize}"),
+        *_how(curve),
         ("scales λ", f"{first.m} in d") if first.m else ("scales λ", "none"),
-        ("runs", f"{value.runs:,} at {_count(len({r.spec.d for r in curve.runs}), 'd')}"),
+        ("runs", f"{value.runs:,} at {_count(len({r.d for r in curve.runs}), 'd')}"),
     ]
+
+
+def _how(curve: Curve) -> list[tuple[str, str]]:
+    """The adapter and P of a curve, as far as it has them."""
+    spec, found = curve.spec, []
+    if spec.adapter:
+        found.append(("adapter", spec.adapter.kind if spec.subspace.kind == "full" else spec.adapter.label))
+    if spec.subspace.kind != "full":
+        found.append(("projection", f"{spec.projection.kind}, {spec.subspace.normalize}"))
+    return found
 
 
 def _runs(survey: Survey, base: Path) -> list[dict[str, Any]]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from intrinsic_cli.errors import StoreError
-from intrinsic_cli.reports.curves import Curve, Found
+from intrinsic_cli.reports.curves import Curve, Found, spelled
 from intrinsic_cli.reports.tables import cell, percent, symbol
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.statistics.estimate import Estimate
@@ -31,7 +31,8 @@ Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # by run_id
 
 @dataclass(frozen=True)
 class Series:
-    """x and y of equal length. `look`: points, line, dash, mark, or one of ARROWS for what goes on that way.
+    """x and y of equal length. `look`: points, line, dash, mark, area (the outline of one), or one of ARROWS for
+    what goes on that way.
     `tone`: a name (`data`, `fit`, `accent`, `full`, `chance`, or `c0` to `c7` for unordered ones) or, for one of
     an ordered family, a number from 0 to 1. Series of one label share a legend entry.
     """
@@ -162,25 +163,61 @@ def overview(found: Found) -> Plot:
 
 
 def overlay(task: str, members: Found) -> Plot:
-    """The fits of all curves of a task on the same axes, each with its d_t."""
+    """The fits of all curves of a task on the same axes, each with its d_t and with the band of its means, and the
+    best that any space reaches with so few numbers."""
     series: list[Series] = []
     told = []
     for i, (curve, value) in enumerate(members):
-        tone, look = f"c{i % HUES}", "line" if i < HUES else "dash"
-        name = " ".join(filter(None, [curve.row, curve.kind.upper(), curve.variant]))
+        name = " ".join(filter(None, [curve.row, spelled(curve.kind), curve.variant]))
         at = f"{name}: {symbol(value.threshold)} {cell(value, ',d')}"
         told.append(at)
-        if value.curve:
-            notes = tuple(f"{name}: d = {level.d:,}, {curve.metric} {level.fit:.4f}" for level in value.curve)
-            ds, fits = zip(*((float(level.d), level.fit) for level in value.curve), strict=True)
-            series.append(Series(ds, fits, look, tone, name, notes))
-        if value.d_t is not None and value.target is not None:
-            series.append(Series((float(value.d_t),), (value.target,), "mark", tone, notes=(at,)))
+        series += _overlaid(name, at, f"c{i % HUES}", "line" if i < HUES else "dash", curve, value)
+    several = len({curve.kind for curve, _ in members}) > 1
+    if several and len({curve.row for curve, _ in members}) == 1:
+        series.append(_pareto(members))
+        told.append(f"best: {', '.join(dict.fromkeys(series[-1].notes))}")
     symbols = symbol(members[0][1].threshold)
     return Plot(
         slug(f"{task}-overlay"), f"Score against d, with each {symbols}", "d, trained parameters",
         members[0][0].metric, tuple(series), log_x=True, told="; ".join(told),
     )  # fmt: skip
+
+
+def _overlaid(name: str, at: str, tone: str, look: str, curve: Curve, value: Estimate) -> Iterator[Series]:
+    """One curve among others: its band, its fit, and its d_t."""
+    if value.curve:
+        yield from _area(value, tone)
+        notes = tuple(f"{name}: d = {level.d:,}, {curve.metric} {level.fit:.4f}" for level in value.curve)
+        ds, fits = zip(*((float(level.d), level.fit) for level in value.curve), strict=True)
+        yield Series(ds, fits, look, tone, name, notes)
+    if value.d_t is not None and value.target is not None:
+        yield Series((float(value.d_t),), (value.target,), "mark", tone, notes=(at,))
+
+
+def _area(value: Estimate, tone: str) -> list[Series]:
+    """Where the means of a curve's runs lie 19 times of 20, about the fit; nothing where no noise is known."""
+    if value.noise is None:
+        return []
+    ds = [float(level.d) for level in value.curve]
+    reach = [1.96 * value.noise / math.sqrt(level.runs) for level in value.curve]
+    upper = [level.fit + r for level, r in zip(value.curve, reach, strict=True)]
+    lower = [level.fit - r for level, r in zip(value.curve, reach, strict=True)]
+    return [Series((*ds, *reversed(ds)), (*upper, *reversed(lower)), "area", tone)]
+
+
+def _pareto(members: Found) -> Series:
+    """The best fit of all spaces at each number of trained numbers or fewer: a staircase."""
+    levels = sorted((level.d, -level.fit, spelled(c.kind)) for c, value in members for level in value.curve)
+    steps: list[tuple[int, float, str]] = []
+    for d, fit, kind in levels:
+        if not steps or -fit > steps[-1][1]:
+            steps.append((d, -fit, kind))
+    last = float(levels[-1][0]) if levels else 1.0
+    ends = [float(d) for d, _, _ in steps[1:]] + [last]
+    x = tuple(at for (d, _, _), end in zip(steps, ends, strict=True) for at in (float(d), end))
+    y = tuple(at for _, fit, _ in steps for at in (fit, fit))
+    notes = tuple(f"{kind} {fit:.4f} with {d:,}" for d, fit, kind in steps for _ in (0, 1))
+    return Series(x, y, "dash", "chance", "best with so few numbers", notes)
 
 
 def by_task(found: Found) -> dict[str, list[tuple[Curve, Estimate]]]:
@@ -342,14 +379,13 @@ def _tones(n: int) -> list[float]:
 
 
 def _d(run: RunResult) -> int:
-    """The d of a run in a subspace."""
-    assert run.spec.d is not None
-    return run.spec.d
+    """The trained numbers of a run."""
+    return run.d
 
 
 def _note(run: RunResult) -> str:
     spec = run.spec
-    return f"d = {spec.d:,}, seed {spec.seed}, lr {spec.lr:g}: {run.metric} {run.score:.4f}"
+    return f"d = {run.d:,}, seed {spec.seed}, lr {spec.lr:g}: {run.metric} {run.score:.4f}"
 
 
 def slug(text: str) -> str:

@@ -97,6 +97,8 @@ def _band(plot: Plot, frame: Frame) -> list[str]:
 def _series(series: Series, frame: Frame) -> str:
     tone, style = tone_class(series.tone)
     at = [(frame.x(x), frame.y(y)) for x, y in zip(series.x, series.y, strict=True)]
+    if series.look == "area":
+        return f'<path class="area {tone}"{style} d="M{"L".join(f"{x:g} {y:g}" for x, y in at)}Z"/>'
     if series.look in ("line", "dash"):
         path = "M" + "L".join(f"{x:g} {y:g}" for x, y in at)
         # What is hidden under a line's points says their values when pointed at.

@@ -8,7 +8,7 @@ from typing import Any
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.render import Answer, Table, natural
-from intrinsic_cli.reports.curves import FEW_SEEDS, KINDS, Curve, Found, few_seeds, levels_at
+from intrinsic_cli.reports.curves import FEW_SEEDS, Curve, Found, few_seeds, levels_at, place, spelled
 from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
@@ -17,7 +17,7 @@ KEYS = (
     "model", "revision", "task", "subspace", "projection", "normalize", "metric", "full_score", "target",
     "threshold", "d90", "d90_low", "d90_high", "status", "runs",
     "d", "definition", "settings", "study", "seeds", "rough", "lr", "full_lr", "full_runs", "D",
-    "n_train", "n_eval", "grid_low", "grid_high", "low_status", "high_status", "reason",
+    "n_train", "n_eval", "grid_low", "grid_high", "low_status", "high_status", "reason", "adapter", "space",
     *(
         form.format(name)
         for name in TARGETS
@@ -75,9 +75,9 @@ def _record(curve: Curve, value: Estimate) -> dict[str, Any]:
         "model": curve.spec.model.label,
         "revision": curve.spec.model.revision,
         "task": curve.task,
-        "subspace": curve.kind,
-        "projection": curve.spec.projection.kind,
-        "normalize": curve.spec.subspace.normalize,
+        "subspace": curve.spec.subspace.kind,
+        "projection": curve.spec.projection.kind if curve.spec.d else None,
+        "normalize": curve.spec.subspace.normalize if curve.spec.d else None,
         "metric": curve.metric,
         "full_score": value.full_score,
         "target": value.target,
@@ -113,6 +113,8 @@ def _particulars(curve: Curve, value: Estimate) -> dict[str, Any]:
         "low_status": "below_grid" if value.low_open else _known(value.low),
         "high_status": "above_grid" if value.high_open else _known(value.high),
         "reason": value.reason,
+        "adapter": curve.spec.adapter.kind,
+        "space": curve.kind,
     }
 
 
@@ -135,14 +137,16 @@ def paper_records(tasks: Collection[str]) -> list[dict[str, Any]]:
             "definition": HEADLINE,
             f"d90_{HEADLINE}": d90,
             f"status_{HEADLINE}": "estimated",
+            "adapter": "none",
+            "space": kind,
         }
         for model, task, kind, d90 in d90s(tasks)
     ]
 
 
 def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]:
-    """The paper's Table 1: header and rows of text. Rows are models, columns task × (full, SAID, DID), and behind
-    each d_t that of the other definitions, where they differ.
+    """The paper's Table 1: header and rows of text. Rows are models, columns task × (full, SAID, DID, and the
+    spaces of adapters), and behind each d_t that of the other definitions, where they differ.
 
     `found` has one threshold. Settings that differ between a model's studies are part of its row's name,
     those between subspaces part of the column's. With `paper`, each model's row in the paper stands below it.
@@ -173,7 +177,7 @@ def long(found: Found, paper: bool = False) -> Table:
         rows.append([curve.row, curve.task, space, curve.metric, full(value), *cells])
     if paper:
         tasks, rest = {curve.task for curve, _ in found}, [""] * len(others)
-        rows += [[m, task, kind.upper(), "", "", str(d90), *rest] for m, task, kind, d90 in d90s(tasks)]
+        rows += [[m, task, spelled(kind), "", "", str(d90), *rest] for m, task, kind, d90 in d90s(tasks)]
     return Table(header, rows, keys=3)
 
 
@@ -202,13 +206,13 @@ def full_column(curve: Curve) -> Column:
 def order(column: Column) -> tuple[object, ...]:
     """A sort key: by task, then full fine-tuning, SAID and DID as the paper has them."""
     task, kind, variant = column
-    return natural(task), KINDS.index(kind), natural(variant)
+    return natural(task), *place(kind), natural(variant)
 
 
 def head(column: Column) -> str:
     """`SAID` or `full accuracy`: the column's name under its task."""
     _, kind, variant = column
-    return " ".join(filter(None, [kind if kind == "full" else kind.upper(), variant]))
+    return " ".join(filter(None, [spelled(kind), variant]))
 
 
 def full(value: Estimate) -> str:
@@ -343,5 +347,5 @@ def _tuned(curve: Curve) -> bool:
     """Whether any d of the curve was run at more than one learning rate."""
     rates: dict[int | None, set[float]] = {}
     for run in curve.runs:
-        rates.setdefault(run.spec.d, set()).add(run.spec.lr)
+        rates.setdefault(run.d, set()).add(run.spec.lr)
     return any(len(r) > 1 for r in rates.values())

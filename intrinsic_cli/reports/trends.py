@@ -15,7 +15,7 @@ import numpy as np
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat
-from intrinsic_cli.reports.curves import Curve, Found
+from intrinsic_cli.reports.curves import Curve, Found, spelled
 from intrinsic_cli.spec import ModelSpec, step_of
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import Correlation, correlate
@@ -64,7 +64,7 @@ def trends(found: Found, x: Callable[[Curve], float]) -> list[Trend]:
     if not several:
         raise StoreError("no task has a d90 curve of two models or more; a trend needs at least two")
     heads = [members[0][0] for members in several.values()]
-    names = [f"{curve.task} {curve.kind.upper()}" for curve in heads]
+    names = [f"{curve.task} {spelled(curve.kind)}" for curve in heads]
     extras = differences([flat(json.loads(key)) for key in several], names, [""] * len(names))
     made = []
     for name, extra, members in zip(names, extras, several.values(), strict=True):

@@ -38,7 +38,13 @@ class Point:
     def of(cls, result: RunResult) -> Point:
         """The point of a finished run."""
         spec = result.spec
-        return cls(d=spec.d, seed=spec.seed, lr=spec.lr, score=result.score, holdout=result.holdout)
+        return cls(
+            d=None if spec.is_full else result.d,
+            seed=spec.seed,
+            lr=spec.lr,
+            score=result.score,
+            holdout=result.holdout,
+        )
 
     def choice(self, selection: str) -> float | None:
         """What the learning rate is chosen by; None where the run failed.

@@ -21,9 +21,10 @@ def finished(run: RunResult) -> Point:
     return replace(Point.of(run), rows=influence(run.metric, table["prediction"], table["label"]))
 
 
-def diverged(spec: RunSpec) -> Point:
-    """A run whose numbers stopped being finite."""
-    return Point(spec.d, spec.seed, spec.lr, None)
+def diverged(spec: RunSpec, d: int | None) -> Point:
+    """A run whose numbers stopped being finite, with as many trained ones as runs like it; None for full
+    fine-tuning."""
+    return Point(d, spec.seed, spec.lr, None)
 
 
 def scale(run: RunResult) -> Scale:

@@ -22,8 +22,8 @@ def forecast(specs: Sequence[RunSpec], load: Load, slots: int = 1) -> float:
     total = 0.0
     for cell in cells(specs):
         inputs = load(cell[0])
-        for kind in {spec.subspace.kind for spec in cell}:
-            runs = [spec for spec in cell if spec.subspace.kind == kind]
+        for kind in {(spec.subspace.kind, spec.adapter.label) for spec in cell}:
+            runs = [spec for spec in cell if (spec.subspace.kind, spec.adapter.label) == kind]
             sample = replace(runs[0], train=replace(runs[0].train, max_steps=STEPS, evals=1, patience=None))
             per_step, per_eval = _time(sample, inputs)
             for spec in runs:

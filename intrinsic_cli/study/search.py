@@ -75,11 +75,11 @@ class Members:
         lost = [spec for spec in survey.diverged if spec.study == first.study]
         return cls(
             tuple(run for run in results if _same_curve(run.spec, first)),
-            tuple(run for run in results if run.spec.subspace.kind == "full"),
+            tuple(run for run in results if run.spec.is_full),
             tuple(
                 spec
                 for spec in lost
-                if (spec.d is None or _same_curve(spec, first)) and (own is None or spec.run_id in own)
+                if (spec.is_full or _same_curve(spec, first)) and (own is None or spec.run_id in own)
             ),
         )
 
@@ -111,7 +111,7 @@ class Members:
         """Subspace runs and those of full fine-tuning, with what each row said; diverged ones have no score."""
         from intrinsic_cli.statistics import runs
 
-        lost = [runs.diverged(spec) for spec in self.diverged]
+        lost = [runs.diverged(spec, spec.d) for spec in self.diverged]
         return (
             [*map(runs.finished, self.curve), *(p for p in lost if p.d is not None)],
             [*map(runs.finished, self.full), *(p for p in lost if p.d is None)],

@@ -40,19 +40,27 @@ class _Slice:
 
 
 class Full(nn.Module):
-    """Every trainable weight of `model`, under the interface of `Subspace`: full fine-tuning.
+    """Every trainable weight of `model`, under the interface of `Subspace`: full fine-tuning, or an adapter.
 
     As with `Subspace`, the tensors that the model came with are left as they are: it gets copies to train.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.m = 0
-        self.D = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        self.d = self.D
-        self.direct = nn.ParameterList(p for p in model.parameters() if p.requires_grad)
+        self.d = self.D = sum(p.numel() for p in self._named.values())
+        self.direct = nn.ParameterList(self._named.values())
         for p in self.direct:
             p.data = p.data.clone()
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """What is trained, by its name in the model."""
+        return dict(self._named)
+
+    def moved(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The same, in order."""
+        return iter(self._named.items())
 
     def write(self) -> None:
         """Nothing to do: the optimizer moves the weights themselves."""
@@ -292,6 +300,11 @@ class Subspace(nn.Module):
         if self.lam is not None:
             self.lam.grad = self._dlam.clone()
             self._dlam.zero_()
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """What is trained, as files name it: `theta`, `lam`, and `head.0` and so on."""
+        scales = {} if self.lam is None else {"lam": self.lam}
+        return {"theta": self.theta, **scales, **{f"head.{i}": p for i, p in enumerate(self.direct)}}
 
     def moved(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name and weight of every tensor that P moves, each once."""

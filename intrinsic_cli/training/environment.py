@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def environment() -> dict[str, Any]:
         "dirty": bool(_git(here, "status", "--porcelain", "--", str(here))) if git else None,
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
+        "peft": version("peft") if find_spec("peft") else None,
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from intrinsic_cli.models import pretrained, soundness
+from intrinsic_cli.models import adapters, pretrained, soundness
 from intrinsic_cli.models.pretrained import LoadedModel
-from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.spec import AdapterSpec, RunSpec
 from intrinsic_cli.subspace.selection import free_dimensions
 from intrinsic_cli.tasks import splits
 from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.tasks.task import Task, task_of
 
+NO_ADAPTER = AdapterSpec()
 KEPT = 2**29  # bytes of inputs that a process keeps beside those that it loads
 
 
@@ -45,8 +46,8 @@ class Inputs:
         parts = [part for part in (self.train, self.validation, self.holdout) if part is not None]
         return weights + sum(part.ids.nbytes + part.starts.nbytes + part.labels.nbytes for part in parts)
 
-    def fresh_model(self, seed: int) -> nn.Module:
-        """A model of its own around the base model's tensors, with the head of `seed`.
+    def fresh_model(self, seed: int, adapter: AdapterSpec = NO_ADAPTER) -> nn.Module:
+        """A model of its own around the base model's tensors, with the head and the adapter of `seed`.
 
         `Subspace` takes these tensors for θ_0 and both it and `Full` give the model others to train, so a run
         holds the pre-trained weights once. Train it by nothing else.
@@ -57,6 +58,7 @@ class Inputs:
         }
         model = copy.deepcopy(self.base.model, lent)
         pretrained.draw_head(model, self.base.head, seed)
+        adapters.attach(model, adapter, self.base.head, seed)
         return model
 
 
@@ -86,9 +88,13 @@ def check(specs: Sequence[RunSpec], load: Load) -> str:
     Raises IdimError at what can't be used.
     """
     inputs = load(specs[0])
+    models = {repr(NO_ADAPTER): inputs.base.model}
     for spec in specs:
+        key = repr(spec.adapter)
+        if key not in models:
+            models[key] = inputs.fresh_model(spec.space_seed, spec.adapter)
         if spec.d is not None and spec.subspace.has_theta:
-            free_dimensions(inputs.base.model, spec.subspace, spec.d, inputs.head)
+            free_dimensions(models[key], spec.subspace, spec.d, inputs.head)
     return inputs.summary
 
 

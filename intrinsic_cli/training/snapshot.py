@@ -30,7 +30,8 @@ from intrinsic_cli.training.inputs import Inputs
 def resume_key(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
     """What must be the same where a run stopped and where it goes on, or its numbers would be of two kinds."""
     compute = Compute.here(spec.train.precision)
-    return {
+    adapted = {"peft": version("peft")} if spec.adapter.kind not in ("none", "bitfit") else {}
+    return adapted | {
         "precision": compute.precision,
         "device": compute.device.type,
         "processes": ranks.count(),

@@ -110,7 +110,7 @@ class Trainer:
         self.spec, self.inputs = spec, inputs
         self.log, self.save = log, save
         self.compute = compute or Compute.here(spec.train.precision)
-        self.model = inputs.fresh_model(spec.space_seed).to(self.compute.device)
+        self.model = inputs.fresh_model(spec.space_seed, spec.adapter).to(self.compute.device)
         self.space = self._make_space()
         self.model.train()
         self.optimizer = make_optimizer(self.space, self.model, spec)
@@ -291,9 +291,11 @@ class Trainer:
 
     def _outcome(self, answers: dict[str, Answers]) -> Outcome:
         space, held_out = self.space, answers.get("holdout")
+        base = sum(p.numel() for p in self.inputs.base.model.parameters())
         holdout = None if held_out is None else self.inputs.task.score(held_out)
         return Outcome(
-            metrics=self.scores, holdout=holdout, steps=self.at.step, d=space.d, m=space.m, D=space.D,
+            metrics=self.scores, holdout=holdout, steps=self.at.step, d=space.d, m=space.m,
+            D=base if self.spec.adapter else space.D,
             projection_version=space.version if isinstance(space, Subspace) else None,
             precision=self.compute.precision, device=str(self.compute.device), seconds=self._spent(),
             resumed=self.resumed, processes=ranks.count(), sent_bytes=self.sent_bytes,
@@ -301,12 +303,8 @@ class Trainer:
         )  # fmt: skip
 
     def _tensors_to_keep(self) -> dict[str, Tensor]:
-        """θ, λ and a trained head in float32; of full fine-tuning the weights where the spec keeps them."""
-        if isinstance(self.space, Full):
+        """What is trained, in float32; of full fine-tuning the weights where the spec keeps them."""
+        if self.spec.is_full:
             named = self.model.named_parameters() if self.spec.train.keep_weights else ()
             return {name: p.detach().cpu().contiguous() for name, p in named}
-        kept = {"theta": self.space.theta}
-        if self.space.lam is not None:
-            kept["lam"] = self.space.lam
-        kept |= {f"head.{i}": p for i, p in enumerate(self.space.direct)}
-        return {name: p.detach().float().cpu().contiguous() for name, p in kept.items()}
+        return {name: p.detach().float().cpu().contiguous() for name, p in self.space.named().items()}

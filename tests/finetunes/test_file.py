@@ -22,6 +22,7 @@ from intrinsic_cli.errors import IdimError, ModelError, StoreError
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune, checksum, combine
 from intrinsic_cli.finetunes.rebuild import apply, export, load
 from intrinsic_cli.models import pretrained
+from intrinsic_cli.spec import AdapterSpec
 from intrinsic_cli.store import THETA, RunDir, Store
 from intrinsic_cli.training.inputs import Inputs, Loader
 from intrinsic_cli.training.run import execute
@@ -32,6 +33,11 @@ KINDS = {
     "did pure_bf16": {"precision": "pure_bf16"},
     "said sorf by tensor": {"kind": "said", "groups": "tensor", "normalize": "tensor", "lr": 0.01},
     "trained head": {"kind": "said", "head": "trained", "d": 300},
+    "did lora": {"adapter": AdapterSpec("lora", 2)},
+    "said lora pure_bf16": {"kind": "said", "adapter": AdapterSpec("lora", 2), "precision": "pure_bf16"},
+    "lora": {"kind": "full", "lr": 0.01, "adapter": AdapterSpec("lora", 2)},
+    "unilora": {"kind": "full", "lr": 0.01, "adapter": AdapterSpec("unilora", 50)},
+    "bitfit": {"kind": "full", "lr": 0.01, "adapter": AdapterSpec("bitfit")},
     "frozen head, part": {"head": "frozen", "include": ("*layer.1*",), "exclude": ("*bias",)},
 }
 
@@ -41,8 +47,8 @@ class Watched(Inputs):
 
     seen: list
 
-    def fresh_model(self, seed):
-        model = super().fresh_model(seed)
+    def fresh_model(self, *asked):
+        model = super().fresh_model(*asked)
 
         def note(module, args, kwargs, output):
             if not module.training:

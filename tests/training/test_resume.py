@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_file
 
 from intrinsic_cli.errors import Stopped
+from intrinsic_cli.spec import AdapterSpec
 from intrinsic_cli.store import SNAPSHOT, THETA, RunDir, Store
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import execute
@@ -20,6 +21,9 @@ OPTIONS = {
     "said": {"max_steps": 20, "accumulate": 2, "batch_size": 8, "head": "trained"},
     "pure": {"max_steps": 20, "precision": "pure_bf16"},
     "full": {"kind": "full", "lr": 1e-3, "max_steps": 20, "keep_weights": True},
+    "lora": {"kind": "full", "lr": 1e-2, "max_steps": 20, "adapter": AdapterSpec("lora", 2)},
+    "vera": {"kind": "full", "lr": 1e-2, "max_steps": 20, "adapter": AdapterSpec("vera", 8)},
+    "did lora": {"max_steps": 20, "evals": 3, "adapter": AdapterSpec("lora", 2, args={"lora_dropout": 0.1})},
     "patience": {"lr": 1e-9, "max_steps": 40, "evals": 8, "patience": 3},
 }
 

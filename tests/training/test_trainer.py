@@ -327,8 +327,8 @@ def test_divergence_is_an_error_that_names_the_learning_rate(fit, make_spec, opt
 def test_a_finished_run_leaves_no_model_behind(make_spec, kind):
     # Hooks tie the model to its subspace in a circle; a sweep would hold many models until a collection.
     class Watched(Inputs):
-        def fresh_model(self, seed):
-            model = super().fresh_model(seed)
+        def fresh_model(self, *asked):
+            model = super().fresh_model(*asked)
             self.seen.append(weakref.ref(next(model.parameters())))
             return model
 
@@ -351,8 +351,8 @@ def test_runs_of_several_seeds_share_head_and_p_where_the_space_has_a_seed(make_
         watched = []
 
         class Watched(Inputs):
-            def fresh_model(self, seed, watched=watched):
-                model = super().fresh_model(seed)
+            def fresh_model(self, *asked, watched=watched):
+                model = super().fresh_model(*asked)
                 watched.append(model.classifier.weight.detach().clone())
                 return model
 

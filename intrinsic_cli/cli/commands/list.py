@@ -11,7 +11,7 @@ EXAMPLES = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    kinds = ["models", "tasks", "projections", "subspaces", "launchers"]
+    kinds = ["models", "tasks", "adapters", "projections", "subspaces", "launchers"]
     parser.add_argument("what", choices=kinds, metavar="|".join(kinds))
 
 

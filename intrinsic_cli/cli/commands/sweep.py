@@ -54,8 +54,8 @@ def execute(
     if arguments.dry_run or arguments.estimate:
         return _show_plan(plan, store, estimate=arguments.estimate, retry_failed=arguments.retry_failed)
     failed = _train(plan, store, study_file.text(given, plan.cells), retry_failed=arguments.retry_failed)
-    wanted = any(spec.subspace.has_theta for spec in plan.specs) or plan.searches
-    if wanted and (not failed or any(result.spec.subspace.has_theta for result in store.results())):
+    wanted = any(spec.in_space for spec in plan.specs) or plan.searches
+    if wanted and (not failed or any(result.spec.in_space for result in store.results())):
         (show or _show_table)(plan, store)
     if failed:
         runs = "1 run" if len(failed) == 1 else f"{len(failed)} runs"

@@ -1,0 +1,209 @@
+"""Adapters: other numbers to train than a model's own weights, by the library PEFT (the extra `[peft]`).
+
+`attach` changes what there is to train and nothing of what the model computes, but for the small start of
+Uni-LoRA. The pre-trained tensors stay where they are: no copy is made, and none of their bits changes. A frozen
+weight has no gradient, so the backward pass makes none.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from intrinsic_cli.errors import ConfigError, near
+from intrinsic_cli.models.pretrained import private_rng
+from intrinsic_cli.spec import AdapterSpec, stream_seed
+
+NAME = "default"  # of the one adapter of a model, to PEFT
+
+
+@dataclass(frozen=True)
+class Method:
+    """How PEFT makes an adapter: the class of its configuration, and what its keys are called.
+
+    `size` is what `adapter.r` sets and `alpha` what `adapter.alpha` does; None where the method has none. `draw` is
+    the seed of what the method draws by itself, and `usual` what is set here unless `adapter.args` says otherwise.
+    """
+
+    config: str
+    size: str | None = None
+    alpha: str | None = None
+    draw: str | None = None
+    usual: Mapping[str, Any] = field(default_factory=dict)
+
+
+METHODS = {
+    "lora": Method("LoraConfig", "r", "lora_alpha"),
+    "vera": Method("VeraConfig", "r", draw="projection_prng_key"),
+    "randlora": Method("RandLoraConfig", "r", "randlora_alpha", draw="projection_prng_key"),
+    "ia3": Method("IA3Config", usual={"feedforward_modules": []}),
+    "unilora": Method("UniLoraConfig", "theta_d_length", draw="proj_seed"),
+    "tinylora": Method("TinyLoraConfig", "u", draw="projection_seed"),
+    "fourierft": Method(
+        "FourierFTConfig", "n_frequency", "scaling", "random_loc_seed", {"init_weights": True}
+    ),
+    "loha": Method("LoHaConfig", "r", "alpha"),
+    "lokr": Method("LoKrConfig", "r", "alpha"),
+}
+# Keys of PEFT that are decided here: which layers, and which other tensors are trained.
+OURS = (
+    "target_modules", "target_parameters", "modules_to_save", "layers_to_transform", "layers_pattern",
+    "layer_replication", "trainable_token_indices", "task_type", "peft_type", "auto_mapping", "inference_mode",
+    "base_model_name_or_path", "revision", "peft_version",
+)  # fmt: skip
+# Starts of LoRA that leave the pre-trained weights alone; the others of PEFT subtract from them.
+STARTS = (True, False, "gaussian", "orthogonal")
+
+
+def attach(model: nn.Module, spec: AdapterSpec, head: Sequence[str] = (), seed: int = 0) -> None:
+    """Leave the numbers of an adapter, and those of the head, as all of `model` that requires a gradient.
+
+    Args:
+        model: on the CPU, so that what is drawn is the same on every device; changed in place. Its class stays,
+            and a layer with an adapter holds the old one as its `base_layer`.
+        head: names of the parameters that were not pre-trained; they get no adapter.
+        seed: of what the adapter draws: its stream is "adapter".
+
+    Raises ConfigError where a pattern matches no layer, and where the adapter does not fit the model.
+    """
+    if not spec:
+        return
+    if spec.kind == "bitfit":
+        _train_biases(model, spec, head)
+    else:
+        _adapt(model, configuration(model, spec, head, seed), spec, seed)
+    named = dict(model.named_parameters())
+    for name in head:
+        named[name].requires_grad_(True)
+
+
+def configuration(model: nn.Module, spec: AdapterSpec, head: Sequence[str], seed: int) -> Any:
+    """PEFT's configuration of an adapter for the linear layers of `model`. Raises ConfigError."""
+    import peft
+    from transformers.pytorch_utils import Conv1D
+
+    method = METHODS[spec.kind]
+    config = getattr(peft, method.config)
+    known = {f.name for f in fields(config)} - {*OURS, method.size, method.alpha}
+    if unknown := sorted(set(spec.args) - known):
+        raise ConfigError(
+            f"adapter.args has {unknown[0]!r}, which is no key of PEFT's {method.config}{near(unknown[0], known)}"
+            " or is set by adapter.r, adapter.alpha or adapter.target"
+        )
+    if spec.args.get("init_lora_weights", True) not in STARTS:
+        raise ConfigError(
+            f"adapter.args init_lora_weights={spec.args['init_lora_weights']!r} would change the pre-trained "
+            f"weights; use one of {', '.join(map(str, STARTS))}"
+        )
+    layers = _linear(model, head)
+    names = _match(layers, spec.target, "linear layer")
+    values = {"target_modules": names, **method.usual, **spec.args}
+    if "feedforward_modules" in spec.args:
+        values["feedforward_modules"] = _match(names, spec.args["feedforward_modules"], "adapted layer")
+    if method.draw is not None:
+        values.setdefault(method.draw, stream_seed(seed, "adapter/draw") % 2**31)
+    for key, name, value in (("r", method.size, spec.r), ("alpha", method.alpha, spec.alpha)):
+        if value is None:
+            continue
+        if name is None:
+            raise ConfigError(f"adapter.{key}={value:g}: adapter={spec.kind} has none; leave it out")
+        values[name] = value
+    if "fan_in_fan_out" in known and isinstance(model.get_submodule(names[0]), Conv1D):
+        values.setdefault("fan_in_fan_out", True)
+    with _fitting(spec, model):
+        return config(**values)
+
+
+def _adapt(model: nn.Module, config: Any, spec: AdapterSpec, seed: int) -> None:
+    """Put PEFT's layers in the place of the model's own."""
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+    with _fitting(spec, model), private_rng(stream_seed(seed, "adapter")):
+        # By the tuner itself, as `inject_adapter_in_model` takes no method whose layers share their numbers.
+        PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, NAME)
+
+
+@contextmanager
+def _fitting(spec: AdapterSpec, model: nn.Module) -> Iterator[None]:
+    """Say PEFT's errors about a model or a value in a line, and nothing of what it warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever a method of the library finds wrong with a model or a value
+            reason = " ".join(str(error).split())[:250]
+            raise ConfigError(
+                f"adapter={spec.kind} (r={spec.r}, alpha={spec.alpha}, args={dict(spec.args)}) does not fit "
+                f"{type(model).__name__}: {reason}; adapter=lora fits every linear layer"
+            ) from error
+
+
+def _train_biases(model: nn.Module, spec: AdapterSpec, head: Sequence[str]) -> None:
+    """BitFit (Ben Zaken et al. 2021, arXiv 2106.10199): the biases of all layers, those of norms included."""
+    for key, value in (("r", spec.r), ("alpha", spec.alpha), ("args", spec.args or None)):
+        if value is not None:
+            raise ConfigError(f"adapter.{key}={value}: adapter=bitfit has none; leave it out")
+    biases = {
+        name: module.bias
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "bias", None), nn.Parameter) and f"{name}.bias" not in head
+    }
+    if not biases:
+        raise ConfigError(
+            f"adapter=bitfit does not fit {type(model).__name__}, which has no biases; adapter=ia3 is as small"
+        )
+    chosen = _match(list(biases), spec.target, "layer with a bias")
+    model.requires_grad_(False)
+    for name in chosen:
+        biases[name].requires_grad_(True)
+
+
+def _linear(model: nn.Module, head: Sequence[str]) -> list[str]:
+    """The names of the linear layers, less the head and the layer that gives a language model's answers."""
+    from transformers.pytorch_utils import Conv1D
+
+    answers: Any = getattr(model, "get_output_embeddings", None)
+    output = answers() if answers else None
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output and f"{name}.weight" not in head
+    ]
+
+
+def _match(names: Sequence[str], patterns: Sequence[str], what: str) -> list[str]:
+    """Those of `names` that match a pattern, whole or at their end. Raises ConfigError where a pattern has none."""
+    found: set[str] = set()
+    for pattern in patterns:
+        some = {name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")}
+        if not some:
+            last = sorted({name.rpartition(".")[2] for name in names})
+            raise ConfigError(
+                f"adapter.target={pattern!r} matches no {what}; there are {', '.join(last[:12]) or 'none'}"
+            )
+        found |= some
+    return [name for name in names if name in found]
+
+
+def merge(model: nn.Module) -> None:
+    """Add the adapters to the weights of their layers, in place, and leave the ordinary model.
+
+    The tensors of the pre-trained weights change: for a model that shares them with no other.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in [*model.named_modules()]:
+        if isinstance(module, BaseTunerLayer):
+            layer: Any = module
+            layer.merge()
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, layer.get_base_layer())
+    model.requires_grad_(True)
