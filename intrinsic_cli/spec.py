@@ -48,6 +48,7 @@ TASK_KEYS: dict[str, tuple[str, ...]] = {  # of language models, that a kind tak
 TRACKERS = ("none", "tensorboard", "wandb", "trackio")
 LONGEST_PART = 40  # characters of one part of a run's name: file systems stop at 255 bytes for the whole
 LARGEST = 2**63 - 1  # of integers, which tensors, files and other languages can hold
+CLIPS = ("weights", "trained")
 PRECISIONS = ("auto", "fp32", "bf16", "pure_bf16")
 
 
@@ -341,8 +342,10 @@ class TrainSpec:
     `warmup` is the fraction of the steps in which the learning rate rises. `evals` evaluations are spread
     evenly over the run and the last one gives the score; with `patience`, the run stops after so many
     evaluations without a better score and the best one counts. `precision`: `bf16` computes in bfloat16 on
-    float32 weights, `pure_bf16` also keeps the weights so (θ_0 stays exact), `auto` is `bf16` where the
-    machine has it. `keep_weights` also saves the D weights of a full fine-tuning.
+    float32 weights, `pure_bf16` also keeps the weights so (θ_0 and what is trained stay exact), `auto` is `bf16`
+    where the machine has it. A step whose gradient is longer than `max_grad_norm` is scaled to that: the gradient
+    of the weights with `clip="weights"`, the same in every space; that of θ, λ and head with `"trained"`, all
+    there was before `clip` was recorded. `keep_weights` also saves the D weights of a full fine-tuning.
     """
 
     epochs: float = 3.0
@@ -354,6 +357,7 @@ class TrainSpec:
     warmup: float = 0.06
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    clip: str = "trained"
     evals: int = 1
     patience: int | None = None
     keep_weights: bool = False
@@ -374,6 +378,7 @@ class TrainSpec:
                 f"use train.evals={self.patience + 1} or more"
             )
         _one_of("train.precision", self.precision, PRECISIONS)
+        _one_of("train.clip", self.clip, CLIPS)
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"train.warmup={self.warmup} is a fraction of the steps; use 0 to below 1")
 

@@ -52,7 +52,7 @@ class Stepper:
         self.model = self.inputs.fresh_model(0).train()
         dtype = self.compute.weights
         if self.spec.d is None:
-            self.space = Full(self.model.to(dtype) if dtype else self.model)
+            self.space = Full(self.model, dtype)
         else:
             self.space = Subspace(
                 self.model, self.spec.subspace, self.spec.d, 0, self.spec.projection, self.inputs.head, dtype
@@ -65,7 +65,7 @@ class Stepper:
 
     def step(self, i: int) -> tuple[float, ...]:
         """Seconds of each of PARTS."""
-        from torch import nn
+        from intrinsic_cli.training.clipping import clip
 
         batch = self.batches[i % len(self.batches)]
         times = [time.perf_counter()]
@@ -77,7 +77,7 @@ class Stepper:
         loss.backward()
         times.append(time.perf_counter())
         self.space.collect()
-        nn.utils.clip_grad_norm_(self.trained, self.spec.train.max_grad_norm)
+        clip(self.space, self.trained, self.spec.train)
         self.optimizer.step()
         self.optimizer.zero_grad()
         times.append(time.perf_counter())
@@ -86,7 +86,7 @@ class Stepper:
 
 def step_figures(quick: bool, precision: str) -> list[Figure]:
     """Target 2: a subspace step ÷ a full fine-tuning step, MiniLM, batch 32."""
-    # Pure bfloat16 weights suit a subspace alone; it is compared with the full step people use, in bf16.
+    # Full fine-tuning keeps float32 copies of such weights; people use bf16, so it is compared with that.
     pure = precision == "pure_bf16"
     full = Stepper(overrides("bf16" if pure else precision, "subspace=full"))
     did = Stepper(overrides(precision, "subspace=did", "d=1000"), full.inputs)

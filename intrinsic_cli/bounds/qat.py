@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import count
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from intrinsic_cli.bounds.quantise import quantise
 from intrinsic_cli.finetunes.file import FineTune
@@ -20,6 +20,7 @@ from intrinsic_cli.finetunes.rebuild import attach, place
 from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.tasks.batches import batches
 from intrinsic_cli.tasks.rows import Encoded
+from intrinsic_cli.training.clipping import clip
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Inputs
 
@@ -48,7 +49,7 @@ def finetune(found: FineTune, spec: RunSpec, inputs: Inputs, levels: int, steps:
                 loss = task.loss(model, compute.batch(task.batch(inputs.train, rows)))
             loss.backward()
             space.collect()
-            nn.utils.clip_grad_norm_([space.theta], spec.train.max_grad_norm)
+            clip(space, [space.theta], spec.train)
             assert space.theta.grad is not None
             latent.grad = space.theta.grad
             learned.free.grad = None

@@ -6,11 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from intrinsic_cli.errors import DamagedError, printable
 from intrinsic_cli.result import RunState
-from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.spec import RunSpec, TrainSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.clock import Clock
 from intrinsic_cli.study.launchers.base import Launcher
@@ -51,6 +51,20 @@ def pending(specs: Sequence[RunSpec], store: Store, *, retry_failed: bool = Fals
         if state not in over:
             todo.append(spec)
     return todo
+
+
+def clipped_otherwise(specs: Sequence[RunSpec], store: Store) -> list[str]:
+    """A line where runs of `specs` that are still to do lie here as they were before `train.clip` was a key."""
+    before = [replace(spec, train=replace(spec.train, clip=TrainSpec().clip)) for spec in specs]
+    count = sum(
+        store.run(old).state is RunState.DONE and store.run(spec).state is RunState.PENDING
+        for spec, old in zip(specs, before, strict=True)
+    )
+    return (
+        [f"{count} of these runs lie here with train.clip=trained; add it to go on with them"]
+        if count
+        else []
+    )
 
 
 class _Tally:
@@ -111,6 +125,7 @@ def sweep(
             f", {len(tally.failed)} of them failed and are left so (--retry-failed)" if tally.failed else ""
         )
         say(f"{len(tally.over)} of {tally.total} runs are over already{lost}")
+    lines += clipped_otherwise(todo, store)
     if todo:
         lines.append(f"{len(todo)} runs to do, {launcher.slots} at once")
     for line in dict.fromkeys(lines):

@@ -20,6 +20,7 @@ from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.contract import Projection, add_to_all, fold_all, fold_rows
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
+from intrinsic_cli.subspace.exact import Exact
 from intrinsic_cli.subspace.selection import free_dimensions, group_of, scale_names, select
 from intrinsic_cli.subspace.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
 
@@ -39,34 +40,50 @@ class _Slice:
     group: int
 
 
+def _square(values: Tensor) -> Tensor:
+    """The squared length, in float32."""
+    return torch.linalg.vector_norm(values, dtype=torch.float32).square()
+
+
 class Full(nn.Module):
     """Every trainable weight of `model`, under the interface of `Subspace`: full fine-tuning, or an adapter.
 
-    As with `Subspace`, the tensors that the model came with are left as they are: it gets copies to train.
+    As with `Subspace`, the tensors that the model came with are left as they are: it gets copies to train. With
+    `dtype` the model computes in it, and what is trained stays float32 (`Exact`).
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.m = 0
-        self.d = self.D = sum(p.numel() for p in self._named.values())
-        self.direct = nn.ParameterList(self._named.values())
-        for p in self.direct:
+        weights = list(self._named.values())
+        starts = [p.data for p in weights]
+        if dtype is not None:
+            model.to(dtype)
+        for p in weights:
             p.data = p.data.clone()
+        self.direct = Exact(weights, starts)
+        self.m = 0
+        self.d = self.D = sum(p.numel() for p in weights)
 
     def named(self) -> dict[str, nn.Parameter]:
         """What is trained, by its name in the model."""
-        return dict(self._named)
+        return dict(zip(self._named, self.direct, strict=True))
 
     def moved(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The same, in order."""
+        """Name and weight of every tensor that moves."""
         return iter(self._named.items())
 
     def write(self) -> None:
-        """Nothing to do: the optimizer moves the weights themselves."""
+        """Round what is trained into weights of a coarser dtype; float32 weights are moved themselves."""
+        self.direct.write()
+
+    def end_pass(self) -> None:
+        """Take the gradients of one backward pass off weights of a coarser dtype."""
+        self.direct.take()
 
     def collect(self) -> None:
-        """Nothing to do: gradients are where the optimizer looks for them."""
+        """As `end_pass`: the gradients are where the optimizer looks for them."""
+        self.direct.take()
 
     def close(self) -> None:
         """Nothing to do: the model is not held by hooks."""
@@ -85,14 +102,17 @@ class Subspace(nn.Module):
             them nor the weights of the model's layers, which are made when a layer runs, forward and backward,
             with the same bits, and are NaN at other times until `close`. θ must not change between the two.
         head: names of the classification head's tensors.
-        dtype: cast the model to it (bfloat16, say) while θ_0 stays exact, so that the weights are rounded
-            once per step and nothing is lost by accumulation. None leaves the model's own dtypes.
+        dtype: cast the model to it (bfloat16, say) while θ_0 and a directly trained head stay exact, so that
+            the weights are rounded once per step and nothing is lost by accumulation. None leaves the model's
+            own dtypes.
         version: of the draw of P; None is the newest.
 
     Attributes:
         version: of the draw of P; 1 where d is so small that all versions are the same matrix.
         theta: (d − m − head,) float32, starts at 0.  lam: (m,) float32, starts at 1, or None for DID.
         d, m, D: trained numbers, scales, and weights that P moves.
+        passes: (2,) float32, of the step that was last collected: the squared lengths of the gradients of the
+            weights that P moves, and of θ, each summed over the backward passes (`end_pass`).
 
     `parameters()` yields θ, λ and a directly trained head: all that an optimizer needs. Per step:
     `write()`, forward, backward (any number of times), `collect()`, optimizer step. The weights follow the
@@ -127,8 +147,7 @@ class Subspace(nn.Module):
         device = next(iter(moved.values())).device
         self.theta = nn.Parameter(torch.zeros(free, device=device))
         self.lam = nn.Parameter(torch.ones(self.m, device=device)) if self.m else None
-        self.direct = nn.ParameterList(direct.values())
-        starts = self._take_over(model, moved, dtype)
+        starts = self._take_over(model, moved, list(direct.values()), dtype)
         self._slices: list[_Slice] = []
         for name, p in moved.items():
             P = make_projection(
@@ -161,23 +180,28 @@ class Subspace(nn.Module):
         self.close()
 
     def _take_over(
-        self, model: nn.Module, moved: Mapping[str, nn.Parameter], dtype: torch.dtype | None
+        self,
+        model: nn.Module,
+        moved: Mapping[str, nn.Parameter],
+        direct: Sequence[nn.Parameter],
+        dtype: torch.dtype | None,
     ) -> dict[str, Tensor]:
         """Freeze all other weights, cast the model, and give what is trained tensors of its own. Returns θ_0.
 
         The tensors that the model came with are θ_0, which others may share.
         """
-        trained = [*moved.values(), *self.direct]
+        trained = [*moved.values(), *direct]
         keep = {id(p) for p in trained}
         self._frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in keep]
         for p in self._frozen:
             p.requires_grad_(False)
         starts = {name: p.data.contiguous() for name, p in moved.items()}
-        self._direct_starts = [p.data for p in self.direct]
+        self._direct_starts = [(p, p.data) for p in direct]
         if dtype is not None:
             model.to(dtype)
         for p in trained:
             p.data = p.data.clone(memory_format=torch.contiguous_format)
+        self.direct = Exact(direct, [start for _, start in self._direct_starts])
         return starts
 
     def _begin_sums(self, device: torch.device) -> None:
@@ -189,6 +213,10 @@ class Subspace(nn.Module):
         self._taken_size = 0
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
+        self._square = torch.zeros((), device=device)  # of the gradients taken in this backward pass
+        self._seen = torch.zeros_like(self.theta.data)  # θ's gradient as of the last `end_pass`
+        self._passes = torch.zeros(2, device=device)
+        self.passes = self._passes
 
     def _hook_gradients(self, model: nn.Module) -> None:
         """Have every gradient taken off its tensor as soon as it is there."""
@@ -221,6 +249,7 @@ class Subspace(nn.Module):
         self._x = self._lead.encode(self.theta.detach())
         self._lam = self.lam.tolist() if self.lam is not None else [1.0]
         self._add(self._kept, [part.weight.data for part in self._kept])
+        self.direct.write()
 
     def _add(self, parts: Sequence[_Slice], out: Sequence[Tensor]) -> None:
         """out ← θ_0 + λ P θ of `parts`, for θ and λ as the last `write` found them."""
@@ -260,8 +289,10 @@ class Subspace(nn.Module):
             self._group = part.group
         if grad.is_sparse:
             rows, values = grad._indices()[0], grad._values()
+            self._square += _square(grad.coalesce()._values())
             fold_rows(part.projection, rows, values, part.scale, self._group_z)
             return
+        self._square += _square(grad)
         self._taken.append((part, grad.contiguous().view(-1)))
         self._taken_size += grad.numel()
         if self._taken_size >= ENOUGH:
@@ -284,6 +315,16 @@ class Subspace(nn.Module):
         self._group_z.zero_()
 
     @torch.no_grad()
+    def end_pass(self) -> None:
+        """Close one of several backward passes of a step, so that `passes` tells each one's gradients apart."""
+        self._close_group()
+        self.direct.take()
+        seen = self._lead.decode(self._z)
+        self._passes += torch.stack([self._square, _square(seen - self._seen)])
+        self._seen = seen
+        self._square = torch.zeros_like(self._square)
+
+    @torch.no_grad()
     def collect(self) -> None:
         """Move what the backward passes folded since the last call into `theta.grad` and `lam.grad`.
 
@@ -294,8 +335,9 @@ class Subspace(nn.Module):
                 "θ has changed since the weights were written, so these gradients belong to other weights; call "
                 "write() before each forward pass"
             )
-        self._close_group()
-        self.theta.grad = self._lead.decode(self._z)
+        self.end_pass()
+        self.passes, self._passes = self._passes, torch.zeros_like(self._passes)
+        self.theta.grad, self._seen = self._seen, torch.zeros_like(self._seen)
         self._z.zero_()
         if self.lam is not None:
             self.lam.grad = self._dlam.clone()
@@ -330,5 +372,5 @@ class Subspace(nn.Module):
         if restore:
             for part in self._slices:
                 part.weight.data.view(-1).copy_(part.start)
-            for p, start in zip(self.direct, self._direct_starts, strict=True):
+            for p, start in self._direct_starts:
                 p.copy_(start)

@@ -33,6 +33,7 @@ def resume_key(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
     adapted = {"peft": version("peft")} if spec.adapter.kind not in ("none", "bitfit") else {}
     return adapted | {
         "precision": compute.precision,
+        "trained": "float32",
         "device": compute.device.type,
         "processes": ranks.count(),
         "torch": torch.__version__,

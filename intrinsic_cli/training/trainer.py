@@ -21,6 +21,7 @@ from intrinsic_cli.tasks.batches import batches
 from intrinsic_cli.tasks.metrics import Answers
 from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.training import ranks, snapshot
+from intrinsic_cli.training.clipping import clip
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.evaluation import evaluate
 from intrinsic_cli.training.inputs import Inputs
@@ -69,7 +70,7 @@ class Position:
 def make_optimizer(space: Full | Subspace, model: nn.Module, spec: RunSpec) -> Optimizer:
     """AdamW on all weights, vectors without decay, for full fine-tuning; else Adam on θ, λ and head."""
     if isinstance(space, Full):
-        weights = [p for p in model.parameters() if p.requires_grad]
+        weights = list(space.direct)
         groups = [
             {"params": [p for p in weights if p.ndim > 1], "weight_decay": spec.train.weight_decay},
             {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
@@ -132,7 +133,7 @@ class Trainer:
     def _make_space(self) -> Full | Subspace:
         spec, dtype = self.spec, self.compute.weights
         if spec.subspace.kind == "full":
-            return Full(self.model.to(dtype) if dtype else self.model)
+            return Full(self.model, dtype)
         assert spec.d is not None
         head = self.inputs.head
         return Subspace(self.model, spec.subspace, spec.d, spec.seed, spec.projection, head=head, dtype=dtype)
@@ -200,10 +201,11 @@ class Trainer:
             with self.compute.autocast():
                 loss = task.loss(self.model, batch) * (task.weight(train, mine) / whole)
             loss.backward()
+            self.space.end_pass()
             self.losses.append(loss.detach())
         self.space.collect()
         self.sent_bytes = ranks.total_gradients(self.trained)
-        nn.utils.clip_grad_norm_(self.trained, self.spec.train.max_grad_norm)
+        clip(self.space, self.trained, self.spec.train)
         factor = self._rate_factor(self.at.step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor

@@ -44,12 +44,17 @@ def together(count, words):
     return [process.returncode for process in processes], said
 
 
-# A batch of 17 does not split evenly; one of 1 leaves the second process nothing.
-@pytest.mark.parametrize("batch", [17, 1])
-def test_two_processes_train_the_run_of_one(batch, model, task_folder, tmp_path):
+# A batch of 17 does not split evenly; one of 1 leaves the second process nothing. Of the weights' gradient two
+# processes only know the length nearly, so that they part a little where steps are clipped.
+CASES = [(17, "trained", 1e-5), (1, "trained", 1e-5), (17, "weights", 0.1)]
+
+
+@pytest.mark.parametrize(("batch", "clip", "near"), CASES)
+def test_two_processes_train_the_run_of_one(batch, clip, near, model, task_folder, tmp_path):
     words = ["run", f"model.name={model}", "task=custom", f"task.path={task_folder}", "subspace=said",
              "subspace.head=trained", "d=200", "lr=0.1", f"train.batch_size={batch}", "train.max_steps=13",
-             "train.precision=fp32", "train.evals=2", "data.max_length=32", "data.holdout=10"]  # fmt: skip
+             f"train.clip={clip}", "train.precision=fp32", "train.evals=2", "data.max_length=32",
+             "data.holdout=10"]  # fmt: skip
     runs = []
     for count in (1, 2):
         out = tmp_path / str(count)
@@ -66,8 +71,8 @@ def test_two_processes_train_the_run_of_one(batch, model, task_folder, tmp_path)
     assert (alone["processes"], shared["processes"]) == (1, 2)
     assert one["theta"].abs().max() > 0.1
     for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-5)
-    assert shared["metrics"] == alone["metrics"]
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=near)
+    assert clip == "weights" or shared["metrics"] == alone["metrics"]
     assert shared["holdout_metrics"] == alone["holdout_metrics"]
     assert alone["sent_bytes_per_step"] == 0
     assert shared["sent_bytes_per_step"] == 4 * 200  # d float32 numbers, of the model's 34,850

@@ -83,6 +83,15 @@ def test_a_sweep_of_an_earlier_version_is_summarized_and_extended(study, store, 
     assert (len(curve.runs), len(curve.baseline)) == (2 * len(old), 2)
 
 
+def test_runs_from_before_a_key_are_pointed_out(study, store):
+    go(study[:1], store)
+    clipped = [replace(spec, train=replace(spec.train, clip="weights")) for spec in study]
+    told = "1 of these runs lie here with train.clip=trained; add it to go on with them"
+    assert told in go(clipped, store)[1]
+    assert told not in go(clipped, store)[1]  # they are here now
+    assert not any("train.clip" in line for line in go(study, store)[1])
+
+
 def test_launch_relaunch_delete_relaunch(study, store, loads):
     ids = {spec.run_id for spec in study}
     report, said = go(study, store)

@@ -111,11 +111,13 @@ def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> 
 
 def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: bool) -> int:
     """Print what a sweep would do; with `estimate` also how long, by training a few steps."""
-    from intrinsic_cli.study.sweep import pending
+    from intrinsic_cli.study.sweep import clipped_otherwise, pending
 
     todo = pending(plan.specs, store, retry_failed=retry_failed)
     for spec in plan.specs:
         print(f"{store.run(spec).state:8} {spec.run_id}")
+    for note in clipped_otherwise(todo, store):
+        print(note)
     line = f"{len(plan.specs)} runs, {len(todo)} to do"
     print(f"{line}, {_time(plan, todo)}" if estimate else line)
     for study in plan.searches:
