@@ -3,6 +3,7 @@
     python scripts/simulate_d90.py estimate    coverage by family of truth and number of seeds
     python scripts/simulate_d90.py rows        shared rows, large validation sets, other options
     python scripts/simulate_d90.py adaptive    the adaptive search with its default stop rule
+    python scripts/simulate_d90.py difference  paired intervals of two d_t's ratio against unpaired ones
 
 A study is a known curve (the family), a grid of d's that holds its d_t, learning rates, seeds, and rows of a
 validation set that are equally hard for all runs to a degree rho. No family was fitted to the estimator.
@@ -19,8 +20,10 @@ import numpy as np
 from scipy.special import ndtri
 
 from intrinsic_cli.statistics.adaptive import Search, propose
-from intrinsic_cli.statistics.estimate import Estimate, estimate
+from intrinsic_cli.statistics.difference import Difference, difference
+from intrinsic_cli.statistics.estimate import Estimate, Measured, estimate
 from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.targets import Scale
 
 Array = np.ndarray
 Curve = Callable[[Array], Array]  # natural log of d -> expected score, both (K,)
@@ -392,11 +395,83 @@ def adaptive_table(n: int) -> None:
     table(f"truth | {SUMMARY} | median runs | narrow enough", map(row, FAMILIES))
 
 
+def two_studies(rng: np.random.Generator, family: str, seeds: int, kind: str) -> tuple[list[Measured], float]:
+    """Two curves on the same rows, the second moved by up to two octaves, and log2 of the ratio of their true d_t.
+
+    kind: two `spaces` of one model share full fine-tuning; two `models` have their own. Rows are equally hard for
+    all runs with a correlation of 0.6.
+    """
+    study = draw_study(rng, family, seeds=seeds, rates=1, rho=0.6)
+    by = rng.uniform(-2, 2) * math.log(2)
+    moved = replace(
+        study.world.truth, curve=_moved(study.world.truth.curve, by), d_t=study.truth * math.exp(by)
+    )
+    worlds = study.world, replace(study.world, truth=moved, key=int(rng.integers(2**32)))
+    full = worlds[0].grid([None], seeds, rng)
+    sides = []
+    for world in worlds:
+        # Each its own grid, of 6 to 10 d's, that holds its d_t.
+        ends = (math.exp(by) if world.truth is moved else 1.0) * np.array([study.d_min, study.d_max])
+        ds = np.unique(np.geomspace(*ends.clip(4), int(rng.integers(6, 11))).round().astype(int))
+        own = full if kind == "spaces" else world.grid([None], seeds, rng)
+        runs, baseline = (
+            [replace(p, rows=right) for p, right in part]
+            for part in (world.grid(map(int, ds), seeds, rng), own)
+        )
+        scale = Scale(world.truth.chance, world.n_eval)
+        sides.append(Measured(runs, baseline, scale, resamples=RESAMPLES))
+    return sides, -by / math.log(2)
+
+
+def difference_table(n: int) -> None:
+    def row(kind: str, families: Sequence[str], seeds: int) -> str:
+        held: dict[bool, list[bool]] = {True: [], False: []}
+        shares: list[float] = []
+        for i in range(n):
+            family = families[i % len(families)]
+            sides, truth = two_studies(np.random.default_rng([306, i, seeds]), family, seeds, kind)
+            found = {p: difference(*sides, same_rows=True, paired=p) for p in held}
+            if found[True].reason:
+                continue
+            for paired, each in found.items():
+                held[paired].append(holds_ratio(truth, each))
+            widths = [octaves(found[p]) for p in (True, False)]
+            if all(map(math.isfinite, widths)):
+                shares.append(widths[0] / widths[1])
+        closed = len(shares) / len(held[True])
+        return (
+            f"{kind} | {'smooth' if families is SMOOTH else 'hard'} | {seeds} | {np.mean(held[True]):.1%} | "
+            f"{np.mean(held[False]):.1%} | {1 - np.median(shares):.0%} | {1 - closed:.0%}"
+        )
+
+    kinds = [(kind, families) for kind in ("spaces", "models") for families in (SMOOTH, HARD)]
+    table(
+        "two | truth | seeds | holds the truth, paired | unpaired | narrower by | an open end",
+        (row(kind, families, seeds) for kind, families in kinds for seeds in (1, 3, 5)),
+    )
+
+
+def holds_ratio(truth: float, found: Difference) -> bool:
+    """Whether the interval holds the true log2 ratio; an end that is not there counts as open."""
+    low = -math.inf if found.low is None else found.low
+    return low <= truth <= (math.inf if found.high is None else found.high)
+
+
+def octaves(found: Difference) -> float:
+    """Between the ends of the interval; inf where one is open."""
+    return math.inf if found.low is None or found.high is None else found.high - found.low
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tables = {"estimate": estimate_table, "rows": rows_table, "adaptive": adaptive_table}
+    tables = {
+        "estimate": estimate_table,
+        "rows": rows_table,
+        "adaptive": adaptive_table,
+        "difference": difference_table,
+    }
     parser.add_argument("what", choices=tables)
     parser.add_argument("--studies", type=int, default=200, help="of each row of a table")
     chosen = parser.parse_args()

@@ -91,7 +91,7 @@ Found = Sequence[tuple[Curve, Estimate]]
 
 
 def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> list[Curve]:
-    """The curves among finished runs, in the order of a table; `diverged` ones (`Store.diverged`) count
+    """The curves among finished runs, in the order of a table; `diverged` ones (`Survey.diverged`) count
     against their learning rates.
 
     Raises StoreError where no subspace run has finished.
@@ -156,10 +156,15 @@ def estimates(
     curves: Iterable[Curve], *, thresholds: Sequence[float] = (0.9,), selection: str = "validation"
 ) -> list[tuple[Curve, Estimate]]:
     """d_t of every curve at every threshold, with learning rates chosen by `selection`."""
-    chosen = [
+    chosen = chosen_by(selection, curves)
+    return [(curve, curve.estimate(t)) for t in thresholds for curve in chosen]
+
+
+def chosen_by(selection: str, curves: Iterable[Curve]) -> list[Curve]:
+    """The same curves with learning rates chosen by `selection`."""
+    return [
         curve if curve.selection == selection else replace(curve, selection=selection) for curve in curves
     ]
-    return [(curve, curve.estimate(t)) for t in thresholds for curve in chosen]
 
 
 def d90s(results: Iterable[RunResult]) -> dict[str, int]:

@@ -1,19 +1,24 @@
-"""`idim compare`: show how d90 depends on the size of the model."""
+"""`idim compare`: show how d90 depends on a model's size, or whether one of two curves needs fewer numbers."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.cli.arguments import folder, show_trends, trend
+from intrinsic_cli.cli.arguments import folder, print_answer, show_trends, trend
 
 if TYPE_CHECKING:
-    from intrinsic_cli.spec import RunSpec
+    from collections.abc import Callable
 
-SUMMARY = "show how d90 depends on the size of the model"
+    from intrinsic_cli.spec import RunSpec
+    from intrinsic_cli.store import Survey
+
+SUMMARY = "show how d90 depends on the size of the model, or differs between two models, spaces or tasks"
 EXAMPLES = """\
   idim compare outputs/
   idim compare outputs/ --models 'bert-*' --figures figures/
+  idim compare outputs/ --pair subspace=said subspace=did       # is SAID's smaller? for each model and task
+  idim compare outputs/ --pair model=minilm,task=rte model=bert-base,task=rte
   idim compare outputs/ --format json | jq '.trends[].rho'"""
 
 
@@ -22,6 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", metavar="PATTERN", default="*", help="only models of such a name, as 'bert-*'"
     )
+    parser.add_argument(
+        "--pair", nargs=2, metavar=("A", "B"),
+        help="instead, log2 of A's d90 over B's, for curves that differ in A and B (key=value,...) alone",
+    )  # fmt: skip
     trend(parser)
 
 
@@ -34,5 +43,23 @@ def execute(arguments: argparse.Namespace) -> int:
     def members(spec: RunSpec) -> bool:
         return fnmatchcase(spec.model.label, arguments.models)
 
-    show_trends(Store(arguments.dir).read(), members, parameters, "parameters", arguments)
+    survey = Store(arguments.dir).read()
+    if arguments.pair:
+        return _show_pairs(survey, members, arguments)
+    show_trends(survey, members, parameters, "parameters", arguments)
+    return 0
+
+
+def _show_pairs(survey: Survey, members: Callable[[RunSpec], bool], arguments: argparse.Namespace) -> int:
+    from intrinsic_cli.errors import ConfigError
+    from intrinsic_cli.reports import curves, differences
+
+    if arguments.figures:
+        raise ConfigError("--figures draws trends; with --pair there is none, so leave one of both out")
+    grouped = curves.group(
+        (run for run in survey.results if members(run.spec)), filter(members, survey.diverged)
+    )
+    chosen = differences.pairs(curves.chosen_by(arguments.selection, grouped), *arguments.pair)
+    found = [differences.Compared.of(a, b, arguments.threshold) for a, b in chosen]
+    print_answer(differences.answer(found), arguments.format)
     return 0

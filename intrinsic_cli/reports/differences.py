@@ -1,0 +1,205 @@
+"""Pairs of curves that differ in what was asked for alone, and how far apart their d_t are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from intrinsic_cli.errors import ConfigError, StoreError, near
+from intrinsic_cli.render import Answer, Table, flat
+from intrinsic_cli.reports.curves import Curve
+from intrinsic_cli.reports.tables import cell, goal, percent, symbol
+from intrinsic_cli.statistics.difference import Difference, difference
+from intrinsic_cli.statistics.estimate import CONFIDENCE
+from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
+
+PARTS = (
+    "model",
+    "task",
+    "data",
+    "train",
+    "subspace",
+    "projection",
+)  # of a study's settings, apart from d, lr and seed
+
+
+@dataclass(frozen=True)
+class Selector:
+    """`subspace=said,task=mrpc`: what the curves of one side have, by the words of `idim sweep`."""
+
+    wanted: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Selector:
+        """Raises ConfigError at a text that is no `key=value,...`."""
+        pairs = [word.partition("=") for word in text.split(",")]
+        if not all(key and equals and value for key, equals, value in pairs):
+            raise ConfigError(
+                f"--pair {text}: {text!r} is no key=value,...; write it as subspace=said,task=mrpc"
+            )
+        return cls(tuple((key, value) for key, _, value in pairs))
+
+    @property
+    def keys(self) -> set[str]:
+        return {key for key, _ in self.wanted}
+
+    def has(self, curve: Curve) -> bool:
+        """Whether a curve is of this side."""
+        return all(value.lower() in _words(curve).get(key, ()) for key, value in self.wanted)
+
+
+def _words(curve: Curve) -> dict[str, set[str]]:
+    """What may stand behind each key for this curve, in lower case: `model` has a model's label and its name."""
+    spec = curve.spec
+    words = {key: {value} for key, value in _settings(curve).items()}
+    words |= {key.removeprefix("subspace."): value for key, value in words.items()}  # as tables name them
+    words |= {
+        "model": {spec.model.label, spec.model.name},
+        "task": {spec.task.title, spec.task.name},
+        "subspace": {curve.kind},
+        "projection": {spec.projection.kind},
+    }
+    return {key: {value.lower() for value in values} for key, values in words.items()}
+
+
+def _settings(curve: Curve) -> dict[str, str]:
+    tree = curve.spec.settings()
+    return flat({key: tree[key] for key in PARTS})
+
+
+def pairs(curves: Sequence[Curve], one: str, other: str) -> list[tuple[Curve, Curve]]:
+    """The curves of one side, each with every one of the other side's that is like it in all keys that neither
+    selector names; `subspace` stands for all keys of the subspace, and so on.
+
+    Raises ConfigError at a selector that can't be used and StoreError where there is no such pair.
+    """
+    sides = Selector.parse(one), Selector.parse(other)
+    free = sides[0].keys | sides[1].keys
+    known = {key for curve in curves for key in _words(curve)}
+    for key in sorted(free - known):
+        raise ConfigError(f"--pair: {key} is not a key of these runs{near(key, known)}")
+
+    def common(curve: Curve) -> str:
+        told = curve.runs[0].conditions
+        all_keys = _settings(curve) | {
+            "model.hash": told["model_hash"], "task.rows": told["data_hash"], "train.precision": told["precision"],
+        }  # fmt: skip
+        return json.dumps({k: v for k, v in all_keys.items() if not _is_free(k, free)}, sort_keys=True)
+
+    first, second = ([curve for curve in curves if side.has(curve)] for side in sides)
+    found = [(a, b) for a in first for b in second if a is not b and common(a) == common(b)]
+    if not found:
+        raise StoreError(
+            f"no two curves differ in {one} and {other} alone: {len(first)} are of the one and {len(second)} of "
+            "the other; name what else differs, or look at `idim summarize DIR`"
+        )
+    return found
+
+
+def _is_free(key: str, free: set[str]) -> bool:
+    """Whether a key may differ. Which rows there are is up to all that is said of them."""
+    if key == "task.rows":
+        return any(name.partition(".")[0] in ("task", "data") for name in free)
+    return bool(free & {key, key.partition(".")[0], key.removeprefix("subspace.")})
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two curves and log2 of their d_t's ratio at one threshold, by definition."""
+
+    a: Curve
+    b: Curve
+    threshold: float
+    by: Mapping[str, Difference]
+
+    @classmethod
+    def of(cls, a: Curve, b: Curve, threshold: float) -> Compared:
+        """Rows are the same where data and their number are."""
+        first, second = a.runs[0], b.runs[0]
+        same_rows = first.data_hash is not None and (first.data_hash, first.n_eval) == (
+            second.data_hash, second.n_eval,
+        )  # fmt: skip
+        by = {
+            name: difference(
+                a.measured, b.measured, threshold=threshold, definition=name, same_rows=same_rows
+            )
+            for name in TARGETS
+        }
+        return cls(a, b, threshold, by)
+
+
+def answer(found: Sequence[Compared]) -> Answer:
+    """What `idim compare --pair` says; `found` has one threshold and at least one pair."""
+    threshold = found[0].threshold
+    name = symbol(threshold)
+    shown = [key for key in TARGETS if any(_is_shown(each, key) for each in found)]
+    header = ["A", "B"]
+    for key in shown:
+        other = "" if key == HEADLINE else f" {key}"
+        header += [f"{name}{other} A", f"{name}{other} B", f"log2 A/B{other}"]
+    rows = []
+    for each in found:
+        row = [each.a.name, each.b.name]
+        for key in shown:
+            row += [cell(side.estimate(threshold, key)) for side in (each.a, each.b)] + [spell(each.by[key])]
+        rows.append(row)
+    interval = f"[{percent(CONFIDENCE)} interval]"
+    title = f"log2 A/B: octaves from the {name} of B to that of A {interval}; below 0, A needs fewer numbers"
+    records = [record for each in found for record in _records(each)]
+    return Answer([Table(header, rows, title, keys=2)], [*_notes(found, shown)], records)
+
+
+def _is_shown(each: Compared, definition: str) -> bool:
+    """Whether this definition asks for another score than the headline."""
+    values = [
+        (side.estimate(each.threshold, definition), side.estimate(each.threshold))
+        for side in (each.a, each.b)
+    ]
+    return definition == HEADLINE or any(own.target not in (None, first.target) for own, first in values)
+
+
+def spell(found: Difference) -> str:
+    """`-1.25 [-1.80, -0.71]`, with `< ` or `> ` before an end that lies beyond the d's that were run, or a dash."""
+    if found.reason:
+        return "—"
+    middle = "—" if found.value is None else f"{found.value:.2f}"
+    low = "−∞" if found.low is None else f"{found.low:.2f}"
+    high = "∞" if found.high is None else f"{found.high:.2f}"
+    return f"{middle} [{low}, {high}]"
+
+
+def _notes(found: Sequence[Compared], shown: Iterable[str]) -> Iterable[str]:
+    for definition in shown:
+        if definition != HEADLINE:
+            yield f"{definition}: the d at which the score {goal(found[0].threshold, definition)}."
+        for each in found:
+            yield _verdict(each, definition)
+
+
+def _verdict(each: Compared, definition: str) -> str:
+    """The tested sentence."""
+    known = each.by[definition]
+    by = "" if definition == HEADLINE else f" by {definition}"
+    if known.reason:
+        return f"{each.a.name} against {each.b.name}{by}: nothing to compare, as {known.reason}."
+    shared = f" (noise of {' and '.join(known.shared)} is shared)" if known.shared else ""
+    if not known.clear:
+        return f"{each.a.name} against {each.b.name}{by}: no difference is clear{shared}."
+    fewer = known.high is not None and known.high < 0
+    end = known.high if fewer else known.low
+    assert end is not None
+    word, factor = "fewer" if fewer else "more", f"by a factor of at least {2 ** abs(end):.2g}"
+    return f"{each.a.name} needs {word} numbers than {each.b.name}{by}, {factor}{shared}."
+
+
+def _records(each: Compared) -> Iterable[dict[str, Any]]:
+    for definition, found in each.by.items():
+        a, b = (side.estimate(each.threshold, definition) for side in (each.a, each.b))
+        yield {
+            "a": each.a.name, "b": each.b.name, "threshold": each.threshold, "definition": definition,
+            "d90_a": a.d_t, "d90_b": b.d_t, "status_a": a.status, "status_b": b.status,
+            "log2_ratio": found.value, "log2_low": found.low, "log2_high": found.high, "clear": found.clear,
+            "shared": " and ".join(found.shared), "reason": found.reason,
+        }  # fmt: skip
