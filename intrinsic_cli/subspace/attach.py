@@ -148,19 +148,14 @@ class Subspace(nn.Module):
         self.theta = nn.Parameter(torch.zeros(free, device=device))
         self.lam = nn.Parameter(torch.ones(self.m, device=device)) if self.m else None
         starts = self._take_over(model, moved, list(direct.values()), dtype)
-        self._slices: list[_Slice] = []
-        for name, p in moved.items():
-            P = make_projection(
-                projection.kind,
-                shape=(*p.shape, free),
-                seed=stream_seed(seed, f"P/{name}"),
-                cache="regenerate" if projection.cache == "stream" else projection.cache,
-                version=version,
-                kernel=projection.kernel,
+        self._slices = [
+            _Slice(
+                name, p, starts[name].view(-1), self._draw(name, p, seed, projection, version),
+                scale=math.sqrt(p.numel() / self.D) if spec.normalize == "global" else 1.0,
+                group=groups.index(group_of(name, spec.groups, head)) if groups else 0,
             )
-            scale = math.sqrt(p.numel() / self.D) if spec.normalize == "global" else 1.0
-            group = groups.index(group_of(name, spec.groups, head)) if groups else 0
-            self._slices.append(_Slice(name, p, starts[name].view(-1), P, scale, group))
+            for name, p in moved.items()
+        ]  # fmt: skip
         self._kept = self._slices  # what `write` writes; the layers of the others make them when they run
         self._streams: list[Streamed] = []
         self._lead = self._slices[0].projection
@@ -172,6 +167,19 @@ class Subspace(nn.Module):
         self._written = self._versions()
         if projection.cache == "stream":
             self._stream(model)
+
+    def _draw(
+        self, name: str, p: nn.Parameter, seed: int, projection: ProjectionSpec, version: int | None
+    ) -> Projection:
+        """The rows of P that move the tensor `name`."""
+        return make_projection(
+            projection.kind,
+            shape=(*p.shape, len(self.theta)),
+            seed=stream_seed(seed, f"P/{name}"),
+            cache="regenerate" if projection.cache == "stream" else projection.cache,
+            version=version,
+            kernel=projection.kernel,
+        )
 
     def __enter__(self) -> Subspace:
         return self
