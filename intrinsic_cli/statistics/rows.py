@@ -7,7 +7,7 @@ infinitesimal jackknife, Efron 1982).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,26 @@ from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.points import Floats
 
 INFLUENCES = ("accuracy", "f1", "f1_macro", "matthews", "pearson", "spearman")
+LOSSES = {
+    "loss": "tokens",
+    "perplexity": "tokens",
+    "bits_per_byte": "bytes",
+}  # nats per what
+MARKS = ("exact_match", "number_match", "token_f1", "rouge_l")  # means of a mark of each row, from 0 to 1
 BLOCKS = 2048  # rows are summed into at most so many blocks: enough to tell a covariance
+
+
+def of_answers(metric: str, answers: Mapping[str, NDArray]) -> NDArray | None:
+    """What each row adds to a metric, (n,) as of `influence`, from a run's answers: the columns of its task's
+    table. None where the columns do not tell."""
+    if metric in INFLUENCES and {"prediction", "label"} <= answers.keys():
+        return influence(metric, answers["prediction"], answers["label"])
+    if metric in MARKS and metric in answers:
+        return np.asarray(answers[metric], dtype=np.float32)
+    if metric in LOSSES and {"nats", LOSSES[metric]} <= answers.keys():
+        each = np.stack([answers["nats"], answers[LOSSES[metric]]], axis=1).astype(float)
+        return _expand(each, {"loss": _ratio, "perplexity": _perplexity, "bits_per_byte": _bits}[metric])
+    return None
 
 
 def influence(metric: str, predictions: NDArray, labels: NDArray) -> NDArray:
@@ -84,13 +103,26 @@ def _correlation(m: Floats) -> Floats:
     return (xy - x * y) / np.sqrt((xx - x * x) * (yy - y * y))
 
 
+def _ratio(m: Floats) -> Floats:
+    """m (..., 2): means of nats and of what they are shared among."""
+    return m[..., 0] / m[..., 1]
+
+
+def _perplexity(m: Floats) -> Floats:
+    return np.exp(_ratio(m))
+
+
+def _bits(m: Floats) -> Floats:
+    return _ratio(m) / np.log(2)
+
+
 def sampling_variance(metric: str, score: Floats, n: int) -> Floats:
     """The least variance of a score over n rows that the score alone tells: as `score`; 0 where it tells none.
 
-    accuracy: binomial. f1: as a share of at most n rows. matthews: of a binary table with even margins, where
-    it is 2 accuracy - 1. pearson, spearman: of a normal pair (Fisher 1915).
+    accuracy: binomial. f1, marks of answers: as a share of at most n rows. matthews: of a binary table with even
+    margins, where it is 2 accuracy - 1. pearson, spearman: of a normal pair (Fisher 1915).
     """
-    if metric in ("accuracy", "f1", "f1_macro"):
+    if metric in ("accuracy", "f1", "f1_macro", *MARKS):
         share = np.clip(score, 0, 1)
         return share * (1 - share) / n
     if metric in ("matthews", "pearson", "spearman"):

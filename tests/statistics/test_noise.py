@@ -10,7 +10,9 @@ from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.logistic import fit_logistic
 from intrinsic_cli.statistics.noise import measure_noise
 from intrinsic_cli.statistics.points import Point, by_d, choose, tabulate
-from intrinsic_cli.statistics.rows import influence, sampling_variance
+from intrinsic_cli.statistics.rows import influence, of_answers, sampling_variance
+from intrinsic_cli.tasks.generation import Generation
+from intrinsic_cli.tasks.lm import LanguageModelling
 from intrinsic_cli.tasks.metrics import CLASSIFICATION, REGRESSION
 
 METRICS = CLASSIFICATION | REGRESSION
@@ -121,6 +123,31 @@ def test_influence_predicts_the_bootstrap_of_rows(metric):
         rows = rng.integers(n, size=n)
         drawn.append(METRICS[metric]({"prediction": said[rows], "label": labels[rows]}))
     assert np.std(each) / np.sqrt(n) == pytest.approx(np.std(drawn), rel=0.15)
+
+
+@pytest.mark.parametrize("metric", ["loss", "perplexity", "bits_per_byte", "exact_match"])
+def test_rows_of_language_models_predict_the_bootstrap_of_rows(metric):
+    """Long rows are dearer: a loss is a ratio of sums, whose noise is not that of the rows' own means."""
+    rng = np.random.default_rng(3)
+    n = 900
+    tokens = rng.integers(2, 60, n)
+    answers = {
+        "nats": tokens * rng.gamma(4, 0.5, n) + 0.02 * tokens**2, "tokens": tokens, "bytes": tokens * 4 + 1,
+        "exact_match": (rng.random(n) < 0.3).astype(float),
+    }  # fmt: skip
+    score = {**LanguageModelling.metrics, **Generation.metrics}[metric]
+    each = of_answers(metric, answers)
+    assert np.mean(each) == pytest.approx(score(answers), rel=1e-5)
+    again = [score({name: v[rows] for name, v in answers.items()}) for rows in rng.integers(0, n, (600, n))]
+    assert np.std(each, ddof=1) / np.sqrt(n) == pytest.approx(np.std(again), rel=0.12)
+
+
+def test_answers_that_do_not_tell_have_no_rows():
+    assert of_answers("loss", {"prediction": np.zeros(3), "label": np.zeros(3)}) is None
+    assert of_answers("bleu", {"bleu": np.zeros(3)}) is None
+    said, labels = np.array([1, 0, 1]), np.array([1, 1, 1])
+    assert of_answers("accuracy", {"prediction": said, "label": labels}).tolist() == [True, False, True]
+    assert sampling_variance("exact_match", np.array(0.2), 100) == pytest.approx(0.2 * 0.8 / 100)
 
 
 def test_influence_of_three_classes_and_of_constant_answers():
