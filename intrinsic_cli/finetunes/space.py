@@ -24,7 +24,8 @@ from intrinsic_cli.finetunes.file import SPACE, FineTune, space_of
 from intrinsic_cli.finetunes.rebuild import base_of
 from intrinsic_cli.render import Answer, Table, differences, flat
 from intrinsic_cli.result import RunResult
-from intrinsic_cli.statistics.points import Point, choose, tabulate, take
+from intrinsic_cli.statistics.points import Point, choose, rising, tabulate, take
+from intrinsic_cli.statistics.runs import scale
 from intrinsic_cli.store import RunDir
 from intrinsic_cli.subspace.selection import group_of, select
 
@@ -157,8 +158,10 @@ def _labels(tasks: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
 
 def _best_rate(runs: Sequence[tuple[RunResult, FineTune]]) -> list[tuple[RunResult, FineTune]]:
     """The runs at the learning rate that a table would choose, by seed."""
-    grid = tabulate([[Point.of(result) for result, _ in runs]], "validation")
-    [rate] = take(grid.lr, choose(grid.choice, grid, runs[0][0].chance))
+    measures = scale(runs[0][0])
+    points = rising([Point.of(result) for result, _ in runs], measures)
+    grid = tabulate([points], "validation")
+    [rate] = take(grid.lr, choose(grid.choice, grid, measures.up(measures.chance)))
     return sorted((run for run in runs if run[0].spec.lr == rate), key=lambda run: run[0].spec.seed)
 
 

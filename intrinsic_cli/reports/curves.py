@@ -14,7 +14,7 @@ from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import AdapterSpec, RunSpec, SubspaceSpec
 from intrinsic_cli.statistics import runs as points
 from intrinsic_cli.statistics.estimate import Estimate, Level, Measured
-from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
+from intrinsic_cli.statistics.targets import TARGETS, begin
 
 KINDS = ("full", "said", "did")  # in the order of the paper's columns, before those of adapters
 FEW_SEEDS = 3  # an interval from fewer says little
@@ -72,17 +72,18 @@ class Curve:
         return Measured(
             [points.finished(run) for run in self.runs] + [points.diverged(spec, d) for spec, d in lost if d],
             [points.finished(run) for run in self.baseline] + [points.diverged(spec, None) for spec in full],
-            points.scale(self.runs[0]),
+            points.scale(self.runs[0], self.untrained),
             self.selection,
         )
 
-    def estimate(self, threshold: float = 0.9, definition: str = HEADLINE) -> Estimate:
-        """d_t of this curve."""
+    def estimate(self, threshold: float = 0.9, definition: str | None = None) -> Estimate:
+        """d_t of this curve; None is the definition that stands first for its scores."""
         return self.measured.estimate(threshold, definition)
 
     def beside(self, value: Estimate) -> dict[str, Estimate]:
-        """d_t at the threshold of `value` by every definition, by its name."""
-        return {name: self.estimate(value.threshold, name) for name in TARGETS}
+        """d_t at the threshold of `value` by every definition that its scores have, by its name."""
+        known = [name for name in TARGETS if begin(name, self.measured.scale) is not None]
+        return {name: self.estimate(value.threshold, name) for name in known}
 
 
 # Of a curve: with the kind of P, and its seed where that is set.
@@ -205,8 +206,7 @@ def _settings_of_space(tree: dict[str, Any]) -> dict[str, Any]:
 
 def levels_at(value: Estimate) -> list[Level]:
     """The one or two d's of the curve that decide where it crosses the target."""
-    above = [level for level in value.curve if value.target is not None and level.fit >= value.target - 1e-12]
-    first = len(value.curve) - len(above)
+    first = len(value.curve) - len(value.reached)
     return list(value.curve[max(first - 1, 0) : first + 1])
 
 

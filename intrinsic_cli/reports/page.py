@@ -29,9 +29,9 @@ from intrinsic_cli.reports.tables import (  # fmt: skip
     goal,
     head,
     order,
-    percent,
     shown,
     symbol,
+    way,
 )
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.statistics.estimate import Estimate
@@ -67,7 +67,7 @@ def render(title: str, survey: Survey, found: Found, base: Path) -> str:
     return template.render(
         title=title,
         symbol=symbol(threshold),
-        explain=explain(threshold).capitalize(),
+        explain=explain(found).capitalize(),
         summary=_summary(found, results, runs),
         table=_table(found),
         notes=footnotes(found),
@@ -163,7 +163,7 @@ def verdict(curve: Curve, value: Estimate) -> str:
 
 
 def _found(curve: Curve, value: Estimate) -> str:
-    share = f"{percent(value.threshold)} of full fine-tuning's {curve.metric}"
+    share = f"{way(value.threshold, value.definition)} {curve.metric}"
     if value.status == "below_grid":
         return f"The smallest d tried, {value.curve[0].d:,}, already reaches {share}: try smaller ones."
     if value.status == "above_grid":
@@ -190,15 +190,15 @@ def _rough(value: Estimate) -> str:
 
 def _facts(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
     """The numbers beside a curve: name, value."""
-    name = symbol(value.threshold)
-    facts = [
-        (name if each.definition == HEADLINE else f"{name} {each.definition}", cell(each, ",d", TO))
-        for each in shown(curve, value)
-    ]
-    facts += [
-        (symbol(t), cell(curve.estimate(t), ",d", TO)) for t in OTHER_THRESHOLDS if t != value.threshold
-    ]
+    facts = [(_symbol(each), cell(each, ",d", TO)) for each in shown(curve, value)]
+    others = [curve.estimate(t) for t in OTHER_THRESHOLDS if t != value.threshold]
+    facts += [(_symbol(each), cell(each, ",d", TO)) for each in others]
     return facts + _of_full(value) + _of_runs(curve, value)
+
+
+def _symbol(value: Estimate) -> str:
+    """`d90`, or `d90 gain`."""
+    return f"{symbol(value.threshold)} {'' if value.definition == HEADLINE else value.definition}".rstrip()
 
 
 def _of_full(value: Estimate) -> list[tuple[str, str]]:
@@ -212,6 +212,8 @@ def _of_full(value: Estimate) -> list[tuple[str, str]]:
                 f"{value.full_score:.4f} (lr {value.full_lr:g}, {_count(value.full_runs, 'run')})",
             )
         )
+    if value.untrained is not None:
+        facts.append(("before training", f"{value.untrained:.4f}"))
     facts.append(("chance", f"{value.chance:.4f}"))
     if value.noise is not None:
         facts.append(("noise of one run", f"±{value.noise:.4f}"))

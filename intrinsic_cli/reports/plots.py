@@ -260,6 +260,8 @@ def score(curve: Curve, value: Estimate) -> Plot:
         series.append(Series(ds, means, "dash", "data", "mean", notes))
         series.append(Series(ds, tuple(level.fit for level in value.curve), "line", "fit", "monotone fit"))
     levels = [Line(value.chance, "chance", "chance")]
+    if value.untrained is not None:
+        levels.append(Line(value.untrained, "chance", "before training"))
     if value.full_score is not None:
         levels.append(Line(value.full_score, "full", "full fine-tuning"))
     if value.target is not None:

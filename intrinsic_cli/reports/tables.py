@@ -18,6 +18,7 @@ KEYS = (
     "threshold", "d90", "d90_low", "d90_high", "status", "runs",
     "d", "definition", "settings", "study", "seeds", "rough", "lr", "full_lr", "full_runs", "D",
     "n_train", "n_eval", "grid_low", "grid_high", "low_status", "high_status", "reason", "adapter", "space",
+    "untrained_score",
     *(
         form.format(name)
         for name in TARGETS
@@ -37,7 +38,7 @@ def answer(found: Found, reference: str | None = None, *, normalised: bool = Fal
     for threshold, part in groupby(found, key=lambda pair: pair[1].threshold):
         block, paper = list(part), reference is not None and threshold == 0.9
         header, rows = grid(block, paper)
-        title = f"{symbol(threshold)}: {explain(threshold)}"
+        title = f"{symbol(threshold)}: {explain(block)}"
         blocks.append(Table(header, rows, title, long=long(block, paper)))
     notes = footnotes(found)
     if reference:
@@ -66,7 +67,8 @@ def records(found: Found, *, normalised: bool = False) -> list[dict[str, Any]]:
 
 def _record(curve: Curve, value: Estimate) -> dict[str, Any]:
     beside: dict[str, Any] = {}
-    for name, other in curve.beside(value).items():
+    for name in TARGETS:
+        other = curve.estimate(value.threshold, name)
         beside |= {
             f"target_{name}": other.target, f"d90_{name}": other.d_t, f"d90_{name}_low": other.low,
             f"d90_{name}_high": other.high, f"status_{name}": other.status,
@@ -115,6 +117,7 @@ def _particulars(curve: Curve, value: Estimate) -> dict[str, Any]:
         "reason": value.reason,
         "adapter": curve.spec.adapter.kind,
         "space": curve.kind,
+        "untrained_score": value.untrained,
     }
 
 
@@ -263,14 +266,21 @@ def symbol(threshold: float) -> str:
     return f"d{100 * threshold:.6g}"
 
 
-def explain(threshold: float, definition: str = HEADLINE) -> str:
-    """What d_t is, under a table's name."""
+def explain(found: Found) -> str:
+    """What d_t is, under a table's name; `found` has one threshold."""
+    threshold, definitions = found[0][1].threshold, {value.definition for _, value in found}
+    definition = definitions.pop() if len(definitions) == 1 else HEADLINE
     return f"trained parameters at which the score {goal(threshold, definition)} [95 % interval]"
 
 
 def goal(threshold: float, definition: str) -> str:
     """`reaches 90 % of full fine-tuning's`: what the score does at d_t."""
-    return TARGETS[definition].goal.format(share=percent(threshold))
+    return f"{TARGETS[definition].verb} {way(threshold, definition)}"
+
+
+def way(threshold: float, definition: str) -> str:
+    """`90 % of full fine-tuning's`, or of the way to it."""
+    return TARGETS[definition].way.format(share=percent(threshold))
 
 
 def footnotes(found: Found) -> list[str]:

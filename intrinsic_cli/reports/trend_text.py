@@ -36,7 +36,7 @@ def answer(trends: Sequence[Trend], axis: str) -> Answer:
     threshold = found[0][1].threshold
     table = Table(
         [axis, *header], [[places[row[0]], *row] for row in rows],
-        f"{tables.symbol(threshold)}: {tables.explain(threshold)}", keys=2, right=frozenset([0]),
+        f"{tables.symbol(threshold)}: {tables.explain(found)}", keys=2, right=frozenset([0]),
     )  # fmt: skip
     notes = [line for trend in trends for line in spell(trend, axis)] + tables.footnotes(found)
     return Answer([table], notes, models, {"models": models, "trends": told})

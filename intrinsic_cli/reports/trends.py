@@ -70,7 +70,8 @@ def trends(found: Found, x: Callable[[Curve], float]) -> list[Trend]:
     for name, extra, members in zip(names, extras, several.values(), strict=True):
         members.sort(key=lambda member: x(member[0]))
         at = [x(curve) for curve, _ in members]
-        by = {key: correlation([(c, c.beside(v)[key]) for c, v in members], at) for key in TARGETS}
+        known = [key for key in TARGETS if any(key in c.beside(v) for c, v in members)]
+        by = {key: correlation([(c, c.estimate(v.threshold, key)) for c, v in members], at) for key in known}
         made.append(Trend(f"{name} {extra}".rstrip(), tuple(members), tuple(at), by))
     return made
 

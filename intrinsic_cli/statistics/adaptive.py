@@ -10,17 +10,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.estimate import Estimate, Measured
-from intrinsic_cli.statistics.points import Floats, Point, choose, tabulate, take
+from intrinsic_cli.statistics.points import Floats, Point, choose, rising, tabulate, take
 from intrinsic_cli.statistics.study import Study
-from intrinsic_cli.statistics.targets import HEADLINE, Scale, begin
+from intrinsic_cli.statistics.targets import Scale
 
 # Octaves between the d's of the coarse curve, and the longest gap left where the crossing lies.
 COARSE, FINE = 2.0, 1.0
@@ -69,9 +70,12 @@ class Search:
     chance: float
     threshold: float = 0.9
     selection: str = "validation"
-    definition: str = HEADLINE
+    definition: str | None = None
     n_eval: int | None = None
     metric: str = "accuracy"
+    higher_is_better: bool = True
+    untrained: float | None = None
+    untrained_rows: NDArray[Any] | None = field(default=None, compare=False, repr=False)
     seed: int = 0
     resamples: int = 500
 
@@ -102,12 +106,19 @@ class Search:
 
     def collapsed(self, rows: Sequence[Sequence[Point]]) -> list[list[bool]]:
         """Which runs of each row collapsed; the last row is full fine-tuning's."""
-        return collapsed(rows, self.chance, self.n_eval, self.metric)
+        scale = self.scale
+        return collapsed(
+            [rising(row, scale) for row in rows], scale.up(self.chance), self.n_eval, self.metric
+        )
 
     def measured(self, subspace: Sequence[Point], baseline: Sequence[Point]) -> Measured:
         """These runs, to be asked for `estimate(threshold, definition)`."""
-        scale = Scale(self.chance, self.n_eval, self.metric)
-        return Measured(subspace, baseline, scale, self.selection, self.seed, self.resamples)
+        return Measured(subspace, baseline, self.scale, self.selection, self.seed, self.resamples)
+
+    @property
+    def scale(self) -> Scale:
+        """What the scores mean."""
+        return Scale(**{f.name: getattr(self, f.name) for f in fields(Scale)})
 
 
 def propose(
@@ -179,8 +190,7 @@ def _around_crossing(
         return coarse[len(coarse) // 2 - 1 :][:2]
     quick = replace(search, resamples=1)  # the interval is not looked at
     found = quick.measured(curve, full).estimate(search.threshold, search.definition)
-    reached = [level.d for level in found.curve if found.target is not None and level.fit >= found.target]
-    k = coarse.index(reached[0]) if reached else len(coarse) - 1
+    k = coarse.index(found.reached[0].d) if found.reached else len(coarse) - 1
     return coarse[max(k, 1) - 1 :][:2]
 
 
@@ -198,7 +208,7 @@ def _rank(
         for p, fell in zip(row, marks, strict=True):
             choice = p.choice(search.selection)
             if not fell and p.d is not None:
-                scores[own[p.d, p.lr]].append(search.chance if choice is None else choice)
+                scores[own[p.d, p.lr]].append(search.scale.up(search.chance if choice is None else choice))
 
     def mean(column: int) -> float:
         each = [scores[k, column] for k in range(len(ds))]
@@ -211,8 +221,9 @@ def _spare(baseline: Sequence[Point], search: Search, taken: set[Proposal]) -> l
     """Work for slots that would wait: seeds of full fine-tuning at its best learning rate."""
     if not baseline:
         return []
-    table = tabulate([baseline], search.selection, search.collapsed([baseline]))
-    lr = float(take(table.lr, choose(table.choice, table, search.chance))[0])
+    scale, runs = search.scale, rising(baseline, search.scale)
+    table = tabulate([runs], search.selection, search.collapsed([baseline]))
+    lr = float(take(table.lr, choose(table.choice, table, scale.up(search.chance)))[0])
     return [run for s in search.seeds[:FULL_RUNS] if (run := Proposal(None, s, lr)) not in taken]
 
 
@@ -220,9 +231,9 @@ def _narrow(
     measured: Measured, found: Estimate, search: Search, column: int, taken: set[Proposal], room: int
 ) -> Plan:
     """The runs that take most variance out of the crossing, unless its interval is narrow enough."""
-    base = begin(search.definition, measured.scale)
     if isinstance(measured.study, str):
         return Plan((), True, measured.study)
+    base = None if measured.replays is None else measured.replays.begin(found.definition)
     if measured.replays is None or found.full_lr is None or base is None:
         return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")
     spread, runs = measured.replays.crossings(base, search.threshold), list[Proposal]()

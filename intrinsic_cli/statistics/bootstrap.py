@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaincinv  # the quantiles of χ² are 2 · gammaincinv(freedom / 2, p)
@@ -13,7 +14,7 @@ from intrinsic_cli.spec import stream_seed
 from intrinsic_cli.statistics.curve import crossing, fallen, spreads
 from intrinsic_cli.statistics.points import Floats, choose, take
 from intrinsic_cli.statistics.study import Study
-from intrinsic_cli.statistics.targets import target_score
+from intrinsic_cli.statistics.targets import Scale, begin, target_score
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Replays:
 
     x (K,): log2 of the d's; score (B, K + 1): means at the rates that each chose, full fine-tuning's last;
     weight (B, K): runs behind them, 0 beyond a fall; spread (K - 1,): as in `curve.within`; paths draws those.
+    scale: the study's, with the score before training of each (B,).
     """
 
     x: Floats
@@ -29,8 +31,13 @@ class Replays:
     weight: Floats
     spread: Floats
     paths: np.random.Generator
+    scale: Scale
 
-    def crossings(self, begin: float, threshold: float) -> Floats:
+    def begin(self, definition: str) -> Any:
+        """`targets.begin`, of each replay where it was measured on rows that are drawn."""
+        return begin(definition, self.scale)
+
+    def crossings(self, begin: Any, threshold: float) -> Floats:
         """log2 d_t of each, (B,), by its own target; -inf and inf beyond the grid. Equal for equal targets."""
         target = target_score(self.score[:, -1], begin, threshold)
         paths = copy.deepcopy(self.paths)
@@ -59,27 +66,35 @@ def replay(
         for number, what in ((seed, "the curve"), (full_seed, "full fine-tuning"), (rows_seed, "rows"))
     ]
     rows = study.noise.rows
+    if rows is not None and study.start is not None:
+        rows = np.vstack([rows, study.start])
     if rows is not None and rows_seed is None:  # the same covariance from fewer numbers
         rows = np.asarray(np.linalg.qr(rows.T, mode="r")).T
-    score = _draw(study, table.score, study.noise.score, streams, resamples, rows)
+    score, start = _draw(study, table.score, study.noise.score, streams, resamples, rows)
     if study.selection != "validation":
         rows = None
-    choice = _draw(study, table.choice, study.noise.choice, streams, resamples, rows)
-    pick = choose(choice, table, study.scale.chance)
+    choice, _ = _draw(study, table.choice, study.noise.choice, streams, resamples, rows)
+    pick = choose(choice, table, study.chance)
     runs, variance = (
         take(np.broadcast_to(a, choice.shape), pick) for a in (table.count, study.noise.of_means(table))
     )
     score = take(score, pick)
     kept = fallen(score[:, :-1], variance[:, :-1])
     weight = np.where(np.arange(study.x.size) < kept[:, None], runs[:, :-1], 0)
-    return Replays(study.x, score, weight, spreads(study.x, study.fit), streams[0])
+    scale = study.scale
+    if scale.untrained is not None:
+        scale = replace(scale, untrained=scale.untrained + scale.up(start))
+    return Replays(study.x, score, weight, spreads(study.x, study.fit), streams[0], scale)
 
 
 def _draw(
     study: Study, mean: Floats, variance: Floats, streams: Sequence[np.random.Generator], resamples: int,
     rows: Floats | None,
-) -> Floats:  # fmt: skip
-    """Means (B, K + 1, L) of every cell in replays."""
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Means (B, K + 1, L) of every cell in replays, and what rows add to the score before training, (B,).
+
+    rows (K * L [+ 1], G): as in `Noise`, with those of the model before training behind them.
+    """
     noise, count = study.noise, np.maximum(study.table.count, 1)
     assert noise is not None
     told = noise.told if rows is not None else 0.0
@@ -95,9 +110,14 @@ def _draw(
     widen = noise.freedom[-1] / (2 * gammaincinv(noise.freedom[-1] / 2, full.random((resamples, 1))))
     sd = np.sqrt(np.maximum(widen * variance[-1, own] - told, 0) / count[-1, own])
     size[:, -1, own] += sd * full.standard_normal(sd.shape)
-    if rows is not None:
-        shift = row.standard_normal((resamples, rows.shape[1])) @ rows.T
-        if np.isfinite(noise.rows_freedom):
-            shift *= np.sqrt(noise.rows_freedom / row.chisquare(noise.rows_freedom, (resamples, 1)))
-        size += shift.reshape(size.shape)
-    return size
+    cells = size[0].size
+    apart = np.zeros(resamples)
+    if study.start is None and study.start_variance:
+        apart = np.sqrt(study.start_variance) * row.standard_normal(resamples)
+    if rows is None:
+        return size, apart
+    shift = row.standard_normal((resamples, rows.shape[1])) @ rows.T
+    if np.isfinite(noise.rows_freedom):
+        shift *= np.sqrt(noise.rows_freedom / row.chisquare(noise.rows_freedom, (resamples, 1)))
+    size += shift[:, :cells].reshape(size.shape)
+    return size, apart if study.start is None else shift[:, cells]

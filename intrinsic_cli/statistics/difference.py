@@ -15,7 +15,7 @@ from intrinsic_cli.spec import stream_seed
 from intrinsic_cli.statistics.bootstrap import replay
 from intrinsic_cli.statistics.estimate import CONFIDENCE, Measured
 from intrinsic_cli.statistics.study import Study
-from intrinsic_cli.statistics.targets import HEADLINE, begin
+from intrinsic_cli.statistics.targets import begin, headline
 
 SHARED = ("full fine-tuning", "rows")
 
@@ -43,7 +43,7 @@ class Difference:
 
 
 def difference(
-    a: Measured, b: Measured, *, threshold: float = 0.9, definition: str = HEADLINE,
+    a: Measured, b: Measured, *, threshold: float = 0.9, definition: str | None = None,
     confidence: float = CONFIDENCE, same_rows: bool = False, paired: bool = True,
 ) -> Difference:  # fmt: skip
     """A against B, with the seed and the number of replays of A.
@@ -55,6 +55,7 @@ def difference(
     A replay in which one of both is beyond its grid counts as an infinite difference to its side, and one in which
     both are, to the same side, as unknown: half of these go to either side.
     """
+    definition = definition or headline(a.scale)
     found = [side.estimate(threshold, definition, confidence) for side in (a, b)]
     for name, value in zip("AB", found, strict=True):
         if value.status == "undefined":
@@ -72,7 +73,7 @@ def difference(
         )  # fmt: skip
         if drawn is None:
             return Difference(reason=f"the noise of {name} is unknown: it needs more than one seed")
-        draws.append(drawn.crossings(base, threshold))
+        draws.append(drawn.crossings(drawn.begin(definition), threshold))
         at.append(study.crossing(float(base + threshold * (study.full - base))))
     apart = at[0] - at[1] if all(map(math.isfinite, at)) else None
     return Difference(apart, *_ends(draws[0], draws[1], confidence), shared)

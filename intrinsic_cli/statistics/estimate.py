@@ -21,9 +21,9 @@ from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.bootstrap import Replays, replay
 from intrinsic_cli.statistics.curve import crossing
 from intrinsic_cli.statistics.logistic import Logistic, fit_logistic
-from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, tabulate, take
-from intrinsic_cli.statistics.study import Study, prepare
-from intrinsic_cli.statistics.targets import HEADLINE, Scale, begin, target_score
+from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, rising, tabulate, take
+from intrinsic_cli.statistics.study import Study, bottom, prepare
+from intrinsic_cli.statistics.targets import CHANCE, TARGETS, Scale, begin, headline, target_score
 
 STATUSES = ("estimated", "below_grid", "above_grid", "undefined")
 SELECTIONS = ("validation", "holdout")
@@ -63,6 +63,9 @@ class Estimate:
                 there are none, or outside the grid.
     falls_at    the first d of a fall beyond the best d, which takes no part; slower_lr: a rate to try there.
     flattery    what choosing the learning rate on validation adds to the score; None without holdout scores.
+    untrained   the score before training (d = 0); None where it was not measured.
+
+    Scores are those of the metric, whether or not `higher_is_better`.
     """
 
     status: str
@@ -95,6 +98,16 @@ class Estimate:
     slower_lr: float | None = None
     flattery: float | None = None
     curve: tuple[Level, ...] = ()
+    untrained: float | None = None
+    higher_is_better: bool = True
+
+    @property
+    def reached(self) -> tuple[Level, ...]:
+        """The levels of the curve whose fit is at the target, or better."""
+        if self.target is None:
+            return ()
+        sign = 1 if self.higher_is_better else -1
+        return tuple(level for level in self.curve if sign * (level.fit - self.target) >= -1e-12)
 
 
 @dataclass(frozen=True)
@@ -134,12 +147,12 @@ class Measured:
     @cached_property
     def flattery(self) -> float | None:
         """As in `Estimate`."""
-        return flattery(self.subspace)
+        return flattery(rising(self.subspace, self.scale))
 
     @cached_property
     def _logistic(self) -> Logistic | None:
         assert isinstance(self.study, Study)
-        return fit_logistic(self.study.x, self.study.score[:-1], self.study.runs[:-1], self.scale.chance)
+        return fit_logistic(self.study.x, self.study.score[:-1], self.study.runs[:-1], bottom(self.scale))
 
     @cached_property
     def _of_all(self) -> tuple[Floats, Floats, Floats] | None:
@@ -149,21 +162,22 @@ class Measured:
         apart = () if isinstance(self.study, str) else (*self.study.apart[0], *self.study.apart[1])
         if not (apart or _count_failed(points)):
             return None
-        chance = self.scale.chance
-        ds, rows = by_d(self.subspace)
+        chance = self.scale.up(self.scale.chance)
+        ds, rows = by_d(rising(self.subspace, self.scale))
         rows = [
             [p if p.score is not None else replace(p, score=chance, holdout=chance) for p in row]
-            for row in (*rows, self.baseline)
+            for row in (*rows, rising(self.baseline, self.scale))
         ]
         table = tabulate(rows, self.selection)
         pick = choose(table.choice, table, chance)
         return np.log2(ds), take(table.score, pick), take(table.count, pick)
 
     def estimate(
-        self, threshold: float = 0.9, definition: str = HEADLINE, confidence: float = CONFIDENCE
+        self, threshold: float = 0.9, definition: str | None = None, confidence: float = CONFIDENCE
     ) -> Estimate:
-        """d_t at one target. Raises ConfigError at an option that can't be used."""
-        asked = threshold, definition, confidence
+        """d_t at one target; None is the definition that stands first for the scale (`targets.headline`). Raises
+        ConfigError at an option that can't be used."""
+        asked = threshold, definition or headline(self.scale), confidence
         if asked not in self._asked:
             self._asked[asked] = self._estimate(*asked)
         return self._asked[asked]
@@ -175,18 +189,18 @@ class Measured:
         found = Estimate(
             "undefined", "", threshold, confidence, self.selection, definition, self.scale.chance,
             len(self.subspace), failed=_count_failed(self.subspace), full_failed=_count_failed(self.baseline),
+            untrained=self.scale.untrained, higher_is_better=self.scale.higher_is_better,
         )  # fmt: skip
         base = begin(definition, self.scale)
         if base is None:
-            return replace(
-                found, reason=f"a share of a full {self.scale.metric} says nothing where lower is better"
-            )
+            return replace(found, reason=TARGETS[definition].lacks.format(metric=self.scale.metric))
         study = self.study
         if isinstance(study, str):
             return replace(found, reason=study)
         target = target_score(study.full, base, threshold)
-        found = replace(found, target=target, flattery=self.flattery, **_described(study))
-        if reason := _undefined(study, target, threshold):
+        described = _described(study)
+        found = replace(found, target=self.scale.up(target), flattery=self.flattery, **described)
+        if reason := _undefined(study, definition, target, threshold):
             return replace(found, reason=reason)
         found = replace(
             found, **_crossed(study, target), mean_d_t=self._mean_d_t(base, threshold),
@@ -194,7 +208,8 @@ class Measured:
         )  # fmt: skip
         if self.replays is None:
             return found
-        return replace(found, **_interval(study, self.replays.crossings(base, threshold), confidence))
+        spread = self.replays.crossings(self.replays.begin(definition), threshold)
+        return replace(found, **_interval(study, spread, confidence))
 
     def _mean_d_t(self, base: float, threshold: float) -> int | None:
         if self._of_all is None:
@@ -215,12 +230,13 @@ def estimate(
     *,
     chance: float,
     threshold: float = 0.9,
-    definition: str = HEADLINE,
+    definition: str | None = None,
     confidence: float = CONFIDENCE,
     selection: str = "validation",
     n_eval: int | None = None,
     metric: str = "accuracy",
     higher_is_better: bool = True,
+    untrained: float | None = None,
     seed: int = 0,
     resamples: int = 1000,
 ) -> Estimate:
@@ -228,31 +244,29 @@ def estimate(
 
     chance      score of the majority class (0 for correlations).
     threshold   t: 0.9 for d90.
-    definition  `score`: the target is t * full. `chance`: chance + t * (full - chance).
+    definition  `score`: the target is t * full. `chance`: chance + t * (full - chance). `gain`: the same from
+                `untrained`, the score before training. None: `score`; of a loss `gain`, or `chance` without it.
     selection   what the learning rate is chosen by, at each d and for the baseline: `validation` (the score
                 that is reported, so optimistic) or `holdout` (rows held out of the training set).
     n_eval      rows of the validation set: the noise of one run is then at least what so many rows allow
                 for this `metric`. Where every run has `rows`, they say more, and it is not used.
     resamples   bootstrap replays behind the percentile interval of log2 d_t.
-    higher_is_better    of the metric: a loss has no share to reach, so its d_t is undefined.
+    higher_is_better    of the metric: a share of a loss says nothing, so its d_t by `score` is undefined.
 
     Raises ConfigError at an option that can't be used, DataError at a run that can't.
     """
-    scale = Scale(chance, n_eval, metric, higher_is_better)
+    scale = Scale(chance, n_eval, metric, higher_is_better, untrained)
     measured = Measured(subspace, baseline, scale, selection, seed, resamples)
     return measured.estimate(threshold, definition, confidence)
 
 
 def _crossed(study: Study, target: float) -> dict[str, Any]:
     """Where the curve reaches its target, by the fields of an estimate."""
-    at = study.crossing(target)
+    at, told = study.crossing(target), f"the target ({study.scale.up(target):.4g})"
     if at == -math.inf:
-        return {
-            "status": "below_grid",
-            "reason": f"d={study.ds[0]} already reaches the target ({target:.4g})",
-        }
+        return {"status": "below_grid", "reason": f"d={study.ds[0]} already reaches {told}"}
     if at == math.inf:
-        reason = f"d={study.ds[-1]} does not reach the target ({target:.4g})"
+        reason = f"d={study.ds[-1]} does not reach {told}"
         return {"status": "above_grid", "reason": reason}
     return {"status": "estimated", "d_t": _up(at)}
 
@@ -272,12 +286,13 @@ def _interval(study: Study, spread: Floats, confidence: float) -> dict[str, Any]
 
 def _described(study: Study) -> dict[str, Any]:
     """What an estimate says of its study, by field."""
-    columns = (study.ds, study.lr.tolist(), study.score.tolist(), study.fit.tolist(), study.runs.tolist())
+    score, fit = study.scale.up(study.score), study.scale.up(study.fit)
+    columns = (study.ds, study.lr.tolist(), score.tolist(), fit.tolist(), study.runs.tolist())
     noise = None
     if study.noise is not None:
         noise = float(np.sqrt(np.mean(take(study.noise.of_runs(), study.pick))))
     return {
-        "full_score": study.full,
+        "full_score": study.scale.up(study.full),
         "full_lr": float(study.lr[-1]),
         "full_runs": int(study.runs[-1]),
         "seeds": int(study.runs[:-1].min()),
@@ -291,17 +306,23 @@ def _described(study: Study) -> dict[str, Any]:
     }
 
 
-def _undefined(study: Study, target: float, threshold: float) -> str:
-    """Why there is no d_t: scores within their own noise of chance would reach the target by luck."""
-    full, chance = study.full, study.scale.chance
+def _undefined(study: Study, definition: str, target: float, threshold: float) -> str:
+    """Why there is no d_t: scores within their own noise of the level to beat would reach the target by luck."""
+    wanted, up = TARGETS[definition], study.scale.up
+    full, level = study.full, up(wanted.over(study.scale))
+    than, more = ("above", "") if study.scale.higher_is_better else ("below", "; lower is better")
     error = margin = 0.0
-    if study.noise is not None and study.variance is not None:
-        error = float(np.sqrt(study.variance[-1]))
-        margin = error * float(stdtrit(study.noise.freedom[-1], 0.95))
-    if full - margin <= chance:
-        return f"full fine-tuning ({full:.4g}) is not clearly above chance ({chance:.4g})"
-    if target - threshold * error <= chance:
-        return f"the target ({target:.4g}) is not clearly above chance ({chance:.4g})"
+    variance = study.variance_over(wanted.level)
+    if study.noise is not None and variance is not None:
+        # The best of several rates beats a level that does not depend on training by luck so much the easier.
+        tries = 1 if wanted.level == CHANCE else int(np.sum(study.table.tried[-1] > 0))
+        error = math.sqrt(variance)
+        margin = error * float(stdtrit(study.noise.freedom[-1], 1 - 0.05 / tries))
+    told = f"is not clearly {than} {wanted.level} ({up(level):.4g}){more}"
+    if full - margin <= level:
+        return f"full fine-tuning ({up(full):.4g}) {told}"
+    if target - threshold * error <= level:
+        return f"the target ({up(target):.4g}) {told}"
     return ""
 
 

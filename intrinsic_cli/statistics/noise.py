@@ -107,7 +107,7 @@ class _Rows:
             return None
         if len({p.rows.size for p in table.runs if p.rows is not None}) > 1:
             return None
-        each = np.stack([_blocks(p.rows) for p in table.runs if p.rows is not None])
+        each = np.stack([blocks(p.rows) for p in table.runs if p.rows is not None])
         count = table.count.ravel()
         cells = np.zeros((count.size, each.shape[1]))
         some = np.flatnonzero(count)
@@ -117,7 +117,7 @@ class _Rows:
         return cls(cells, own if repeats else 0.0, float(np.sum(each**2)) / len(each))
 
 
-def _blocks(rows: Floats) -> Floats:
+def blocks(rows: Floats) -> Floats:
     """What G blocks of rows add to a run's mean score, about their mean: (n,) -> (G,). The sum of its squares
     is the variance of that score."""
     n = rows.size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.result import RunResult
+from intrinsic_cli.statistics.targets import Scale
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,6 +82,20 @@ class Grid:
     cell: Ints
     score_left: Floats
     choice_left: Floats
+
+
+def rising(points: Sequence[Point], scale: Scale) -> list[Point]:
+    """The runs with scores of which a higher one is better: of a loss, its negative."""
+    if scale.higher_is_better:
+        return list(points)
+
+    def negative(value: Any) -> Any:
+        return None if value is None else -value
+
+    return [
+        replace(p, score=negative(p.score), holdout=negative(p.holdout), rows=negative(p.rows))
+        for p in points
+    ]
 
 
 def by_d(points: Sequence[Point]) -> tuple[list[int], list[list[Point]]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.points import Point
-from intrinsic_cli.statistics.rows import INFLUENCES, influence
+from intrinsic_cli.statistics.rows import of_answers
 from intrinsic_cli.statistics.targets import Scale
 from intrinsic_cli.store import RunDir
 
@@ -16,9 +17,7 @@ def finished(run: RunResult) -> Point:
     """A finished run with what each row said, where it was kept and this metric can tell."""
     kept = RunDir(run.path).outcomes() if run.path else None
     table = (kept or {}).get("validation", {})
-    if run.metric not in INFLUENCES or not {"prediction", "label"} <= table.keys():
-        return Point.of(run)
-    return replace(Point.of(run), rows=influence(run.metric, table["prediction"], table["label"]))
+    return replace(Point.of(run), rows=of_answers(run.metric, table))
 
 
 def diverged(spec: RunSpec, d: int | None) -> Point:
@@ -27,6 +26,10 @@ def diverged(spec: RunSpec, d: int | None) -> Point:
     return Point(d, spec.seed, spec.lr, None)
 
 
-def scale(run: RunResult) -> Scale:
-    """What the scores of this run's study mean."""
-    return Scale(run.chance, run.n_eval, run.metric, run.higher_is_better)
+def scale(run: RunResult, untrained: Sequence[RunResult] = ()) -> Scale:
+    """What the scores of this run's study mean. `untrained` are its runs of d = 0, which are all the same."""
+    found = Scale(run.chance, run.n_eval, run.metric, run.higher_is_better)
+    if not untrained:
+        return found
+    before = finished(untrained[0])
+    return replace(found, untrained=before.score, untrained_rows=before.rows)

@@ -10,9 +10,10 @@ from scipy.optimize import isotonic_regression
 
 from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.curve import crossing, fallen
-from intrinsic_cli.statistics.noise import Noise, measure_noise
-from intrinsic_cli.statistics.points import Floats, Grid, Ints, Point, by_d, choose, tabulate, take
-from intrinsic_cli.statistics.targets import Scale
+from intrinsic_cli.statistics.noise import Noise, blocks, measure_noise
+from intrinsic_cli.statistics.points import Floats, Grid, Ints, Point, by_d, choose, rising, tabulate, take
+from intrinsic_cli.statistics.rows import sampling_variance
+from intrinsic_cli.statistics.targets import CHANCE, Scale
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class Study:
 
     apart: the subspace runs and full fine-tuning's that collapsed, (2,). pick (K + 1,): the chosen columns;
     lr, score, runs and variance (K + 1,) are those of the chosen cells, variance None where it is unknown.
-    kept: d's that lie before a fall. fit (K,): the monotone curve, flat where it fell.
+    kept: d's that lie before a fall. fit (K,): the monotone curve, flat where it fell. start (G,): what the
+    blocks of rows that `noise.rows` tells apart add to the model before training, None where rows don't tell.
+    All scores are as `scale.up` gives them: a higher one is better.
     """
 
     ds: list[int]
@@ -38,11 +41,40 @@ class Study:
     variance: Floats | None
     kept: int
     fit: Floats
+    start: Floats | None = None
+
+    @property
+    def chance(self) -> float:
+        """The best constant answer's score."""
+        return self.scale.up(self.scale.chance)
 
     @property
     def full(self) -> float:
         """Full fine-tuning's mean score at its chosen rate."""
         return float(self.score[-1])
+
+    @property
+    def start_variance(self) -> float:
+        """Of the score before training, by its rows, as far as the score alone tells it."""
+        if self.scale.untrained is None or self.scale.n_eval is None:
+            return 0.0
+        return float(sampling_variance(self.scale.metric, np.array(self.scale.untrained), self.scale.n_eval))
+
+    def variance_over(self, level: str) -> float | None:
+        """Variance of full fine-tuning's mean score less that of `level` (`Target.level`); None: unknown.
+
+        Before training only the rows' part is noise, and both have the same rows.
+        """
+        if self.variance is None or self.noise is None:
+            return None
+        own = float(self.variance[-1])
+        if level == CHANCE:
+            return own
+        if self.start is None or self.noise.rows is None:
+            return own + self.start_variance
+        width = self.table.count.shape[1]
+        full = self.noise.rows[(len(self.runs) - 1) * width + int(self.pick[-1])]
+        return own - float(np.sum(full**2)) + float(np.sum((full - self.start) ** 2))
 
     def crossing(self, target: float) -> float:
         """log2 of the d where the curve first reaches `target`; -inf and inf beyond the grid."""
@@ -56,9 +88,9 @@ def prepare(
     """The study of these runs, or a sentence that says why there is none. `selection` as in `estimate`."""
     if not baseline or not subspace:
         return f"no {'subspace' if baseline else 'full fine-tuning'} run has finished"
-    ds, rows = by_d(subspace)
-    rows = [*rows, list(baseline)]
-    marks = collapsed(rows, scale.chance, scale.n_eval, scale.metric)
+    ds, rows = by_d(rising(subspace, scale))
+    rows = [*rows, rising(baseline, scale)]
+    marks = collapsed(rows, scale.up(scale.chance), scale.n_eval, scale.metric)
     whole = [
         any(p.score is not None and not fell for p, fell in zip(row, mark, strict=True))
         for row, mark in zip(rows, marks, strict=True)
@@ -81,14 +113,27 @@ def _fitted(
     ds: list[int], table: Grid, scale: Scale, selection: str,
     apart: tuple[tuple[Point, ...], tuple[Point, ...]],
 ) -> Study:  # fmt: skip
-    x = np.log2(ds)
-    noise = measure_noise(table, x, scale.chance, scale.n_eval, scale.metric)
-    pick = choose(table.choice, table, scale.chance)
+    x, chance = np.log2(ds), scale.up(scale.chance)
+    noise = measure_noise(table, x, bottom(scale), scale.n_eval, scale.metric)
+    pick = choose(table.choice, table, chance)
     score, runs = take(table.score, pick), take(table.count, pick)
     variance = None if noise is None else take(noise.of_means(table), pick)
     kept = x.size if variance is None else int(fallen(score[None, :-1], variance[None, :-1])[0])
     fit = isotonic_regression(score[:kept], weights=runs[:kept]).x
     return Study(
         ds, x, table, noise, scale, selection, apart, pick, take(table.lr, pick), score, runs,
-        variance, kept, np.append(fit, np.full(x.size - kept, fit[-1])),
+        variance, kept, np.append(fit, np.full(x.size - kept, fit[-1])), _start(table, noise, scale),
     )  # fmt: skip
+
+
+def bottom(scale: Scale) -> float:
+    """Where a curve rises from as d falls: the model before training where it was measured, else chance."""
+    return scale.up(scale.chance if scale.untrained is None else scale.untrained)
+
+
+def _start(table: Grid, noise: Noise | None, scale: Scale) -> Floats | None:
+    """`Study.start`: the rows must be those of the runs."""
+    rows, sizes = scale.untrained_rows, {p.rows.size for p in table.runs if p.rows is not None}
+    if scale.untrained is None or rows is None or noise is None or noise.rows is None or sizes != {rows.size}:
+        return None
+    return scale.up(blocks(rows))

@@ -6,10 +6,11 @@ A definition is a row of TARGETS. One alone tells little: where chance is high, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intrinsic_cli.errors import ConfigError
 
@@ -24,42 +25,71 @@ class Scale:
     n_eval      rows of the validation set; None where it is unknown.
     metric      the score's name.
     higher_is_better    False for a loss.
+    untrained   score of the model before training (d = 0); None where it was not measured.
+    untrained_rows  (n_eval,): what each row adds to it, as `Point.rows`.
     """
 
     chance: float
     n_eval: int | None = None
     metric: str = "accuracy"
     higher_is_better: bool = True
+    untrained: Any = None  # a float, or one per replay
+    untrained_rows: NDArray[Any] | None = field(default=None, compare=False, repr=False)
+
+    def up(self, score: Any) -> Any:
+        """A score (or an array of them) as statistics take it, where higher is better: a loss as its negative.
+        Twice is not at all."""
+        return score if self.higher_is_better else -score
 
 
 @dataclass(frozen=True)
 class Target:
-    """`begin` is the score from which the way to full fine-tuning counts, None where the scale has none; `goal` is
-    what the score does at d_t, in words about a `{share}`."""
+    """`begin` is the score from which the way to full fine-tuning counts, None where the scale has none, for the
+    reason `lacks`. `over` is the score that full fine-tuning and the target must clearly beat, and `level`
+    its name. `verb` and `way` say what the score does at d_t, in words about a `{share}`."""
 
-    begin: Callable[[Scale], float | None]
-    goal: str
+    begin: Callable[[Scale], Any]
+    over: Callable[[Scale], float]
+    level: str
+    lacks: str
+    verb: str
+    way: str
 
 
+CHANCE, BEFORE = "chance", "the model before training"
 TARGETS = {
     "score": Target(
-        lambda scale: 0.0 if scale.higher_is_better else None, "reaches {share} of full fine-tuning's"
+        lambda scale: 0.0 if scale.higher_is_better else None, lambda scale: scale.chance, CHANCE,
+        "a share of a full {metric} says nothing where lower is better",
+        "reaches", "{share} of full fine-tuning's",
     ),
     "chance": Target(
-        lambda scale: scale.chance if scale.higher_is_better else None,
-        "has gone {share} of the way from chance to full fine-tuning's",
+        lambda scale: scale.chance, lambda scale: scale.chance, CHANCE, "",
+        "has gone", "{share} of the way from chance to full fine-tuning's",
     ),
-}
+    "gain": Target(
+        lambda scale: scale.untrained, lambda scale: scale.untrained, BEFORE,
+        "the model before training was not measured (d=0)",
+        "has gone", "{share} of the way from the model before training to full fine-tuning's",
+    ),
+}  # fmt: skip
 HEADLINE = "score"  # the paper's
 
 
-def begin(definition: str, scale: Scale) -> float | None:
-    """The score that `definition` counts from. Raises ConfigError at a definition that is not in TARGETS."""
+def headline(scale: Scale) -> str:
+    """The definition that stands first: the paper's, or for a loss the share of the gain, else that from chance."""
+    return next(name for name in (HEADLINE, "gain", "chance") if TARGETS[name].begin(scale) is not None)
+
+
+def begin(definition: str, scale: Scale) -> Any:
+    """The score that `definition` counts from, as `scale.up` gives it; None where there is none. Raises ConfigError
+    at a definition that is not in TARGETS."""
     if definition not in TARGETS:
         raise ConfigError(f"definition={definition!r} is not known; use one of {', '.join(TARGETS)}")
-    return TARGETS[definition].begin(scale)
+    found = TARGETS[definition].begin(scale)
+    return None if found is None else scale.up(found)
 
 
-def target_score(full: Value, begin: float, threshold: float) -> Value:
+def target_score(full: Value, begin: Any, threshold: float) -> Value:
     """The score that lies the share `threshold` of the way from `begin` to `full`."""
     return begin + threshold * (full - begin)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.errors import ConfigError, StoreError
+from intrinsic_cli.errors import StoreError
 from intrinsic_cli.planning.plan import Study
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
@@ -61,10 +61,11 @@ def run_study(
 
 @dataclass(frozen=True)
 class Members:
-    """The runs of one search that are over: of the curve, of full fine-tuning, and those that diverged."""
+    """The runs of one search that are over: of the curve, full fine-tuning and d = 0, and those that diverged."""
 
     curve: tuple[RunResult, ...]
     full: tuple[RunResult, ...]
+    untrained: tuple[RunResult, ...]
     diverged: tuple[RunSpec, ...]
 
     @classmethod
@@ -76,6 +77,7 @@ class Members:
         return cls(
             tuple(run for run in results if _same_curve(run.spec, first)),
             tuple(run for run in results if run.spec.is_full),
+            tuple(run for run in results if run.spec.subspace.kind == "none"),
             tuple(
                 spec
                 for spec in lost
@@ -93,18 +95,13 @@ class Members:
         return list(dict.fromkeys([*failed, *(spec.run_id for spec in self.diverged)]))
 
     def search(self, study: Study) -> Search:
-        """What is searched for. Raises ConfigError where a share of the full score means nothing."""
+        """What is searched for."""
+        from intrinsic_cli.statistics import runs
         from intrinsic_cli.statistics.adaptive import Search
 
-        full = self.full[0]
-        if not full.higher_is_better:
-            raise ConfigError(
-                f"search=adaptive looks for a share of the full score, which the metric {full.metric} has not "
-                "(lower is better); use search=grid"
-            )
         return Search(
             d_min=study.d_min, d_max=study.d_max, seeds=study.seeds, lrs=study.lrs, rel_width=study.rel_width,
-            budget=study.budget, chance=full.chance, n_eval=full.n_eval, metric=full.metric,
+            budget=study.budget, **vars(runs.scale(self.full[0], self.untrained)),
         )  # fmt: skip
 
     def points(self) -> tuple[list[Point], list[Point]]:

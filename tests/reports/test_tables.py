@@ -17,7 +17,7 @@ from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.render import natural, render
 from intrinsic_cli.reports.curves import estimates, few_seeds, group, levels_at
-from intrinsic_cli.reports.tables import KEYS, answer, cell, footnotes, grid
+from intrinsic_cli.reports.tables import KEYS, answer, cell, footnotes, grid, records
 from intrinsic_cli.statistics.estimate import Estimate, Level
 
 # Halfway between 0.60 and 0.84 lies 90 % of 0.80; halfway between 100 and 400, on a log axis, 200.
@@ -489,6 +489,54 @@ def test_a_store_tells_diverged_runs_from_those_that_the_machine_ended(tmp_path)
         store.run(spec).plan(spec)
         store.run(spec).fail(error)
     assert [spec.d for spec in store.survey().diverged] == [77]
+
+
+def test_the_gain_stands_beside_the_share_of_the_score():
+    runs = [*study({100: 0.72, 1000: 0.79, 10000: 0.80}, 0.80), result(0, 0.70)]
+    found = estimates(group(runs))
+    header, [row] = grid(found)
+    # 0.9 of 0.80 is 0.72; from 0.70 it is 0.79, and from chance 0.77.
+    at = dict(zip(header, row, strict=True))
+    assert at["sst2 DID"].startswith(("100", "≤ 100"))
+    assert at["sst2 DID gain"].startswith("1000")
+    [record] = records(found)
+    assert (record["untrained_score"], record["status_gain"], record["d90_gain"]) == (0.70, "estimated", 1000)
+    assert (record["definition"], record["target_gain"]) == ("score", pytest.approx(0.79))
+    notes = "\n".join(footnotes(found))
+    assert "gain: the d at which the score has gone 90 % of the way from the model before training" in notes
+    [record] = records(estimates(group(runs[:-1])))
+    assert (record["untrained_score"], record["d90_gain"], record["status_gain"]) == (None, None, "undefined")
+
+
+def test_a_gain_that_is_none_says_so():
+    runs = [*study({100: 0.84, 1000: 0.85, 10000: 0.852}, 0.85), result(0, 0.85)]
+    found = estimates(group(runs))
+    header, [row] = grid(found)
+    assert dict(zip(header, row, strict=True))["sst2 DID gain"] == "—"
+    assert any(
+        "gain" in line and "not clearly above the model before training" in line for line in footnotes(found)
+    )
+
+
+def test_the_d90_of_a_loss_is_that_of_its_gain():
+    options = {"chance": 6.0, "n_eval": 100}
+    runs = [*study({100: 3.5, 1000: 3.1, 10000: 3.0}, 3.0, **options), result(0, 4.0, **options)]
+    losses = [
+        replace(run, metric="loss", metrics={"loss": run.score}, higher_is_better=False) for run in runs
+    ]
+    found = estimates(group(losses))
+    [(_, value)] = found
+    assert (value.definition, value.d_t, value.target) == ("gain", 1000, pytest.approx(3.1))
+    header, _ = grid(found)
+    assert header == ["model", "sst2 full loss", "sst2 DID chance", "sst2 DID gain"]
+    assert "way from the model before training to full fine-tuning's" in answer(found).tables[0].title
+    [record] = records(found)
+    assert (record["definition"], record["d90"], record["status_score"]) == ("gain", 1000, "undefined")
+    assert record["d90_gain"] == 1000
+    [(_, alone)] = estimates(group(losses[:-1]))
+    assert (alone.definition, alone.target) == ("chance", pytest.approx(3.3))
+    text = render(answer(found), "md")
+    assert "DID gain" in text
 
 
 def test_a_loss_is_no_score_to_reach_a_share_of():

@@ -31,8 +31,8 @@ def result(
             "name": task, "path": "glue", "config": task, "text": ["sentence"], "label": "label",
             "train": "train", "validation": "validation", "metrics": ["accuracy"],
         },
-        "subspace": {"kind": "full" if d is None else kind},
-        "d": d, "lr": lr, "seed": seed,
+        "subspace": {"kind": {None: "full", 0: "none"}.get(d, kind)},
+        "d": d, "lr": 0.0 if d == 0 else lr, "seed": seed,
     }  # fmt: skip
     for part, values in (changes or {}).items():
         tree[part] = {**tree.get(part, {}), **values}
@@ -40,7 +40,7 @@ def result(
     return RunResult(
         run_id=spec.run_id, spec=spec, metric="accuracy", score=score, metrics={"accuracy": score},
         holdout_metrics=None if holdout is None else {"accuracy": holdout}, chance=chance, n_train=4000,
-        n_eval=n_eval, d=d or 1000, m=0, D=1000, steps=100, precision="fp32", device="cpu",
+        n_eval=n_eval, d=1000 if d is None else d, m=0, D=1000, steps=100, precision="fp32", device="cpu",
         started="2026-01-02T03:04:05+00:00", seconds={"total": 60.0, "evaluation": 1.0},
         environment={"python": "3.11", "gpu": None}, model_hash="0" * 64, data_hash="1" * 64,
         label_names=("calm", "loud"), path=Path(spec.run_id),
