@@ -82,8 +82,12 @@ class Curve:
 
     def beside(self, value: Estimate) -> dict[str, Estimate]:
         """d_t at the threshold of `value` by every definition that its scores have, by its name."""
-        known = [name for name in TARGETS if begin(name, self.measured.scale) is not None]
-        return {name: self.estimate(value.threshold, name) for name in known}
+        return {name: self.estimate(value.threshold, name) for name in self.definitions}
+
+    @property
+    def definitions(self) -> list[str]:
+        """The definitions of a target that its scores have."""
+        return [name for name in TARGETS if begin(name, self.measured.scale) is not None]
 
 
 # Of a curve: with the kind of P, and its seed where that is set.

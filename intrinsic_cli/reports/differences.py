@@ -126,6 +126,7 @@ class Compared:
                 a.measured, b.measured, threshold=threshold, definition=name, same_rows=same_rows
             )
             for name in TARGETS
+            if name in a.definitions or name in b.definitions
         }
         return cls(a, b, threshold, by)
 
@@ -143,7 +144,8 @@ def answer(found: Sequence[Compared]) -> Answer:
     for each in found:
         row = [each.a.name, each.b.name]
         for key in shown:
-            row += [cell(side.estimate(threshold, key)) for side in (each.a, each.b)] + [spell(each.by[key])]
+            row += [cell(side.estimate(threshold, key)) for side in (each.a, each.b)]
+            row.append(spell(each.by[key]) if key in each.by else "—")
         rows.append(row)
     interval = f"[{percent(CONFIDENCE)} interval]"
     title = f"log2 A/B: octaves from the {name} of B to that of A {interval}; below 0, A needs fewer numbers"
@@ -157,7 +159,10 @@ def _is_shown(each: Compared, definition: str) -> bool:
         (side.estimate(each.threshold, definition), side.estimate(each.threshold))
         for side in (each.a, each.b)
     ]
-    return definition == HEADLINE or any(own.target not in (None, first.target) for own, first in values)
+    first = each.a.estimate(each.threshold).definition
+    return definition in each.by and (
+        definition == first or any(own.target not in (None, head.target) for own, head in values)
+    )
 
 
 def spell(found: Difference) -> str:
@@ -174,8 +179,7 @@ def _notes(found: Sequence[Compared], shown: Iterable[str]) -> Iterable[str]:
     for definition in shown:
         if definition != HEADLINE:
             yield f"{definition}: the d at which the score {goal(found[0].threshold, definition)}."
-        for each in found:
-            yield _verdict(each, definition)
+        yield from (_verdict(each, definition) for each in found if definition in each.by)
 
 
 def _verdict(each: Compared, definition: str) -> str:

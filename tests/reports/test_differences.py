@@ -7,12 +7,12 @@ import math
 from dataclasses import replace
 
 import pytest
-from support.made_runs import save, study
+from support.made_runs import result, save, study
 
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.reports.curves import group
-from intrinsic_cli.reports.differences import Compared, Selector, pairs
+from intrinsic_cli.reports.differences import Compared, Selector, answer, pairs
 
 # 90 % of 0.80 lies halfway between 0.60 and 0.84, so at d = 200 (DID) and d = 50 (SAID).
 DID, SAID = {100: 0.60, 400: 0.84}, {25: 0.60, 100: 0.84}
@@ -127,3 +127,23 @@ def test_no_difference_is_called_where_there_is_none(tmp_path, capsys):
     )
     assert main(["compare", str(tmp_path), "--pair", "subspace=said", "subspace=did"]) == 0
     assert "minilm sst2 SAID against minilm sst2 DID: no difference is clear" in capsys.readouterr().out
+
+
+def test_a_pair_of_losses_is_compared_by_the_gain():
+    options = {"chance": 6.0}
+    told = [
+        *study({100: 3.5, 400: 3.09, 1600: 3.0}, 3.0, kind="did", **options),
+        *study({25: 3.5, 100: 3.09, 400: 3.0}, 3.0, kind="said", **options)[:9],
+        result(0, 4.0, **options),
+    ]
+    losses = [
+        replace(run, metric="loss", metrics={"loss": run.score}, higher_is_better=False) for run in told
+    ]
+    said, did = sorted(group(losses), key=lambda curve: curve.kind, reverse=True)
+    found = Compared.of(said, did, 0.9)
+    assert list(found.by) == ["chance", "gain"]
+    answered = answer([found])
+    assert any(
+        "minilm sst2 SAID needs fewer numbers" in note and "by gain" in note for note in answered.notes
+    )
+    assert {record["definition"] for record in answered.records} == {"chance", "gain"}
