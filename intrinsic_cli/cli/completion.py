@@ -76,10 +76,11 @@ def _overrides(command: str, word: str) -> list[str]:
         launchers = (
             {each.name for each in known if each.name.startswith("launcher.")} if command == "sweep" else ()
         )
-        return [f"{name}=" for name in sorted({*compose.GROUPS, *own, *launchers})]
+        study = {"study"} if command == "sweep" else ()
+        return [f"{name}=" for name in sorted({*compose.GROUPS, *own, *launchers, *study})]
     before = value.rpartition(",")[0]
     values: Sequence[str] = VALUES.get(key, ())
-    if key in compose.GROUPS:
+    if key in (*compose.GROUPS, "study"):
         values = compose.options(key)
     elif any(each.name == key and each.default in ("true", "false") for each in known):
         values = ("true", "false")

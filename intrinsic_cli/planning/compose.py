@@ -6,7 +6,7 @@ import copy
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -227,10 +227,18 @@ def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 def _part(cfg: DictConfig, key: str) -> Any:
     """One part of the config as its dataclass. Raises ConfigError at a value that is missing or of another type."""
-    tree: Any = OmegaConf.to_container(cfg) if isinstance(cfg, DictConfig) else cfg
+    tree: Any = _values_of(cfg, key) if isinstance(cfg, DictConfig) else cfg
     if missing := [name for name, value in tree.items() if value == "???"] if tree is not cfg else ():
         raise ConfigError(f"{key}.{missing[0]} has no default; add {key}.{missing[0]}=…")
     return record(PARTS[key], tree, key, typed=True)
+
+
+def _values_of(cfg: DictConfig, key: str) -> dict[str, Any]:
+    """The values of a group, less those that only its other values refer to, as `${task.round}`."""
+    written = str(OmegaConf.to_container(cfg))
+    known = {f.name for f in fields(PARTS[key])}
+    tree: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {k: v for k, v in tree.items() if k in known or f"${{{key}.{k}}}" not in written}
 
 
 def number(key: str, value: Any, kind: type) -> Any:

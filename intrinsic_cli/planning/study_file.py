@@ -23,8 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.planning.compose import GROUPS, config_dir
-from intrinsic_cli.planning.words import LISTS, MAPPINGS, SEQUENCES, choice, setting, values
+from intrinsic_cli.planning.compose import GROUPS, config_dir, options
+from intrinsic_cli.planning.words import LISTS, MAPPINGS, SEQUENCES, choice, setting, single, values
 
 SUFFIXES = (".yaml", ".yml")
 LARGEST = 1_000_000  # bytes
@@ -39,6 +39,21 @@ def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
     typed = {override.key_or_group for override in given}
     found = [override for override in _overrides(_tree(Path(path)), "") if override.key_or_group not in typed]
     return [*found, *given]
+
+
+def preset(given: Sequence[Override]) -> list[Override]:
+    """`given` words with `study=NAME` among them as those of `configs/study/NAME.yaml`, less what they set anew.
+
+    Raises ConfigError at a name that there is none of.
+    """
+    names = [override for override in given if override.key_or_group == "study"]
+    if not names:
+        return list(given)
+    name = single(names[-1])
+    if name not in options("study"):
+        raise ConfigError(f"study={name} is not known; use one of {', '.join(options('study'))}")
+    others = [override for override in given if override.key_or_group != "study"]
+    return read(config_dir() / "study" / f"{name}.yaml", others)
 
 
 def _tree(path: Path) -> dict[str, Any]:

@@ -14,8 +14,7 @@ import intrinsic_cli
 from intrinsic_cli.cli import commands
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import to_install
-from intrinsic_cli.planning import compose
-from intrinsic_cli.planning.study_file import SUFFIXES
+from intrinsic_cli.planning import compose, study_file
 from intrinsic_cli.planning.words import expand, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,8 +48,10 @@ def test_every_command_that_is_shown_can_be_typed(words):
     words = [w.rstrip(";") for w in words if not w.startswith("$(")]
     arguments = cli.build_parser().parse_args([w.rstrip(")") for w in words])
     if arguments.command in ("run", "sweep"):
-        words = [word for word in arguments.overrides if not word.endswith(SUFFIXES)]  # of study files
-        for overrides in expand(parse(words)):
+        words = [
+            word for word in arguments.overrides if not word.endswith(study_file.SUFFIXES)
+        ]  # of study files
+        for overrides in expand(study_file.preset(parse(words))):
             compose.compose_config(arguments.command, overrides)
 
 

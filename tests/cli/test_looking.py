@@ -96,7 +96,8 @@ def test_show_says_the_words_the_curve_and_the_files(idim, store):
     words = shlex.split(lines[1])
     assert words[:3] == ["idim", "run", "task=sst2"]
     assert {"d=300", "lr=0.1", "task.path=glue"} <= set(words)
-    assert not any(word.startswith(("seed", "train.", "data.", "model.")) for word in words)  # as ever
+    changed = [word for word in words if word.startswith(("seed", "train.", "data.", "model."))]
+    assert changed == ["train.clip=trained"]  # and all else is as ever
     assert lines[2] == "accuracy 0.5030"
     steps = [int(line.split()[1]) for line in lines if line.startswith("step")]
     assert len(steps) == 10

@@ -18,7 +18,10 @@ def specs(*words):
 
 
 def test_a_run_without_adapter_is_called_as_ever():
-    plain, told = run_spec("d=100"), run_spec("d=100", "adapter=none")
+    plain, told = (
+        run_spec("d=100", "train.clip=trained"),
+        run_spec("d=100", "train.clip=trained", "adapter=none"),
+    )
     assert plain == told
     assert "adapter" not in plain.identity()
     tree = plain.to_dict()

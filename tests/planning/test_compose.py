@@ -51,7 +51,7 @@ def test_every_model_and_task_and_projection_composes():
     for model, task, kind in zip(models, itertools.cycle(tasks), itertools.cycle(kinds), strict=False):
         spec = run_spec(f"model={model}", f"task={task}", f"projection={kind}")
         assert spec.model.name in BUILTIN_MODELS or "/" in spec.model.name, model
-        assert (spec.task.name, spec.projection.kind) == (task, kind)
+        assert (spec.task.name.removesuffix("-r1"), spec.projection.kind) == (task, kind)
 
 
 def test_a_run_can_be_written_down_and_read_again():

@@ -10,14 +10,19 @@ EXAMPLES = """\
   idim list models"""
 
 
+GROUPS = {
+    "models": "model", "tasks": "task", "adapters": "adapter", "projections": "projection",
+    "subspaces": "subspace", "launchers": "launcher", "studies": "study",
+}  # fmt: skip
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    kinds = ["models", "tasks", "adapters", "projections", "subspaces", "launchers"]
-    parser.add_argument("what", choices=kinds, metavar="|".join(kinds))
+    parser.add_argument("what", choices=list(GROUPS), metavar="|".join(GROUPS))
 
 
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.planning import compose
 
-    for name, summary in compose.describe(arguments.what.removesuffix("s")):
+    for name, summary in compose.describe(GROUPS[arguments.what]):
         print(f"{name:20} {summary}".rstrip())
     return 0

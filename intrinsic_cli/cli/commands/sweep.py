@@ -20,6 +20,7 @@ EXAMPLES = """\
   idim sweep                                   # the embedded default: a d90 in minutes
   idim sweep task=mrpc model=roberta-base d=100,300,1000,3000 seed=0,1,2
   idim sweep task=mrpc,rte model=bert-base,roberta-base subspace=did,said --dry-run
+  idim sweep study=paper-table1 task=mrpc --dry-run    # a study of the paper, or a part (idim list studies)
   idim sweep outputs/study.yaml seed=0,1,2     # a study again, with changes"""
 
 
@@ -72,12 +73,12 @@ def _show_table(plan: StudyPlan, store: Store) -> None:
 
 
 def words_given(arguments: argparse.Namespace) -> list[Override]:
-    """The words of the command line behind those of a study file, where the first is one."""
+    """The words of the command line behind those of a study: a file, where the first is one, or `study=NAME`."""
     from intrinsic_cli.planning import study_file, words
 
     first, *others = arguments.overrides or [""]
     if "=" in first or not first.endswith(study_file.SUFFIXES):
-        return words.parse(arguments.overrides)
+        return study_file.preset(words.parse(arguments.overrides))
     return study_file.read(first, words.parse(others))
 
 

@@ -16,6 +16,7 @@ SUMMARY = "measure d90 along the checkpoints of a pre-training; again continues"
 EXAMPLES = """\
   idim trajectory model.name='checkpoints/step-*' task=sst2 seed=0,1,2
   idim trajectory model.name=EleutherAI/pythia-70m revisions=step0,step512,step8000,step143000 task=rte
+  idim trajectory study=paper-pretraining task=mrpc --dry-run
   idim trajectory model.name='checkpoints/step-*' d=300,3000,30000 --dry-run
   idim trajectory model.name='checkpoints/step-*' --figures figures/ --format csv"""
 
