@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.language import save_t5
 from support.rows import sentences, write_jsonl
 from training.test_resume import After
 
@@ -12,6 +13,7 @@ from intrinsic_cli.errors import Stopped, StoreError
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import export
 from intrinsic_cli.finetunes.scoring import score
+from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.store import THETA, Store
 from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.device import Compute
@@ -37,20 +39,30 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+    return save_t5(tmp_path_factory.mktemp("t5"))
+
+
 @pytest.fixture
 def specs(make_spec, folder):
-    def make(kind, subspace="did", **options):
+    def make(kind, subspace="did", model="tiny", **options):
         spec = make_spec(
             subspace, **{"path": folder, "max_steps": 6, "batch_size": 8, "max_length": 48} | options
         )
-        return replace(spec, task=replace(spec.task, kind=kind, **KINDS[kind]))
+        own = KINDS[kind]
+        if kind == "lm" and model != "tiny":  # an encoder-decoder reads no texts alone
+            own = {**own, "prompt": "{text} is", "answer": "label"}
+        return replace(spec, model=ModelSpec(str(model)), task=replace(spec.task, kind=kind, **own))
 
     return make
 
 
+@pytest.mark.parametrize("family", ["llama", "t5"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_stopped_taken_up_exported_and_scored_again(kind, specs, tmp_path):
-    spec = specs(kind, "said", lr=0.3, evals=3, patience=1, holdout=4)
+def test_stopped_taken_up_exported_and_scored_again(kind, family, specs, t5, tmp_path):
+    model = t5 if family == "t5" else "tiny"
+    spec = specs(kind, "said", model, lr=0.3, evals=3, patience=1, holdout=4)
     load, whole, parts = Loader(), Store(tmp_path / "whole"), Store(tmp_path / "parts")
     result = execute(spec, whole, load)
     with pytest.raises(Stopped):
