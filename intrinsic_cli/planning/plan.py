@@ -105,22 +105,62 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
         tuple(searches),
         dict(cfg.launcher),
         compose.output_dir(cfg),
-        _notes(overrides, full),
+        _notes(overrides, cfg, full),
         tuple(cells),
     )
 
 
-def _notes(overrides: Sequence[Override], full: DictConfig) -> tuple[str, ...]:
-    """What may surprise in a plan: rates that do not reach full fine-tuning."""
+def _notes(overrides: Sequence[Override], cfg: DictConfig, full: DictConfig) -> tuple[str, ...]:
+    """What may surprise in a plan: which rates full fine-tuning has."""
     given = {override.key_or_group for override in overrides}
-    if "lr" not in given or "baseline.lr" in given or full.baseline.run is False:
+    if full.baseline.run is False or any(
+        each.key_or_group == "subspace" and "full" in values(each) for each in overrides
+    ):
         return ()
-    if all(each.key_or_group != "subspace" or "full" not in values(each) for each in overrides):
+    own, full_own = _tuned(cfg), len(_full_rates(cfg, full))
+    if "baseline.lr" in given and full_own < own:
+        return (
+            f"full fine-tuning has {full_own} of the {own} learning rates that θ has: more could raise its score",
+        )
+    if own > 1 and "baseline.lr" not in given:
+        return (f"full fine-tuning tries {full_own} learning rates, as θ does (baseline.lr=… sets them)",)
+    if "lr" in given and "baseline.lr" not in given:
         rate = full.subspace.default_lr
         return (
             f"lr is the rate of the subspace runs; full fine-tuning keeps {rate:g} (baseline.lr=… sets it)",
         )
     return ()
+
+
+LADDER = (
+    1.0,
+    0.3,
+    3.0,
+    0.1,
+    10.0,
+)  # times the default rate of full fine-tuning, in the order in which they are added
+
+
+def _tuned(cfg: DictConfig) -> int:
+    """How many learning rates θ has at a d."""
+    lrs = _values(cfg, "lr")
+    if lrs == [None] and cfg.search.kind == "adaptive" and not _is_full(cfg):
+        return len(_values(cfg, "search.lr_multiples"))
+    return len(set(map(str, lrs)))
+
+
+def _full_rates(cfg: DictConfig, full: DictConfig) -> list[Any]:
+    """The rates of full fine-tuning: those that `baseline.lr` names, else as many as θ has, so that neither is the
+    better tuned."""
+    given, count = _values(cfg, "baseline.lr"), _tuned(cfg)
+    if given != [None] or count == 1:
+        return given
+    rate = number("subspace.default_lr", full.subspace.default_lr, float)
+    odd = count + 1 - count % 2  # so that the default itself is among them
+    steps = (
+        sorted(LADDER[:count]) if count <= len(LADDER) else [100 ** (j / (odd - 1)) / 10 for j in range(odd)]
+    )
+    return [float(f"{rate * step:.3g}") for step in steps]
 
 
 def _refuse_lists(overrides: Sequence[Override]) -> None:
@@ -161,7 +201,7 @@ def _full_runs(
     others = [each for each in cell if each.key_or_group.partition(".")[0] not in space]
     full = compose_config("sweep", [*others, setting("subspace", "full")], own)
     seeds = _values(cfg, "seed" if cfg.baseline.seed is None else "baseline.seed")
-    return full, seeds if cfg.baseline.run else [], _values(cfg, "baseline.lr")
+    return full, seeds if cfg.baseline.run else [], _full_rates(cfg, full)
 
 
 def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> Study:

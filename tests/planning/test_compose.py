@@ -264,3 +264,38 @@ def test_an_empty_list_is_no_study(words):
 def test_one_bad_value_in_a_list_refuses_the_study(words):
     with pytest.raises(ConfigError):
         sweep_plan(parse(["model=tiny", *words]))
+
+
+@pytest.mark.parametrize(
+    ("words", "rates"),
+    [
+        ([], [1e-4]),
+        (["lr=0.1"], [1e-4]),
+        (["lr=0.1,0.2"], [3e-5, 1e-4]),
+        (["lr=0.1,0.2,0.3"], [3e-5, 1e-4, 3e-4]),
+        (["lr=[0.1,0.2,0.3,0.4,0.5]"], [1e-5, 3e-5, 1e-4, 3e-4, 1e-3]),
+        (["lr=0.1,0.2", "baseline.lr=2e-5"], [2e-5]),
+        (["search=adaptive"], [3e-5, 1e-4, 3e-4]),
+        (["search=adaptive", "search.lr_multiples=[1]"], [1e-4]),
+        (["search=adaptive", "lr=0.1,0.2"], [3e-5, 1e-4]),
+        (["search=adaptive", "baseline.lr=1e-3,2e-3"], [1e-3, 2e-3]),
+    ],
+)
+def test_full_fine_tuning_is_tuned_as_far_as_theta(words, rates):
+    plan = sweep_plan(parse(["model=tiny", "d=50,60", "seed=0,1", *words]))
+    full = [spec for spec in plan.specs if spec.d is None]
+    assert [(s.lr, s.seed) for s in full] == [(lr, seed) for lr in rates for seed in (0, 1)]
+    told = [f"full fine-tuning tries {len(rates)} learning rates, as θ does (baseline.lr=… sets them)"]
+    assert (list(plan.notes) == told) is (len(rates) > 1 and "baseline.lr" not in str(words))
+
+
+def test_many_rates_of_full_fine_tuning_stay_within_a_decade_of_its_own():
+    plan = sweep_plan(parse(["model=tiny", "d=50", f"lr=[{','.join(f'0.{i}' for i in range(1, 10))}]"]))
+    rates = sorted(spec.lr for spec in plan.specs if spec.d is None)
+    assert len(rates) == 9
+    assert (rates[0], rates[4], rates[-1]) == (1e-5, 1e-4, 1e-3)
+
+
+def test_a_baseline_with_fewer_rates_is_noted():
+    (note,) = sweep_plan(parse(["model=tiny", "d=50", "lr=0.1,0.2", "baseline.lr=1e-4"])).notes
+    assert note == "full fine-tuning has 1 of the 2 learning rates that θ has: more could raise its score"

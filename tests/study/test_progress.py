@@ -51,7 +51,7 @@ def test_a_line_now_and_then_as_long_as_the_block_lasts(store, make_spec):
 @pytest.mark.parametrize(
     ("words", "noted"),
     [
-        (["lr=0.1,0.2"], True),
+        (["lr=0.1"], True),
         (["lr=0.1", "subspace=did,said"], True),
         (["d=50"], False),
         (["lr=0.1", "baseline.lr=1e-4"], False),

@@ -121,6 +121,8 @@ def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: b
         print(note)
     line = f"{len(plan.specs)} runs, {len(todo)} to do"
     print(f"{line}, {_time(plan, todo)}" if estimate else line)
+    for note in plan.notes:
+        print(note)
     for study in plan.searches:
         print(f"and a search of at most {study.budget} runs in all, d from {study.d_min} to {study.d_max}")
     return 0
