@@ -23,6 +23,7 @@ SECTIONS = {
     "step-fp32": partial(bench_training.step_figures, precision="fp32"),
     "step-bf16": partial(bench_training.step_figures, precision="bf16"),
     "step-pure_bf16": partial(bench_training.step_figures, precision="pure_bf16"),
+    "adapters": bench_training.adapter_figures,
     "memory": bench_training.memory_figures,
     "run": bench_training.run_memory_figures,
     "sweep": bench_training.sweep_figures,

@@ -49,9 +49,9 @@ class Stepper:
         self.spec = compose.run_spec(compose.compose_config("run", parse(words)))
         self.inputs = inputs or loading.load(self.spec)
         self.compute = Compute.here(self.spec.train.precision)
-        self.model = self.inputs.fresh_model(0).train()
+        self.model = self.inputs.fresh_model(0, self.spec.adapter).train()
         dtype = self.compute.weights
-        if self.spec.d is None:
+        if self.spec.subspace.kind == "full":
             self.space = Full(self.model, dtype)
         else:
             self.space = Subspace(
@@ -103,6 +103,68 @@ def step_figures(quick: bool, precision: str) -> list[Figure]:
             median = statistics.median(pair[side][k] for pair in pairs)
             figures.append(Figure(f"step, {precision}, {which}: {part}", 1e3 * median, "ms"))
     return figures
+
+
+class PlainLoRA(Stepper):
+    """The same loop around what PEFT's users train: LoRA of all linear layers, with the head."""
+
+    def __init__(self, words: list[str], inputs) -> None:
+        import peft
+        import torch
+
+        super().__init__(words, inputs)
+        self.space.close()
+        base = copy.deepcopy(self.inputs.base.model)  # `fresh_model` lends the weights
+        config = peft.LoraConfig("SEQ_CLS", r=8, target_modules="all-linear", modules_to_save=["classifier"])
+        self.model = peft.get_peft_model(base, config).train()
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-3, fused=True)
+
+
+def adapter_figures(quick: bool) -> list[Figure]:
+    """P over LoRA's factors (r = 8, d = 1,000) ÷ full fine-tuning, and ÷ LoRA by plain PEFT, in float32."""
+    full = Stepper(overrides("fp32", "subspace=full"))
+    over = Stepper(overrides("fp32", "subspace=did", "adapter=lora", "adapter.r=8", "d=1000"), full.inputs)
+    plain = PlainLoRA(overrides("fp32", "subspace=full"), full.inputs)
+    for i in range(3):
+        full.step(i), over.step(i), plain.step(i)
+    rounds = [(full.step(i), over.step(i), plain.step(i)) for i in range(8 if quick else 96)]
+    name = "step, did over lora"
+    figures = []
+    for side, other, target in ((0, "full", 0.8), (2, "lora by peft", 1.02)):
+        ratios = [sum(each[1]) / sum(each[side]) for each in rounds]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        figures += [
+            Figure(f"{name} ÷ {other}", statistics.median(ratios), "×", target),
+            Figure(f"{name} ÷ {other}, a quarter below", low, "×"),
+            Figure(f"{name} ÷ {other}, a quarter above", high, "×"),
+        ]
+    # P is all of `write`, and of the update what `collect` and the hooks fold: measured apart from the model.
+    share = statistics.median(_of_p(over) / sum(each[1]) for each in rounds)
+    figures.append(Figure(f"{name}: share of P and its adjoint", share, "×", 0.01))
+    for side, which in enumerate(("full", "did over lora", "lora by peft")):
+        for k, part in enumerate(Stepper.PARTS):
+            median = statistics.median(each[side][k] for each in rounds)
+            figures.append(Figure(f"step, {which}: {part}", 1e3 * median, "ms"))
+    return figures
+
+
+def _of_p(stepper: Stepper) -> float:
+    """Seconds of one P θ written into the weights, and of one adjoint of gradients that are there."""
+    import torch
+
+    space = stepper.space
+    weights = [weight for _, weight in space.moved()]
+    grads = [torch.ones_like(weight) for weight in weights]
+    began = time.perf_counter()
+    space.write()
+    for part, grad in zip(space._slices, grads, strict=True):
+        part.weight.grad = grad
+        space._take(part)
+    space.collect()
+    took = time.perf_counter() - began
+    space.theta.grad = None
+    return took
 
 
 def memory_worker(kind: str, precision: str, cache: str, steps: str) -> None:
@@ -205,11 +267,15 @@ def run_memory_figures(quick: bool) -> list[Figure]:
             return mib
 
         base = peak("model=tiny", "subspace=full")
+        over_lora = ("subspace=did", "adapter=lora", "adapter.r=8", "d=1000")
+        with_peft = peak("model=tiny", *over_lora)  # importing it is part of the libraries' own
         full = peak(f"model.name={model}", "subspace=full") - base
         figures = [Figure("memory, idim run, full AdamW, fp32", full, "MiB")]
         for cache in ("stream",) if quick else ("store", "regenerate", "stream"):
             did = peak(f"model.name={model}", "subspace=did", "d=1000", f"projection.cache={cache}") - base
             figures.append(Figure(f"memory, idim run, DID fp32 {cache} ÷ full", did / full, "×", 0.6))
+        over = peak(f"model.name={model}", *over_lora) - with_peft
+        figures.append(Figure("memory, idim run, DID over LoRA fp32 ÷ full", over / full, "×", 0.5))
     return figures
 
 

@@ -78,7 +78,7 @@ def build(found: FineTune, base: LoadedModel) -> Any:
     adapters.attach(base.model, found.adapter, base.head, found.seed)
     itself = found.subspace.kind == "full"  # the adapter's numbers were trained and no θ
     dtype = torch.bfloat16 if found.precision == "pure_bf16" else None
-    space = Full(base.model.to(dtype)) if itself else attach(found, base.model, base.head)
+    space = Full(base.model, dtype) if itself else attach(found, base.model, base.head)
     with closing(space):
         place(space, found.tensors)
     # A sum is not finite where a term is not, and costs a tenth of looking at each.

@@ -157,7 +157,7 @@ def _check_alike(results: Sequence[RunResult]) -> None:
 
 
 def _same_curve(run: RunSpec, first: RunSpec) -> bool:
-    return (run.subspace, *_of_p(run)) == (first.subspace, *_of_p(first))
+    return (run.subspace, run.adapter, *_of_p(run)) == (first.subspace, first.adapter, *_of_p(first))
 
 
 def _of_p(run: RunSpec) -> tuple[str, int | None]:

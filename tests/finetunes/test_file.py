@@ -36,6 +36,12 @@ KINDS = {
     "did lora": {"adapter": AdapterSpec("lora", 2)},
     "said lora pure_bf16": {"kind": "said", "adapter": AdapterSpec("lora", 2), "precision": "pure_bf16"},
     "lora": {"kind": "full", "lr": 0.01, "adapter": AdapterSpec("lora", 2)},
+    "lora pure_bf16": {
+        "kind": "full",
+        "lr": 0.01,
+        "adapter": AdapterSpec("lora", 2),
+        "precision": "pure_bf16",
+    },
     "unilora": {"kind": "full", "lr": 0.01, "adapter": AdapterSpec("unilora", 50)},
     "bitfit": {"kind": "full", "lr": 0.01, "adapter": AdapterSpec("bitfit")},
     "frozen head, part": {"head": "frozen", "include": ("*layer.1*",), "exclude": ("*bias",)},

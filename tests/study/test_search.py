@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from intrinsic_cli.errors import RunError
+from intrinsic_cli.spec import AdapterSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.study.search import Members, Study, _same_curve, run_study
@@ -110,6 +111,7 @@ def test_a_search_counts_no_run_of_another_space(study, make_spec, tmp_path):
     assert _same_curve(replace(first, d=64, seed=1, lr=1.0), first)
     elsewhere = replace(first, projection=replace(first.projection, seed=3))
     assert not _same_curve(elsewhere, first)
+    assert not _same_curve(replace(first, adapter=AdapterSpec("lora", 4)), first)
     runner, said = Runner(store), []
     runner.begin(study)
     list(runner.launch([elsewhere], store, Stop()))

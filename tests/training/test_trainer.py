@@ -12,7 +12,7 @@ from support.rows import write_jsonl
 from torch import nn
 
 from intrinsic_cli.errors import RunError
-from intrinsic_cli.spec import ProjectionSpec
+from intrinsic_cli.spec import AdapterSpec, ProjectionSpec
 from intrinsic_cli.subspace.attach import Full, Subspace
 from intrinsic_cli.training import schedule
 from intrinsic_cli.training.device import Compute
@@ -120,6 +120,26 @@ def test_runs_share_a_base_model_that_stays_as_it_was(fit, make_spec, loader):
     assert loader(spec).base.model is base
     assert all(torch.equal(p, before[name]) for name, p in base.named_parameters())
     assert all(p.grad is None for p in base.parameters())
+
+
+@pytest.mark.parametrize("kind", ["full", "did"])
+def test_a_run_of_an_adapter_holds_the_pretrained_weights_once_and_untouched(kind, make_spec, loader):
+    spec = make_spec(kind, lr=1e-2, adapter=AdapterSpec("lora", 4))
+    inputs = loader(spec)
+    base = {p.data_ptr(): p.detach().clone() for p in inputs.base.model.parameters()}
+    assert sum(p.numel() for p in base.values()) == sum(p.numel() for p in inputs.base.model.parameters())
+    trainer = Trainer(spec, inputs)
+    trainer.run()
+    held = [p for p in trainer.model.parameters() if not p.requires_grad]
+    drawn = sum(inputs.base.model.get_parameter(name).numel() for name in inputs.head)
+    assert (
+        sum(p.numel() for p in held if p.data_ptr() in base) == sum(p.numel() for p in base.values()) - drawn
+    )
+    assert all(torch.equal(p, base[p.data_ptr()]) for p in held)
+    assert all(p.grad is None for p in held)
+    # What the optimizer holds is two more of each trained number.
+    state = [t for s in trainer.optimizer.state.values() for t in s.values() if t.ndim]
+    assert sum(t.numel() for t in state) == 2 * trainer.space.d
 
 
 def test_a_subspace_run_holds_the_pretrained_weights_once(make_spec, loader):
