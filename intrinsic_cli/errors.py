@@ -37,6 +37,12 @@ def near(word: str, known: Iterable[str], most: int = 3) -> str:
     return f"; did you mean {' or '.join(names[name] for name in close)}?" if close else ""
 
 
+def is_failure(error: BaseException) -> bool:
+    """Whether `error` says that something went wrong: an exception, or a panic of native code (a
+    tokenizer's), which is none. Else somebody wants to leave."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 class IdimError(Exception):
     """Base class. The message is one line: the value received, what is wrong, and the way out.
 

@@ -50,6 +50,7 @@ LONGEST_PART = 40  # characters of one part of a run's name: file systems stop a
 LARGEST = 2**63 - 1  # of integers, which tensors, files and other languages can hold
 CLIPS = ("weights", "trained")
 PRECISIONS = ("auto", "fp32", "bf16", "pure_bf16")
+MOST_PATTERNS = 1000  # of subspace.include, and of exclude: each is held against the name of every tensor
 
 
 def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -90,6 +91,8 @@ class ModelSpec:
     num_hidden_layers: int | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    # GiB of weights that are fetched from the hub: what is more is refused before.
+    download_limit: float = 20.0
     # SHA-256 of a local folder's files, so that two folders of one name are two models; None for a hub id.
     fingerprint: str | None = None
 
@@ -97,6 +100,7 @@ class ModelSpec:
         if not self.name:
             raise ConfigError("model.name is empty; give a hub id or a local folder")
         _at_least("model.num_hidden_layers", self.num_hidden_layers, 1)
+        _at_least("model.download_limit", self.download_limit, 0, strict=True, most=2**20)
 
     @property
     def label(self) -> str:
@@ -262,6 +266,12 @@ class SubspaceSpec:
         _one_of("subspace.normalize", self.normalize, NORMALIZE)
         _one_of("subspace.groups", self.groups, GROUPS)
         _one_of("subspace.head", self.head, HEADS)
+        for key, patterns in (("include", self.include), ("exclude", self.exclude)):
+            if len(patterns) > MOST_PATTERNS:
+                raise ConfigError(
+                    f"subspace.{key} has {len(patterns):,} patterns, and {MOST_PATTERNS:,} are the most; "
+                    "let a pattern with * stand for many names"
+                )
         _at_least("subspace.lam_lr", self.lam_lr, 0, strict=True)
         _at_least("subspace.head_lr", self.head_lr, 0, strict=True)
 
@@ -457,7 +467,8 @@ class RunSpec:
                 tree["task"].pop(f.name)
         tree["train"].pop("eval_batch_size")
         tree["train"].pop("keep_weights")
-        tree["model"].pop("allow_pickle")
+        for key in ("allow_pickle", "download_limit"):
+            tree["model"].pop(key)
         tree.pop("tracker")
         if not self.adapter.args:
             tree["adapter"].pop("args")

@@ -26,7 +26,7 @@ from torch import Tensor
 from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.projections import KINDS
 from intrinsic_cli.spec import PRECISIONS, AdapterSpec, ModelSpec, ProjectionSpec, SubspaceSpec, record
-from intrinsic_cli.store import THETA, RunDir, opened
+from intrinsic_cli.store import THETA, RunDir, opened, parse_json
 from intrinsic_cli.tasks.task import KINDS as TASKS
 from intrinsic_cli.training.theta import fingerprint
 
@@ -34,6 +34,7 @@ FORMAT = 1
 SUFFIX = ".safetensors"
 MAX_HEADER = 1 << 20  # bytes; that of two labels is about a thousand
 MAX_LABELS = 1000
+MAX_SIZE = 1 << 30  # bytes: 268 million trained numbers
 HEADS = {False: "classification", True: "regression"}  # `regression` of a file
 NO_VERSION = 1  # of the draw of P, where there is no P
 SPACE = ("kind", "normalize", "groups", "include", "exclude", "head")  # of a SubspaceSpec; the rest trains
@@ -132,7 +133,7 @@ class FineTune:
         if "idim" not in metadata:
             raise StoreError(f"{path} is not a portable fine-tune; `idim export RUN --out FILE` writes one")
         try:
-            tree = json.loads(metadata["idim"])
+            tree = parse_json(metadata["idim"].encode())
             if tree.pop("check") != checksum(tree, tensors):
                 raise StoreError(f"{path} is damaged: its content does not fit its checksum; copy it again")
             found = tree.pop("format")
@@ -172,7 +173,7 @@ def checksum(tree: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.blake2b(_json(tree).encode("utf-8", "surrogatepass"), digest_size=8)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -190,6 +191,10 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise StoreError(f"can't read {path}: No such file or directory") from error
     if size < 10 or length > min(size, MAX_HEADER):
         raise StoreError(f"{path} is damaged or no safetensors file; export or copy it again")
+    if size > MAX_SIZE:
+        raise StoreError(
+            f"{path} has {size:,} bytes, and {MAX_SIZE:,} are the most of a fine-tune; export or copy it again"
+        )
     try:
         with safe_open(path, "pt") as file:  # refuses tensors that do not fill the file exactly
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

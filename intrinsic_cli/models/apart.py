@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
-MOST_MEMORY = 4 << 30  # bytes beside those that this process has mapped
+MOST_MEMORY = 2 << 30  # bytes beside those that this process has mapped
 PATIENCE = 60.0  # seconds
 
 

@@ -231,7 +231,7 @@ def _fit_padding(name: str, tokenizer: Any, model: Any) -> None:
     """See that padding changes no answer, on the tokenizer's side or on the other one. Raises ModelError."""
     side = tokenizer.padding_side
     for tokenizer.padding_side in (side, *(other for other in SIDES if other != side)):
-        if soundness.reads_masks(model, tokenizer):
+        if soundness.reads_masks(name, model, tokenizer):
             return
     raise ModelError(
         f"model {name} ({model.config.model_type}) takes no heed of the attention mask: its answer to a row would "

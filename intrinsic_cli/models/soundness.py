@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from intrinsic_cli.errors import ModelError
+from intrinsic_cli.errors import ModelError, is_failure
 from intrinsic_cli.spec import ModelSpec
 
 MOST_PARTS = 10_000  # layers, labels, experts or groups: beyond it, building the model alone takes minutes
@@ -27,14 +27,15 @@ LONGEST_FILE = {"config.json": 2**24, "tokenizer_config.json": 2**24, "tokenizer
 SLACK = 2**24  # numbers that a model may hold beside those of its weights' files: a new head, say
 
 
-def check_config(spec: ModelSpec, config: Mapping[str, Any], folder: Path | None) -> None:
-    """Check the numbers of a config.json, and that it asks for no code, before a model is built from it."""
+def check_config(spec: ModelSpec, config: Mapping[str, Any], weights: int | None) -> None:
+    """Check the numbers of a config.json before a model is built from it: none may be more than its `weights`, in
+    bytes, could hold, where these are known."""
     for key, value in _integers(config):
         if re.search("layer|label|expert|group", key) and value > MOST_PARTS:
             raise ModelError(
                 f"model {spec.name}: {key}={value} of its config.json is above {MOST_PARTS}; mend the file"
             )
-        if folder is not None and value > _weights_size(folder) + SLACK:
+        if weights is not None and value > weights + SLACK:
             raise ModelError(
                 f"model {spec.name}: {key}={value} of its config.json is more than its weights could hold; "
                 "the files don't belong together, so copy or download them again"
@@ -57,11 +58,10 @@ def check_code(spec: ModelSpec, settings: Mapping[str, Any], file: str, *, asks:
         )
 
 
-def check_sizes(spec: ModelSpec, folder: Path) -> None:
-    """Refuse settings that are too long to be settings, before they are read."""
+def check_sizes(spec: ModelSpec, files: Mapping[str, int]) -> None:
+    """Refuse settings that are too long to be settings, by the bytes of their files, before they are read."""
     for name, most in LONGEST_FILE.items():
-        file = folder / name
-        if file.is_file() and (size := file.stat().st_size) > most:
+        if (size := files.get(name, 0)) > most:
             raise ModelError(
                 f"model {spec.name}: its {name} has {size:,} bytes, and {most:,} are the most; "
                 "copy or download it again"
@@ -146,13 +146,8 @@ def _integers(tree: Any, key: str = "") -> Iterable[tuple[str, int]]:
             yield key, value
 
 
-def _weights_size(folder: Path) -> int:
-    """Bytes of the weights' files: at least one for every number that they hold."""
-    return sum(path.stat().st_size for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind))
-
-
-def check_size(spec: ModelSpec, model_class: str, config: Any, folder: Path) -> None:
-    """Build the model without memory, and compare its size with that of its weights."""
+def check_size(spec: ModelSpec, model_class: str, config: Any, weights: int) -> None:
+    """Build the model without memory, and compare its size with that of its `weights`, in bytes."""
     import transformers
 
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of empty tensors, refused below
@@ -166,7 +161,7 @@ def check_size(spec: ModelSpec, model_class: str, config: Any, folder: Path) -> 
                 "mend the sizes there"
             )
     size = sum(p.numel() for p in model.parameters())
-    if size > _weights_size(folder) + SLACK:
+    if size > weights + SLACK:
         raise ModelError(
             f"model {spec.name}: its config.json describes {size} numbers, more than its weights could hold; "
             "the files don't belong together, so copy or download them again"
@@ -195,7 +190,9 @@ def check_answer(name: str, model: Any, tokenizer: Any, writes: bool = False) ->
             if writes and model.config.is_encoder_decoder:
                 asked["decoder_input_ids"] = asked["input_ids"]
             logits = model(**asked).logits
-    except Exception as error:  # whatever a layer of torch raises at settings that make no sense
+    except BaseException as error:  # whatever a layer of torch raises at settings that make no sense
+        if not is_failure(error):
+            raise
         raise ModelError(
             f"model {name} can't read a sentence: {type(error).__name__}: {error}; "
             "its config.json or its tokenizer is not that of its weights"
@@ -210,7 +207,7 @@ def check_answer(name: str, model: Any, tokenizer: Any, writes: bool = False) ->
         )
 
 
-def reads_masks(model: nn.Module, tokenizer: Any) -> bool:
+def reads_masks(name: str, model: nn.Module, tokenizer: Any) -> bool:
     """Whether a row's answer is the same alone and beside a longer one, whose padding the mask hides."""
     texts = ["Two.", "One sentence that is a little longer than the other one."]
     names = ("input_ids", "attention_mask", "token_type_ids")
@@ -223,6 +220,13 @@ def reads_masks(model: nn.Module, tokenizer: Any) -> bool:
             with torch.no_grad():
                 logits = model(**{key: torch.tensor(batch[key]) for key in names if key in batch}).logits
             answers.append(logits[0])
+    except BaseException as error:
+        if not is_failure(error):
+            raise
+        raise ModelError(
+            f"model {name} or its tokenizer fails at a sentence ({type(error).__name__}: {error}); "
+            "save its files again"
+        ) from error
     finally:
         model.train(was)
     alone, beside = answers

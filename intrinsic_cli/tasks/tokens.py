@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from intrinsic_cli.errors import DataError, ModelError
+from intrinsic_cli.errors import DataError, ModelError, is_failure
 
 
 def encode(
@@ -51,11 +51,6 @@ def control_tokens(tokenizer: Any) -> dict[int, str]:
     if tokenizer.unk_token_id not in others:
         known.pop(tokenizer.unk_token_id, None)
     return known
-
-
-def is_failure(error: BaseException) -> bool:
-    """Whether a tokenizer's error is a failure of its own: an exception, or a panic of its native code."""
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _call(

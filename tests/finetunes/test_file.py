@@ -286,6 +286,8 @@ HOSTILE = {
     "precision": put("precision", "fp8"),
     "subspace": put("subspace", "kind", "full"),
     "pattern": put("subspace", "include", ["nothing"]),
+    "endless patterns": put("subspace", "exclude", ["*"] * 38_000),
+    "nesting": put("task", [[[]] * 2] * 2),
     "score": put("score", float("nan")),
     "score of text": put("score", "1"),
     "length": put("max_length", -1),
@@ -296,6 +298,7 @@ HOSTILE = {
     "θ beyond": theta(torch.full((24,), 1e38)),
     "θ of doubles": theta(torch.ones(24, dtype=torch.float64)),
     "θ of rows": theta(torch.ones(6, 4)),
+    "θ without a row": theta(torch.tensor(1.0)),
     "no number": theta(torch.zeros(0)),
     "θ larger than the model": theta(torch.zeros(100_000)),
 }  # fmt: skip
@@ -338,6 +341,18 @@ def test_shapes_that_the_file_does_not_hold_cost_nothing(tmp_path):
     ).encode()
     (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(StoreError, match="damaged"):
+        FineTune.read(tmp_path / "x")
+
+
+def test_a_hole_of_gigabytes_is_refused_by_its_size(tmp_path):
+    size = 2 << 30
+    tensor = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
+    idim = {"idim": json.dumps({"check": "0" * 16, "format": 1})}
+    header = json.dumps({"theta": tensor, "__metadata__": idim}).encode()
+    with (tmp_path / "x").open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + size)
+    with pytest.raises(StoreError, match=r"2,147,\d{3},\d{3} bytes, and 1,073,741,824 are the most"):
         FineTune.read(tmp_path / "x")
 
 

@@ -58,8 +58,10 @@ def run(cases, folders, tmp_path):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(folders[family], copy)
         spoil(copy)
-        return cases("run", f"model.name={copy}", "task=custom", f"task.path={rows}", "d=20", "train.max_steps=1",
-                     "data.max_length=16", "train.precision=fp32", f"output_dir={cases.output}", *words)  # fmt: skip
+        # Here, as `idim run` has a stranger's model read in a process of its own, which takes seconds to start.
+        return cases("sweep", "launcher=inline", "baseline.run=false", f"model.name={copy}", "task=custom",
+                     f"task.path={rows}", "d=20", "train.max_steps=1", "data.max_length=16", "train.precision=fp32",
+                     f"output_dir={cases.output}", *words)  # fmt: skip
 
     return call
 
@@ -226,6 +228,8 @@ def test_files_with_random_damage(run, cases, folders):
             {"type": "Replace", "pattern": {"Regex": "^|$|."}, "content": "aaaa"}] * 40}), "the tokenizer of model"),
         (tokenizer(post_processor={"type": "TemplateProcessing", "pair": [], "special_tokens": {},
                                    "single": [{"SpecialToken": {"id": "", "type_id": 0}}]}), "tokenizer"),
+        (tokenizer(normalizer={"type": "Replace", "content": "b", "pattern": {  # panics at a longer sentence
+            "Regex": r"(n|n|e|\w|.)*\1{50}(.*.*.*.*.*)*$"}}), "fails at a sentence (PanicException"),
         (tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "tokenizer"),
         (added("[NEW]"), "adds '[NEW]' behind the 300 token ids"),
         (lambda folder: os.mkfifo(folder / "vocab.txt"), "vocab.txt, which is neither a file nor a folder"),
