@@ -8,8 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from intrinsic_cli import __version__
 
 LIBRARIES = ("torch", "transformers", "datasets", "numba", "numpy")
+PROC = Path("/proc")
 
 
 def reset_peak_memory() -> None:
@@ -25,17 +25,16 @@ def reset_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
     if sys.platform == "linux":
         with suppress(OSError):  # some containers forbid it: then the peak is that of the process
-            Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from the present size
+            (PROC / "self/clear_refs").write_text("5")  # VmHWM starts again from the present size
 
 
 def peak_memory_mb(device: str) -> float:
     """Peak memory of the run in MiB: of the GPU on a GPU, else resident memory."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 2**20
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
+    for line in _lines(PROC / "self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
@@ -53,8 +52,8 @@ def environment() -> dict[str, Any]:
         "commit": git,
         "dirty": bool(_git(here, "status", "--porcelain", "--", str(here))) if git else None,
         "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
-        "peft": version("peft") if find_spec("peft") else None,
+        **{name: _version(name) for name in LIBRARIES},
+        "peft": _version("peft"),
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
@@ -63,12 +62,25 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+    for line in _lines(PROC / "cpuinfo"):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file of the system, none where it can't be read: a run does not end over what it costs."""
+    try:
+        return file.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # installed without a word on what it is
+        return None
 
 
 def _git(folder: Path, *words: str) -> str | None:
