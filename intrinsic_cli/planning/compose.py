@@ -310,7 +310,11 @@ def _spec(cfg: DictConfig, seed: Any, **space: Any) -> RunSpec:
 
 def output_dir(cfg: DictConfig) -> str:
     """Where the runs go. Raises ConfigError where it is no folder's name."""
-    return text("output_dir", cfg.output_dir, "outputs")
+    name = text("output_dir", cfg.output_dir, "outputs")
+    try:
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    except RuntimeError as error:
+        raise ConfigError(f"output_dir={name} is no folder ({error}); write its whole path") from error
 
 
 Rates = dict[str, Any]  # the keys default_lr and lr_sqrt_d of a group
@@ -361,7 +365,7 @@ def _model(cfg: DictConfig, output: str) -> ModelSpec:
         return model
     paths.check_model(folder, model)
     _check_outside(output, folder, f"model.name={model.name}")
-    return replace(model, fingerprint=_fingerprint(folder))
+    return replace(model, name=_named(model.name, folder), fingerprint=_fingerprint(folder))
 
 
 def _task(cfg: DictConfig, output: str) -> TaskSpec:
@@ -372,7 +376,13 @@ def _task(cfg: DictConfig, output: str) -> TaskSpec:
     root = paths.data_root(folder, task.config)
     _check_outside(output, root, f"task.path={task.path}")
     paths.data_files(root, str(task.path))
-    return replace(task, fingerprint=_fingerprint(root))
+    return replace(task, path=_named(str(task.path), folder), fingerprint=_fingerprint(root))
+
+
+def _named(typed: str, folder: Path) -> str:
+    """`typed`, or the whole path of `folder` where it does not end in a name: `.`, `..`, `~`."""
+    last = typed.rstrip("/").rpartition("/")[2]
+    return str(folder.resolve()) if last in ("", ".", "..") or typed.startswith("~") else typed
 
 
 def _check_outside(output: str, folder: Path, whose: str) -> None:

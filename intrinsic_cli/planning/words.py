@@ -38,6 +38,7 @@ MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(
 MAPPINGS = ("task.words", "adapter.args", "launcher.additional")  # keys whose value is a mapping of any keys
 PLAIN = re.compile(r"[A-Za-z_./][\w./@+*-]*", re.ASCII)  # texts that need no quotes
 NOT_TEXT = ("null", "true", "false", "nan", "inf")
+HOME = re.compile(r"(?:^|(?<=[,\[]))~[^,\[\]'\"]*")  # a path that a shell has left as it was typed
 LONGEST_WORD = 100_000  # characters: a list of MOST_RUNS values fits
 
 
@@ -89,6 +90,8 @@ def _parse(word: str) -> Override:
     key, _, typed = word.partition("=")
     if key in TEXTS and typed != "null" and typed[:1] not in ("'", '"', ""):
         return setting(key, typed)
+    if not {"'", '"'} & set(typed):
+        word = f"{key}={HOME.sub(lambda path: spelled(path[0]), typed)}" if "~" in typed else word
     try:
         override = OverridesParser.create().parse_override(word)
     except (HydraException, ValueError, TypeError, RecursionError) as error:

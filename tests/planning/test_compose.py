@@ -1,6 +1,7 @@
 """From words on a command line to specs."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -234,6 +235,38 @@ def test_what_a_shell_user_types_is_what_is_meant(tmp_path, typed, meant):
     one, other = ([word.format(folder=tmp_path) for word in words] for words in (typed, meant))
     assert run_spec(*one) == run_spec(*other)
     assert sweep_plan(parse(one)).specs == sweep_plan(parse(other)).specs
+
+
+@pytest.mark.parametrize("where", [".", "./", "../home", "..", "~", "~/", "~/../home", "{home}/."])
+def test_a_folder_however_it_is_typed_is_called_by_its_name(tmp_path, monkeypatch, where):
+    home = tmp_path / "home"
+    (home / "inside").mkdir(parents=True)
+    (home / "config.json").write_text("{}")
+    (home / "model.safetensors").write_text("")
+    (home / "rows.csv").write_text("text,label\na,b\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home / "inside" if where == ".." else home)
+    typed = where.format(home=home)
+    for words in ([f"model.name={typed}", f"task.path={typed}"], [f"model={typed}/", f"task.path='{typed}'"]):
+        spec = run_spec("task=custom", "output_dir=/nowhere", *words)
+        assert spec.run_id.startswith("home-custom-did-")
+        assert spec.task.title == "home"
+        assert spec == run_spec(
+            "task=custom",
+            "output_dir=/nowhere",
+            f"model.name={spec.model.name}",
+            f"task.path={spec.task.path}",
+        )
+        assert Path(spec.model.name).resolve() == Path(spec.task.path).resolve() == home
+
+
+def test_home_is_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for typed in ("~/x y", "'~/x y'"):
+        plan = sweep_plan(parse(["model=tiny", f"output_dir={typed}"]))
+        assert plan.output_dir == str(tmp_path / "x y")
+    with pytest.raises(ConfigError, match="output_dir=~nobody-here/x is no folder"):
+        sweep_plan(parse(["model=tiny", "output_dir=~nobody-here/x"]))
 
 
 def test_own_data_are_called_as_their_file(tmp_path):
