@@ -49,9 +49,11 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES = (
 )
 LARGEST_OUTCOMES = 2**30  # bytes of a run's outcomes, unpacked
 LOCK, LEASE = ".lock", ".lease"
+BEAT = ".beat"  # its time is that of the last step of the run that is trained
 MOST = {RESULT: 64 << 20, ERROR: 16 << 20, CONFIG: 4 << 20, HISTORY: 256 << 20}  # bytes that a run writes
 DEEPEST = 50  # of JSON; a run's files nest four deep
 BEATS = 30.0  # seconds without a heartbeat until a claim on a file system without locks may be taken over
+QUIET = 60.0  # seconds without a step that are worth a word
 PATIENCE = BEATS + 5  # seconds to wait for a heartbeat where there is a lease and no lock
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 RUN_NAME = re.compile(r".+-lr\S+-s\d+-[0-9a-f]{10}")  # of `RunSpec.run_id`
@@ -259,6 +261,7 @@ class RunDir:
         self.path = path
         self._wanted = spec
         self._claim: Claim | None = None
+        self._beaten = 0.0  # when, by the clock that only goes forward
 
     def look(self) -> Look:
         """What the directory says now. Never raises."""
@@ -331,11 +334,34 @@ class RunDir:
             yield False
             return
         self._claim = claim
+        self.beat()
         try:
             yield True
         finally:
             self._claim = None
+            with suppress(OSError):
+                (self.path / BEAT).unlink(missing_ok=True)
             claim.release()
+
+    def beat(self) -> None:
+        """Tell those who look from elsewhere of a step that was taken: at most once a second, by a file's time."""
+        if self._claim is not None and time.monotonic() >= self._beaten + 1:
+            self._beaten = time.monotonic()
+            with suppress(OSError):  # a disk that is full says so where something is written
+                (self.path / BEAT).touch()
+
+    def last_beat(self) -> float | None:
+        """When the process that trains the run took its last step, or claimed the run, in seconds of the file
+        system's clock; None where nobody does."""
+        try:
+            return os.lstat(self.path / BEAT).st_mtime
+        except OSError:
+            return None
+
+    def silence(self) -> float:
+        """Seconds since `last_beat`, by this machine's clock; 0 where nobody trains the run."""
+        beat = self.last_beat()
+        return 0.0 if beat is None else max(0.0, time.time() - beat)
 
     def _still_mine(self) -> None:
         """Raise StoreError where another process has taken the run over meanwhile."""

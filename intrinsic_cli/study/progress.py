@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from intrinsic_cli.render import duration
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import Store
+from intrinsic_cli.store import QUIET, RunDir, Store
 from intrinsic_cli.study.sweep import to_stderr
 
 EVERY = 30.0  # seconds between two lines
@@ -18,9 +19,15 @@ NAMED = 3  # runs in a line
 def under_way(store: Store) -> str:
     """The runs that somebody trains now, with their steps: `2 running: RUN step 40, RUN step 10`; "" for none."""
     running = [run for run in store.runs() if run.state is RunState.RUNNING] if store.root.is_dir() else []
-    told = [f"{run.path.name} step {run.step() or 0}" for run in running[:NAMED]]
+    told = [_one(run) for run in running[:NAMED]]
     more = [f"and {len(running) - NAMED} more"] if len(running) > NAMED else []
     return f"{len(running)} running: {', '.join([*told, *more])}" if running else ""
+
+
+def _one(run: RunDir) -> str:
+    silence = run.silence()
+    late = f" ({duration(silence)} ago)" if silence > QUIET else ""
+    return f"{run.path.name} step {run.step() or 0}{late}"
 
 
 @contextmanager
@@ -64,7 +71,7 @@ def _again_and_again(act: Callable[[], None], every: float) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join()
+        thread.join(1.0)  # a file system that does not answer keeps nobody here
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -138,10 +139,11 @@ def _launch(
     states = {proposals.pop(spec): RunState.FAILED for spec in lost}
     for spec in proposals:
         store.run(spec).plan(spec)
-    for spec, state in launcher.launch(list(proposals), store, stop):
-        states[proposals[spec]] = state
-        if state.over:
-            say(f"{spec.run_id}  {outcome(spec, store)}")
+    with closing(launcher.launch(list(proposals), store, stop)) as ended:
+        for spec, state in ended:
+            states[proposals[spec]] = state
+            if state.over:
+                say(f"{spec.run_id}  {outcome(spec, store)}")
     return states
 
 

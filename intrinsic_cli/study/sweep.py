@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from intrinsic_cli.errors import DamagedError, printable
@@ -118,7 +119,8 @@ def sweep(
     todo = pending(specs, store, retry_failed=retry_failed)
     unchecked = [*todo, *pending(later, store, retry_failed=retry_failed)]
     lines = launcher.check(list(cells(unchecked)), store, stop)
-    store.check_writable()
+    if todo:
+        store.check_writable()
     tally = _Tally(specs, todo, store, launcher.slots, say)
     if tally.over:
         lost = (
@@ -130,7 +132,7 @@ def sweep(
         lines.append(f"{len(todo)} runs to do, {launcher.slots} at once")
     for line in dict.fromkeys(lines):
         say(line)
-    if study is not None:
+    if study is not None and (todo or os.access(store.root, os.W_OK)):  # what is done can be read anywhere
         store.keep_study(study)
     for spec in todo:
         store.run(spec).plan(spec, forget=retry_failed)
@@ -150,11 +152,14 @@ def _train(
     waited = False
     while todo:
         elsewhere: list[RunSpec] = []
-        for spec, state in launcher.launch(todo, store, stop):
-            if state is RunState.ELSEWHERE:
-                elsewhere.append(spec)
-            elif state is not RunState.STOPPED:
-                tally.add(spec, state)
+        with closing(
+            launcher.launch(todo, store, stop)
+        ) as ended:  # whatever happens, its processes end first
+            for spec, state in ended:
+                if state is RunState.ELSEWHERE:
+                    elsewhere.append(spec)
+                elif state is not RunState.STOPPED:
+                    tally.add(spec, state)
         if tally.to_go:
             stop.raise_if_requested(f"with {tally.to_go} of {tally.total} runs to go")
         if elsewhere and not waited:
@@ -185,4 +190,6 @@ def outcome(spec: RunSpec, store: Store) -> str:
 
 
 def to_stderr(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)
+    """Say one line. That nobody can hear it ends no study."""
+    with suppress(OSError):
+        print(printable(line), file=sys.stderr, flush=True)

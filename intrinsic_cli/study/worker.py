@@ -17,7 +17,7 @@ import threading
 import traceback
 from typing import Any
 
-from intrinsic_cli.errors import IdimError
+from intrinsic_cli.errors import IdimError, is_failure
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.training.device import Compute
@@ -50,7 +50,9 @@ def main(words: list[str]) -> int:
 def _check(specs: list[RunSpec], load: Loader) -> dict[str, str]:
     try:
         return {"summary": check(specs, load), "where": str(Compute.here(specs[0].train.precision))}
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         if not isinstance(error, IdimError):
             traceback.print_exc()
         return {"error": type(error).__name__, "message": str(error)}

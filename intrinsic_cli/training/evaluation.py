@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -14,11 +16,12 @@ from intrinsic_cli.training.device import Compute
 
 
 def evaluate(
-    task: Task, model: nn.Module, encoded: Encoded, compute: Compute, batch_size: int
-) -> tuple[Answers, float]:
+    task: Task, model: nn.Module, encoded: Encoded, compute: Compute, batch_size: int,
+    beat: Callable[[], None] = lambda: None,
+) -> tuple[Answers, float]:  # fmt: skip
     """The answers to all rows, in their order, beside what is right; and the mean loss.
 
-    The model lies on the device, and is in training mode again afterwards.
+    The model lies on the device, and is in training mode again afterwards. `beat` is called after each batch.
     """
     model.eval()
     answers = task.blank(len(encoded))
@@ -30,6 +33,7 @@ def evaluate(
             for name, values in columns.items():
                 answers[name][rows] = values.cpu().numpy()
             loss += mean.item() * task.weight(encoded, rows)
+            beat()
     model.train()
     everybody = {
         name: ranks.total(torch.from_numpy(values).to(compute.device)).cpu().numpy()

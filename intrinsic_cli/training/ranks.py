@@ -7,21 +7,40 @@ Alone (no WORLD_SIZE, or 1) everything here does nothing.
 from __future__ import annotations
 
 import os
+import re
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from intrinsic_cli.errors import ConfigError
+
 T = TypeVar("T")
+HOW = "start the run by torchrun, or unset WORLD_SIZE"
 
 
 def start() -> None:
-    """Meet the other processes. Called before anything else here."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    """Meet the other processes. Called before anything else here. Raises ConfigError where the environment is not
+    what `torchrun` makes."""
+    if wanted() and not dist.is_initialized():
+        names = ["RANK", "MASTER_ADDR", "MASTER_PORT", *(["LOCAL_RANK"] if torch.cuda.is_available() else [])]
+        if lacking := [name for name in names if not os.environ.get(name)]:
+            raise ConfigError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} without {', '.join(lacking)}; {HOW}")
+        try:
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        except (ValueError, RuntimeError) as error:  # dist.DistError among them
+            raise ConfigError(f"the processes of WORLD_SIZE can't meet ({error}); {HOW}") from error
+
+
+def wanted() -> bool:
+    """Whether this is one of several processes, by its environment. Raises ConfigError."""
+    stated = os.environ.get("WORLD_SIZE", "1").strip()
+    if not re.fullmatch("[0-9]{1,6}", stated):
+        raise ConfigError(f"WORLD_SIZE={stated} is no number of processes; {HOW}")
+    return int(stated) > 1
 
 
 def count() -> int:

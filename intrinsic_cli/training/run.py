@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from intrinsic_cli.errors import DamagedError, OutOfMemory, Stopped, StoreError
+from intrinsic_cli.errors import DamagedError, OutOfMemory, Stopped, StoreError, is_failure
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir, Store
@@ -51,7 +51,9 @@ def execute(
             result = _train(spec, run, load, progress, stop)
         except (StoreError, Stopped):
             raise
-        except Exception as error:  # an interrupted run stays pending
+        except BaseException as error:
+            if not is_failure(error):  # an interrupted run stays pending
+                raise
             known = _out_of_memory(error) or error
             if ranks.rank() == 0:  # it has the directory; the others' errors are said by their commands
                 run.fail(known)
@@ -73,7 +75,9 @@ def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: 
         log.error("%s: %s", spec.run_id, error)
         taken = store.run(spec).state is RunState.RUNNING  # over by another process
         return RunState.ELSEWHERE if taken else RunState.FAILED
-    except Exception:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         return RunState.FAILED
     return RunState.ELSEWHERE if result is None else RunState.DONE
 
@@ -150,7 +154,9 @@ def _trained(spec: RunSpec, inputs: Inputs, run: RunDir, progress: bool, stop: S
 
         if spec.subspace.kind == "none":
             return untrained.measure(spec, inputs, log=record if first else ignore)
-        files: dict[str, Any] = {"log": record, "save": partial(_save, run), "progress": progress}
+        files: dict[str, Any] = {
+            "log": record, "save": partial(_save, run), "beat": run.beat, "progress": progress
+        }  # fmt: skip
         trainer = Trainer(spec, inputs, **(files if first else {}))
         if snapshot is not None and not _resumed(trainer, snapshot):
             trainer.space.close()
@@ -174,7 +180,7 @@ def _resumed(trainer: Trainer, snapshot: Snapshot) -> bool:
     return True
 
 
-def _out_of_memory(error: Exception) -> OutOfMemory | None:
+def _out_of_memory(error: BaseException) -> OutOfMemory | None:
     """`error` as what it is where memory ran out, which torch's CPU allocator says in words alone."""
     words = str(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in words:

@@ -41,6 +41,7 @@ def resume_key(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
         "idim": __version__,
         "draw": versions(spec.projection.kind)[-1],
         "weights": inputs.base.weights_hash,
+        "settings": inputs.base.settings_hash,
         "data": inputs.data_hash,
     }
 

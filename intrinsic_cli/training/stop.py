@@ -13,7 +13,8 @@ from types import FrameType
 
 from intrinsic_cli.errors import Stopped
 
-TOGETHER = 1.0  # seconds
+TOGETHER = 0.3  # seconds
+LAST = 1.5  # seconds that a second signal leaves for an orderly end
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -39,9 +40,10 @@ class Stop:
 
 @contextmanager
 def on_signals() -> Iterator[Stop]:
-    """A Stop that the first SIGINT or SIGTERM requests, and says so; a second raises KeyboardInterrupt at once.
+    """A Stop that the first SIGINT or SIGTERM requests, and says so; a second raises KeyboardInterrupt at once, and
+    ends the process LAST seconds later where it is still here: in a forward that never returns, say.
 
-    SIGTERMs that come within a second are one: a group and its launcher may both send it.
+    SIGTERMs that come within TOGETHER are one: a group and its launcher may both send it.
 
     Outside the main thread signals can't be caught: the Stop is then requested by nobody but the caller.
     """
@@ -50,21 +52,61 @@ def on_signals() -> Iterator[Stop]:
         yield stop
         return
 
-    asked = -math.inf
+    counted = _Counted()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if stop.requested and (number == signal.SIGINT or time.monotonic() > asked + TOGETHER):
+        if counted.again(number):
             raise KeyboardInterrupt(number)
         if not stop.requested:
-            asked = time.monotonic()
             with suppress(OSError):  # nobody may be there to read it
                 os.write(2, b"idim: stopping after this step; once more leaves at once\n")
         stop.request(number)
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
-        yield stop
+        with _leaving_at_last():
+            yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Counted:
+    """Tells a second wish to leave from the first."""
+
+    def __init__(self) -> None:
+        self._first = math.inf
+
+    def again(self, number: int) -> bool:
+        """Whether signal `number`, which comes now, is a second wish."""
+        now = time.monotonic()
+        second = now > self._first and (number == signal.SIGINT or now > self._first + TOGETHER)
+        self._first = min(self._first, now)
+        return second
+
+
+@contextmanager
+def _leaving_at_last() -> Iterator[None]:
+    """End this process LAST seconds after a second wish to leave, if it comes while the block lasts.
+
+    The main thread hears of a signal between two steps of Python alone, and another one by the file that the
+    interpreter's own handler writes to.
+    """
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    over, counted = threading.Event(), _Counted()
+
+    def listen() -> None:
+        while number := os.read(readable, 1):
+            if number[0] in SIGNALS and counted.again(number[0]) and not over.wait(LAST):
+                os._exit(128 + number[0])
+        os.close(readable)
+
+    before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.close(writable)

@@ -92,7 +92,8 @@ class Trainer:
     """One run: a model in its space, the optimizer of what is trained, and where the loop is.
 
     `log` receives keyword records for the history. `save` receives a snapshot after every epoch and when a
-    stop is requested; `load_state_dict` goes on from one, of the same `resume_key`. The random streams
+    stop is requested; `load_state_dict` goes on from one, of the same `resume_key`; `beat` is called after every
+    step, and every batch of an evaluation. The random streams
     (P, head, order, dropout) are seeded from hash(seed, name), the last two anew for each epoch. Under
     `torchrun` the processes share every batch. `run` may be called once.
     """
@@ -104,12 +105,13 @@ class Trainer:
         *,
         log: Callable[..., None] = ignore,
         save: Callable[[Snapshot], None] | None = None,
+        beat: Callable[[], None] = ignore,
         progress: bool = False,
         compute: Compute | None = None,
     ) -> None:
         self._began = time.perf_counter()
         self.spec, self.inputs = spec, inputs
-        self.log, self.save = log, save
+        self.log, self.save, self.beat = log, save, beat
         self.compute = compute or Compute.here(spec.train.precision)
         self.model = inputs.fresh_model(spec.space_seed, spec.adapter).to(self.compute.device)
         self.space = self._make_space()
@@ -212,12 +214,13 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.at.step += 1
+        self.beat()
         self._bar.update()
 
     def evaluate(self, encoded: Encoded) -> tuple[Answers, float]:
         """The answers to encoded rows, and their mean loss, with the weights as written."""
         batch_size = self.spec.train.eval_batch_size
-        return evaluate(self.inputs.task, self.model, encoded, self.compute, batch_size)
+        return evaluate(self.inputs.task, self.model, encoded, self.compute, batch_size, self.beat)
 
     def state_dict(self) -> Snapshot:
         """All that the rest of the run depends on."""

@@ -1,10 +1,12 @@
 """What has been trained, looked at without training: status, show, diff, forget."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,7 +15,7 @@ from support.made_runs import result, save
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.planning import compose
 from intrinsic_cli.planning.words import parse
-from intrinsic_cli.store import CONFIG, RunDir
+from intrinsic_cli.store import BEAT, CONFIG, RunDir
 
 
 @pytest.fixture
@@ -85,6 +87,20 @@ def test_status_shows_the_step_of_a_run_that_is_running(idim, store):
         _, printed, _ = idim("status", store.root)
     [line] = [line for line in printed.splitlines() if line.startswith("running")]
     assert line.endswith("  step 40")
+
+
+def test_status_tells_of_a_run_that_takes_no_step(idim, store):
+    run = store.run(result(1000, 0.5, seed=7).spec)
+    run.log(step=40, loss=1.0)
+    with run.claim():
+        before = time.time() - 600
+        os.utime(run.path / BEAT, (before, before))
+        _, printed, _ = idim("status", store.root)
+        found = json.loads(idim("status", store.root, "--json")[1])["runs"]
+    [line] = [line for line in printed.splitlines() if line.startswith("running")]
+    assert re.search(r"  step 40, no step for 1[01] min$", line)
+    assert [record["silent"] for record in found if "silent" in record] == [pytest.approx(600, abs=100)]
+    assert not (run.path / BEAT).exists()  # and it is told of nobody who is gone
 
 
 def test_show_says_the_words_the_curve_and_the_files(idim, store):

@@ -5,16 +5,18 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 
 import pytest
-from support.processes import end, idim, results, science, training, until, workers
+from support.processes import PATIENCE, end, idim, results, science, training, until, workers
 
-from intrinsic_cli.errors import StoreError
+from intrinsic_cli.errors import ModelError, StoreError
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.store import SNAPSHOT, Store
 from intrinsic_cli.study.launchers.local import Local
+from intrinsic_cli.training import stop as stop_module
 from intrinsic_cli.training.stop import Stop
 
 RUNS = 4
@@ -198,6 +200,16 @@ def test_a_process_that_dies_over_the_inputs_costs_a_line_and_leaves_nothing(wor
     assert not (tmp_path / "out").exists()
 
 
+def test_a_stranger_s_model_is_read_where_a_crash_costs_a_line(words, wide_model, tmp_path):
+    driver = idim("run", *words[2:-2], "d=50", f"model.name={wide_model}", f"output_dir={tmp_path / 'out'}")
+    until(lambda: workers(driver), "a worker")[0].send_signal(signal.SIGABRT)
+    status, printed, said = end(driver)
+    assert (status, printed, said.count("\n")) == (2, "", 1)
+    assert f"model.name={wide_model}" in said
+    assert "its process was killed by SIGABRT while it read them" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_process_that_somebody_kills_over_the_inputs_is_tried_again(words, undisturbed, tmp_path):
     driver = idim(*words, f"output_dir={tmp_path}")
     until(lambda: workers(driver), "a worker")[0].kill()
@@ -244,6 +256,18 @@ def test_a_folder_that_can_only_be_read(words, small_disk):
     assert said.startswith("idim: output_dir=")
     assert "Read-only file system" in said
     assert said.count("\n") == 1
+
+
+def test_what_is_finished_is_told_where_nothing_can_be_written(words, small_disk):
+    run = ["run", *words[1:-2], "d=50", f"output_dir={small_disk / 'out'}"]
+    study = [*words, "d=50", "baseline.run=false", f"output_dir={small_disk / 'out'}"]
+    status, score, _ = end(idim(*run))
+    assert status == 0
+    status, table, _ = end(idim(*study))
+    assert status == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert end(idim(*run)) == (0, score, "")
+    assert end(idim(*study)) == (0, table, "1 of 1 runs are over already\n")
 
 
 # --- torn, old and strangely dated files ------------------------------------------------------------------
@@ -355,3 +379,68 @@ def test_status_tells_done_running_failed_and_pending_with_reasons_and_time(word
     assert sorted(states.values()) == ["failed", "pending", "pending", "running"]
     assert any(line.startswith("failed") and "try a smaller lr" in line for line in lines)
     assert first == "0 done, 1 running, 1 failed, 2 pending"
+
+
+# --- a process that does not answer -----------------------------------------------------------------------
+
+
+def test_a_worker_that_takes_no_step_is_killed_and_its_run_tried_again(words, undisturbed, tmp_path):
+    driver = idim(*words, "launcher.timeout=30", f"output_dir={tmp_path}")
+    until(lambda: training(tmp_path, lines=3), "training")
+    [worker] = workers(driver)
+    worker.suspend()
+    status, table, said = end(driver)
+    assert (status, table) == (0, undisturbed[1]), said
+    assert not worker.is_running()
+    assert same(tmp_path, undisturbed)
+    assert sum(bool(r["resumed"]) for r in results(tmp_path).values()) == 1
+
+
+def test_what_takes_longer_than_its_time_ends_with_the_reason(make_spec, tmp_path):
+    """No process reads a model, or comes to a first step, in a tenth of a second."""
+    store, doomed = Store(tmp_path), make_spec(d=50, max_steps=100_000)
+    with pytest.raises(ModelError, match=r"it came to no end in launcher.timeout=0.1 s while it read them"):
+        Local(retries=0, timeout=0.1).check([[doomed]], store, Stop())
+    assert list(Local(retries=1, timeout=0.1).launch([doomed], store, Stop())) == [(doomed, "failed")]
+    record = store.run(doomed).error()
+    assert record["message"] == "its process was killed, no step for launcher.timeout=0.1 s"
+    assert record["attempts"] == 2
+    assert workers_here() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_driver_and_workers_that_do_not_answer(words, tmp_path, number):
+    driver = idim(*words, "train.max_steps=1000000", "launcher.slots=2", f"output_dir={tmp_path}")
+    until(lambda: len(training(tmp_path)) == 2, "training")
+    stopped = workers(driver)
+    for worker in stopped:
+        worker.suspend()
+    driver.send_signal(number)
+    until(lambda: "once more leaves at once" in driver.stderr.readline(), "a word on it")
+    with pytest.raises(subprocess.TimeoutExpired):
+        driver.wait(stop_module.TOGETHER + 0.2)  # it waits for its workers
+    driver.send_signal(number)
+    assert driver.wait(PATIENCE) == 128 + number
+    assert not any(worker.is_running() for worker in stopped)
+    driver.communicate()
+
+
+ENDLESS = """
+import hashlib
+from intrinsic_cli.training.stop import on_signals
+with on_signals():
+    print("in", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+def test_a_second_signal_ends_a_process_whose_native_code_does_not_return():
+    """Python hears of a signal between two of its own steps, and here is none for many minutes."""
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "in\n"
+    for _ in range(2):
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(stop_module.TOGETHER + 0.2)
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 128 + signal.SIGTERM
+    process.communicate()

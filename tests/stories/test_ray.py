@@ -1,7 +1,10 @@
 """Sweeps on a real Ray cluster of two nodes on this machine, of which one is killed. Loopback only."""
 
 import os
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 from support.processes import meanwhile, until
 
+import intrinsic_cli
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.tables import grid
@@ -109,6 +113,36 @@ def test_a_sweep_survives_the_death_of_a_node(cluster, make_spec, tmp_path):
         assert theta.keys() == again.keys()
         assert all(torch.equal(theta[name], again[name]) for name in theta)
     assert grid(estimates(group(calm.results()))) == grid(estimates(group(store.results())))
+
+
+def test_no_file_of_the_working_folder_is_a_module_of_a_node(task_folder, tmp_path):
+    """A cluster of its own, started from a folder of modules that end whoever imports one."""
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("random", "datasets", "numba", "safetensors", "yaml", "transformers"):
+        (here / f"{name}.py").write_text("raise SystemExit('a file of the working folder was run')")
+    words = ["model=tiny", "task=custom", f"task.path={task_folder}", "data.max_length=32", "train.max_steps=2",
+             "train.precision=fp32", "d=20", "baseline.run=false", "launcher=ray", "output_dir=out"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "intrinsic_cli", "sweep", *words], cwd=here, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(intrinsic_cli.__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list(here.glob("out/*/result.json"))) == 1
+
+
+def test_a_task_that_takes_no_step_is_killed_and_its_run_tried_again(cluster, make_spec, tmp_path):
+    spec, store, stop = make_spec(max_steps=60), Store(tmp_path), Stop()
+    launcher = make_launcher("ray", timeout=40)
+
+    def suspend():
+        until((store.run(spec).path / HISTORY).exists, "training")
+        for process in until(at_work, "a task at work"):
+            process.suspend()
+
+    thread = meanwhile(suspend, stop)
+    assert list(launcher.launch([spec], store, stop)) == [(spec, "done")]
+    thread.join()
 
 
 def test_a_node_without_the_output_folder_is_noticed(cluster, make_spec, tmp_path):

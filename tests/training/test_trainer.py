@@ -85,6 +85,12 @@ def test_the_loss_falls(fit, make_spec, options):
     assert all(t.dtype == torch.float32 for t in outcome.tensors.values())
 
 
+def test_every_step_and_every_batch_of_an_evaluation_is_a_sign_of_life(make_spec, loader):
+    spec, beats = make_spec(max_steps=6, evals=2, eval_batch_size=10), []
+    Trainer(spec, loader(spec), beat=lambda: beats.append(1)).run()
+    assert len(beats) == 6 + 2 * 4  # of 40 validation rows
+
+
 @pytest.mark.parametrize("kind", ["did", "said"])
 def test_what_is_kept_stands_for_the_scores(fit, make_spec, loader, kind):
     spec = make_spec(kind, lr=0.3, max_steps=25)

@@ -53,25 +53,31 @@ def execute(arguments: argparse.Namespace) -> int:
 def _record(look: Look) -> dict[str, Any]:
     """What there is to say of a run."""
     from intrinsic_cli.result import RunState
-    from intrinsic_cli.store import RunDir
+    from intrinsic_cli.store import QUIET, RunDir
 
     found: dict[str, Any] = {"run_id": look.path.name, "path": str(look.path), "state": str(look.state)}
     if (result := look.result) is not None:
         return found | {"metric": result.metric, "score": result.score, "seconds": result.total_seconds}
     if look.reason:
         return found | {"message": look.reason}
-    if look.state is RunState.RUNNING and (step := RunDir(look.path).step()) is not None:
-        return found | {"step": step}
+    if look.state is RunState.RUNNING:
+        run = RunDir(look.path)
+        step, silence = run.step(), run.silence()
+        found |= ({} if step is None else {"step": step}) | ({"silent": silence} if silence > QUIET else {})
     return found
 
 
 def _line(record: dict[str, Any]) -> str:
+    from intrinsic_cli.render import duration
+
     line = f"{record['state']:8} {one_line(record['run_id'])}"
     if "score" in record:
         return f"{line}  {record['metric']} {record['score']:.4f}"
     if "message" in record:
         return f"{line}  {one_line(record['message'])}"
-    return f"{line}  step {record['step']}" if "step" in record else line
+    told = [f"step {record['step']}"] if "step" in record else []
+    told += [f"no step for {duration(record['silent'])}"] if "silent" in record else []
+    return f"{line}  {', '.join(told)}" if told else line
 
 
 def _summary(counts: Counter[str], seconds: Sequence[float]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import time
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import Store
+from intrinsic_cli.store import RunDir, Store
 from intrinsic_cli.training.stop import Stop
 
 
@@ -31,7 +33,7 @@ class Launcher(Protocol):
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
-    ) -> Iterator[tuple[RunSpec, RunState]]:
+    ) -> Generator[tuple[RunSpec, RunState], None, None]:
         """Train `specs` and yield each as it ends, with what became of it, as `ending.ended` decides: done, failed,
         elsewhere or stopped.
 
@@ -39,6 +41,41 @@ class Launcher(Protocol):
         not begun are not yielded.
         """
         ...
+
+
+class Watch:
+    """Whether a run has gone `limit` seconds without a step; never where that is None.
+
+    It looks at whether the time of a file changes and not at what it is, so that no two clocks are compared. The
+    time of a run that is `queued` begins once it does.
+    """
+
+    def __init__(self, limit: float | None, *, queued: bool = False) -> None:
+        self._limit = limit
+        self._since = math.inf if queued else time.monotonic()
+        self._seen: list[float | None] = []  # the last time of the file, once somebody has looked
+
+    def lost(self, run: RunDir) -> bool:
+        """Whether it is lost with `run`, as it stands now."""
+        if self._limit is None:
+            return False
+        beat = run.last_beat()
+        if self._seen and beat != self._seen[0]:
+            self._since = time.monotonic()
+        self._seen = [beat]
+        return time.monotonic() - self._since > self._limit
+
+    def __str__(self) -> str:
+        return f"no step for launcher.timeout={self._limit:g} s"
+
+
+def seconds(key: str, value: object) -> float | None:
+    """`value` as a number of seconds above 0, or None. Raises ConfigError, naming `launcher.KEY`."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e9:
+        raise ConfigError(f"launcher.{key}={value} must be a number of seconds above 0, or null")
+    return float(value)
 
 
 def at_least(key: str, value: object, low: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
@@ -31,7 +31,7 @@ class Inline:
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
-    ) -> Iterator[tuple[RunSpec, RunState]]:
+    ) -> Generator[tuple[RunSpec, RunState], None, None]:
         for spec in specs:
             if stop.requested:
                 return

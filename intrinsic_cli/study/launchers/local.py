@@ -6,15 +6,17 @@ A process that is killed fails its run alone. Each keeps its base model and data
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import select
 import selectors
 import subprocess
 import sys
+import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,13 @@ from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import RunDir, Store
 from intrinsic_cli.study.ending import death, ended, out_of_memory
-from intrinsic_cli.study.launchers.base import at_least
+from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
 from intrinsic_cli.training.stop import Stop
 
 DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # where there is none, torch has no GPU
 LOOK = 0.2  # seconds between two looks at whether to stop
+FAREWELL = 5.0  # seconds that a process which has nothing left to do may take to leave
+ONE_PROCESS = ("WORLD_SIZE", "RANK", "LOCAL_RANK")  # of torchrun: a worker is alone
 
 
 class Died(ModelError):
@@ -37,12 +41,23 @@ class Died(ModelError):
 
 
 class Local:
-    """`slots` processes, by default one per GPU, or one; a run whose process dies is tried `retries` more times."""
+    """`slots` processes, by default one per GPU, or one; a run whose process dies is tried `retries` more times.
 
-    def __init__(self, slots: int | None = None, retries: int = 1, *, progress: bool = False) -> None:
+    A process that takes no step for `timeout` seconds is killed; reading model and data must take no longer.
+    """
+
+    def __init__(
+        self,
+        slots: int | None = None,
+        retries: int = 1,
+        timeout: float | None = None,
+        *,
+        progress: bool = False,
+    ) -> None:
         gpus = _gpus()
         self.slots = max(1, len(gpus)) if slots is None else at_least("slots", slots, 1)
         self._retries = at_least("retries", retries, 0)
+        self._timeout = seconds("timeout", timeout)
         self._environments = [_environment(slot, self.slots, gpus) for slot in range(self.slots)]
         self._options = ["--progress"] if progress and self.slots == 1 else []
         self._ready: _Worker | None = None  # the one that has checked the inputs
@@ -53,7 +68,7 @@ class Local:
         for left in reversed(range(self._retries + 1)):
             worker = _Worker(store, self._environments[0], self._options)
             try:
-                lines = worker.check(cells, stop)
+                lines = worker.check(cells, stop, self._timeout)
             except Died:
                 if not left:
                     raise
@@ -64,7 +79,7 @@ class Local:
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
-    ) -> Iterator[tuple[RunSpec, RunState]]:
+    ) -> Generator[tuple[RunSpec, RunState], None, None]:
         todo = deque(specs)
         attempts: Counter[RunSpec] = Counter()
         free = deque(self._environments)
@@ -73,41 +88,58 @@ class Local:
             free.popleft()
             resting, self._ready = [self._ready], None
         busy: dict[_Worker, RunSpec] = {}
+        started: list[_Worker] = [*resting]
         after = partial(ended, retries=self._retries)
-        with selectors.DefaultSelector() as answers:
-            try:
-                while True:
-                    while todo and (resting or free) and not stop.requested:
-                        worker = resting.pop() if resting else _Worker(store, free.popleft(), self._options)
-                        busy[worker] = spec = todo.popleft()
-                        attempts[spec] += 1
-                        worker.ask(spec)
-                        answers.register(worker.answers, selectors.EVENT_READ, worker)
-                    if not busy:
-                        return
-                    for worker in busy if stop.requested else ():
+        with selectors.DefaultSelector() as answers, _none_left(started, busy):
+            while True:
+                while todo and (resting or free) and not stop.requested:
+                    if not resting:
+                        resting.append(_Worker(store, free.popleft(), self._options))
+                        started.append(resting[0])
+                    worker = resting.pop()
+                    busy[worker] = spec = todo.popleft()
+                    attempts[spec] += 1
+                    worker.ask(spec, Watch(self._timeout))
+                    answers.register(worker.answers, selectors.EVENT_READ, worker)
+                if not busy:
+                    return
+                for worker, spec in busy.items():
+                    worker.look_after(store.run(spec))
+                    if stop.requested:
                         worker.leave()
-                    for key, _ in answers.select(timeout=LOOK):
-                        worker = key.data
-                        answers.unregister(worker.answers)
-                        spec = busy.pop(worker)
-                        run = store.run(spec)
-                        word, reason = worker.leave_or_rest(run)
-                        if reason:
-                            free.append(worker.environment)
-                        else:
-                            resting.append(worker)
-                        state = after(run, word, reason, attempts=attempts[spec], stopping=stop.requested)
-                        if state is None:
-                            todo.appendleft(spec)
-                        else:
-                            yield spec, state
-            finally:
-                for worker in busy:
-                    worker.kill()
-                for worker in (*busy, *resting):
-                    worker.leave()
-                    worker.status()
+                for key, _ in answers.select(timeout=LOOK):
+                    worker = key.data
+                    answers.unregister(worker.answers)
+                    spec = busy.pop(worker)
+                    run = store.run(spec)
+                    word, reason = worker.leave_or_rest(run)
+                    if reason:
+                        free.append(worker.environment)
+                    else:
+                        resting.append(worker)
+                    state = after(run, word, reason, attempts=attempts[spec], stopping=stop.requested)
+                    if state is None:
+                        todo.appendleft(spec)
+                    else:
+                        yield spec, state
+
+
+@contextmanager
+def _none_left(started: Sequence[_Worker], busy: Collection[_Worker]) -> Iterator[None]:
+    """End all processes with the block: those with a run at once, and at an error, such as a second signal, all."""
+    try:
+        yield
+    except BaseException:
+        for worker in started:
+            worker.kill()
+        raise
+    finally:
+        for worker in busy:
+            worker.kill()
+        for worker in started:
+            worker.leave()
+        for worker in started:
+            worker.status()
 
 
 class _Worker:
@@ -123,19 +155,27 @@ class _Worker:
         assert self._process.stdout is not None
         self.answers = self._process.stdout
         self.where = ""  # it computes, in words, once it has checked something
+        self._watch = Watch(None)
+        self._why = ""  # it was killed, where this process did it
 
-    def check(self, cells: Sequence[Sequence[RunSpec]], stop: Stop) -> list[str]:
+    def check(
+        self, cells: Sequence[Sequence[RunSpec]], stop: Stop, timeout: float | None = None
+    ) -> list[str]:
         """Have it load and check each cell, the first one last, which it keeps for its runs. Returns what rows
         they have.
 
-        Raises IdimError at one that can't be used, and Stopped; the process has then ended.
+        Raises IdimError at one that can't be used, or takes more than `timeout` seconds, and Stopped; the process
+        has then ended.
         """
         lines = []
         try:
             for cell in reversed(cells):
                 self._send({"check": [spec.to_dict() for spec in cell]})
+                until = math.inf if timeout is None else time.monotonic() + timeout
                 while not select.select([self.answers], [], [], LOOK)[0]:
                     stop.raise_if_requested("before any training")
+                    if time.monotonic() > until:
+                        self._end(f"it came to no end in launcher.timeout={timeout:g} s")
                 lines.append(self._summary(self._answer(), cell[0]))
             return lines[::-1]
         except BaseException:
@@ -148,7 +188,7 @@ class _Worker:
         """What the process says of a cell. Raises what it refuses it for, or how it died over it."""
         if answer is None:
             raise Died(
-                f"model.name={spec.model.name} and task {spec.task.name} can't be used: {death(self.status())} "
+                f"model.name={spec.model.name} and task {spec.task.name} can't be used: {self.last_word()} "
                 "while it read them; give other files, or free memory"
             )
         if "error" in answer:
@@ -159,9 +199,15 @@ class _Worker:
         self.where = answer["where"]
         return answer["summary"]
 
-    def ask(self, spec: RunSpec) -> None:
-        """Give it a run."""
+    def ask(self, spec: RunSpec, watch: Watch) -> None:
+        """Give it a run, to be looked after with `watch`."""
+        self._watch = watch
         self._send({"train": spec.to_dict()})
+
+    def look_after(self, run: RunDir) -> None:
+        """End it where the run has gone too long without a step."""
+        if not self._why and self._watch.lost(run):
+            self._end(f"its process was killed, {self._watch}")
 
     def answer(self) -> RunState | None:
         """What became of its run; None where it died instead."""
@@ -185,7 +231,7 @@ class _Worker:
         if word not in (None, RunState.STOPPED) and not out_of_memory(run):
             return word, ""
         self.leave()
-        return word, death(self.status())
+        return word, self.last_word()
 
     def leave(self) -> None:
         """Let it end its step and go."""
@@ -196,26 +242,44 @@ class _Worker:
     def kill(self) -> None:
         self._process.kill()
 
+    def _end(self, why: str) -> None:
+        self._why = why
+        self.kill()
+
+    def last_word(self) -> str:
+        """How it ended, in words."""
+        status = self.status()
+        return self._why or death(status)
+
     def status(self) -> int:
-        """Its exit status, once it has ended."""
-        return self._process.wait()
+        """Its exit status, once it has ended; one that does not leave is killed."""
+        try:
+            return self._process.wait(FAREWELL)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._process.wait()
 
 
-def check_apart(cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
+def check_apart(
+    cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop, timeout: float | None = None
+) -> list[str]:
     """`Launcher.check` in a process of this machine that only checks."""
     if not cells:
         return []
     worker = _Worker(store, dict(os.environ), [])
-    lines = worker.check(cells, stop)
+    lines = worker.check(cells, stop, timeout)
     worker.leave()
     worker.status()
     return lines
 
 
 def same_code(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which Python imports the idim of this process, and nothing of its working folder."""
+    """An environment in which Python imports the idim of this process, and nothing of its working folder, into a
+    process that trains alone."""
     home = Path(errors.__file__).parents[1]
-    own = dict(environment, PYTHONSAFEPATH="1")
+    own = {name: value for name, value in environment.items() if name not in ONE_PROCESS} | {
+        "PYTHONSAFEPATH": "1"
+    }
     if not {"site-packages", "dist-packages"} & set(home.parts):  # a checkout, which -P takes off the path
         own["PYTHONPATH"] = os.pathsep.join(filter(None, [str(home), own.get("PYTHONPATH", "")]))
     return own

@@ -10,20 +10,23 @@ import os
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import chdir
 from functools import cache
 from math import floor
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, TaskCancelledError
 
+from intrinsic_cli import errors
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.ending import ended
-from intrinsic_cli.study.launchers.base import at_least
+from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
 from intrinsic_cli.study.launchers.local import check_apart
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import train_one
@@ -36,16 +39,22 @@ STORE_BYTES = 80 * 2**20  # of Ray's shared memory: a task is a few kilobytes
 
 class Ray:
     """A run per task with `cpus` and `gpus` (fractions are allowed) of a node; a run whose process or node dies
-    is tried `retries` more times.
+    is tried `retries` more times. One that takes no step for `timeout` seconds is killed.
 
     `address` is that of a cluster as `ray.init` takes it, such as `auto` or `host:port`; None starts one on
     this machine alone. Raises ConfigError where there is none at the address.
     """
 
     def __init__(
-        self, address: str | None = None, cpus: float = 1, gpus: float = 0, retries: int = 1
+        self,
+        address: str | None = None,
+        cpus: float = 1,
+        gpus: float = 0,
+        retries: int = 1,
+        timeout: float | None = None,
     ) -> None:
         self._retries = at_least("retries", retries, 0)
+        self._timeout = seconds("timeout", timeout)
         self._needs = {"num_cpus": _amount("cpus", cpus), "num_gpus": _amount("gpus", gpus)}
         _connect(address)
         there = ray.cluster_resources()
@@ -62,11 +71,11 @@ class Ray:
             )
 
     def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
-        return check_apart(cells, store, stop)
+        return check_apart(cells, store, stop, self._timeout)
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
-    ) -> Iterator[tuple[RunSpec, RunState]]:
+    ) -> Generator[tuple[RunSpec, RunState], None, None]:
         root, here = str(store.root.absolute()), os.getcwd()
         # Attempts are counted here, where the reason of the last one is recorded.
         remote: Any = ray.remote  # and not `options`, where Ray would let GPU tasks share a process
@@ -78,12 +87,18 @@ class Ray:
             return task.remote(spec.to_dict(), root, here)
 
         tasks = {begin(spec): spec for spec in specs}
+        watch = {ref: Watch(self._timeout, queued=True) for ref in tasks}
+        lost: set[ray.ObjectRef] = set()
         asked = False
         try:
             while tasks:
                 if stop.requested and not asked:
                     asked = True
                     _cancel(tasks)
+                for ref, spec in tasks.items():
+                    if ref not in lost and watch[ref].lost(store.run(spec)):
+                        lost.add(ref)
+                        ray.cancel(ref, force=True)
                 over, _ = ray.wait(list(tasks), num_returns=1, timeout=LOOK)
                 for ref in over:
                     spec = tasks.pop(ref)
@@ -97,13 +112,15 @@ class Ray:
                     except RayError as error:
                         if isinstance(error, TaskCancelledError) and stop.requested:
                             continue  # not begun
-                        reason = f"its Ray task died: {' '.join(str(error).split())}"
+                        died = f"its Ray task died: {' '.join(str(error).split())}"
+                        reason = f"its process was killed, {watch[ref]}" if ref in lost else died
                     attempts[spec] += 1
                     state = ended(
                         run, word, reason, attempts=attempts[spec], retries=retries, stopping=stop.requested
                     )
                     if state is None:
-                        tasks[begin(spec)] = spec
+                        tasks[ref := begin(spec)] = spec
+                        watch[ref] = Watch(self._timeout, queued=True)
                     else:
                         yield spec, state
         finally:
@@ -141,10 +158,12 @@ def _connect(address: str | None) -> None:
     try:
         if match := re.fullmatch(r"([^:/]+):(\d+)", address or ""):
             socket.create_connection((match[1], int(match[2])), timeout=10).close()  # Ray tries for minutes
-        ray.init(
-            address=address or "local", log_to_driver=False, configure_logging=False,
-            **(own if address is None else {}),
-        )  # fmt: skip
+        # Ray has its workers look for modules in this folder first.
+        with chdir(Path(errors.__file__).parents[1]):
+            ray.init(
+                address=address or "local", log_to_driver=False, configure_logging=False,
+                **(own if address is None else {}),
+            )  # fmt: skip
     except (OSError, ValueError, OverflowError, RuntimeError) as error:
         raise ConfigError(
             f"launcher.address={address}: no Ray cluster answers there ({' '.join(str(error).split())})"

@@ -14,7 +14,7 @@ import shlex
 import signal
 import time as clock
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from math import ceil
 from pathlib import Path
@@ -120,7 +120,7 @@ class Slurm:
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
-    ) -> Iterator[tuple[RunSpec, RunState]]:
+    ) -> Generator[tuple[RunSpec, RunState], None, None]:
         """As `Launcher.launch`, but for a requested stop: the jobs go on, and no run is yielded as `stopped`."""
         folder = store.root.absolute() / ".slurm"
         executor, queue = self.executor(folder), Queue()
