@@ -1,7 +1,12 @@
 """`python -m intrinsic_cli` is `idim`."""
 
+import signal
 import sys
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` answers it: no traceback out of an import
 
 from intrinsic_cli.cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

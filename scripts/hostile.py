@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from intrinsic_cli.spec import DataSpec, ModelSpec, TaskSpec
 
 FAULTS = ("unforeseen", "traceback", "hang", "crash", "silently other")
 OUTCOMES = ("right", "refused", *FAULTS)
+ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 300  # seconds until a case counts as a hang: far more than any takes on a busy machine
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
 ODD = [
@@ -540,29 +542,37 @@ def finetunes(draw: random.Random, place: Path) -> Iterator[Case]:
         yield act
 
 
+STREAMS = ["", "<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full", "| true"]
+VARIABLES: list[dict[str, str]] = [
+    {}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0"},
+    {"OMP_NUM_THREADS": "garbage"}, {"OMP_NUM_THREADS": "4,2"}, {"NUMBA_DISABLE_JIT": "1"}, {"COLUMNS": "0"},
+    {"TERM": "dumb"}, {"HOME": "/nonexistent"}, {"TMPDIR": "/nonexistent"}, {"NO_COLOR": "1"},
+    {"PYTHONOPTIMIZE": "2"}, {"WORLD_SIZE": "3"}, {"WORLD_SIZE": "x", "RANK": "1"},
+    {"NUMBA_CACHE_DIR": "/dev/null"},
+]  # fmt: skip
+
+
 def machines(draw: random.Random, place: Path) -> Iterator[Case]:
-    """Terminals, variables and working folders of other machines, each in a process of its own."""
+    """Terminals, streams, variables and working folders of other machines, each a sweep in processes of its own."""
     path = write(place / "rows.jsonl", table(rows(40)))
     here = place / "here"
     here.mkdir()
     for name in ("random", "datasets", "json", "torch", "numpy", "yaml"):
         (here / f"{name}.py").write_text("raise SystemExit('a file of the working folder was imported')\n")
-    environments: list[dict[str, str]] = [
-        {}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0"},
-        {"OMP_NUM_THREADS": "garbage"}, {"OMP_NUM_THREADS": "4,2"}, {"NUMBA_DISABLE_JIT": "1"}, {"COLUMNS": "0"},
-        {"TERM": "dumb"}, {"HOME": "/nonexistent"}, {"TMPDIR": "/nonexistent"}, {"NO_COLOR": "1"},
-    ]  # fmt: skip
-    sweep = ["sweep", *EASY, f"task.path={path}"]
     for i in itertools.count():
-        own = environments[i % len(environments)]
+        # The plain machine first, then each thing alone, then two at once.
+        streams = STREAMS[i % len(STREAMS)] if i < len(STREAMS) else draw.choice(STREAMS)
+        own = VARIABLES[i % len(VARIABLES)] if i >= len(STREAMS) else {}
+        out = place / f"out{i}"
+        words = ["-P", "-m", "intrinsic_cli", "sweep", *EASY, f"task.path={path}", f"output_dir={out}"]
+        line = " ".join(shlex.quote(word) for word in [sys.executable, *words])
 
-        def act(own: dict[str, str] = own, i: int = i) -> None:
-            code = "import sys; from intrinsic_cli.cli.main import main; sys.exit(main())"
+        def act(own: dict[str, str] = own, out: Path = out, line: str = f"{line} {streams}") -> None:
             done = subprocess.run(
-                [sys.executable, "-P", "-c", code, *sweep, f"output_dir={place / f'out{i}'}"], cwd=here, text=True,
-                errors="replace", capture_output=True, timeout=PATIENCE - 10, env={**os.environ, **own},
+                ["sh", "-c", line], cwd=here, capture_output=True, text=True, errors="replace",
+                timeout=PATIENCE - 10, env={**os.environ, "PYTHONPATH": str(ROOT), **own},
             )  # fmt: skip
-            if done.returncode == 0 and len(list((place / f"out{i}").glob("*/result.json"))) < 2:
+            if done.returncode == 0 and len(list(out.glob("*/result.json"))) < 2:
                 raise Other("a sweep that ended without its results")
             look(done.returncode, done.stdout, done.stderr)
 
@@ -572,7 +582,7 @@ def machines(draw: random.Random, place: Path) -> Iterator[Case]:
 KINDS: dict[str, tuple[Callable[[random.Random, Path], Iterator[Case]], int]] = {
     "names": (names, 350), "beside": (beside, 350), "cells": (cells, 350), "labels": (labels, 250),
     "damage": (damage, 400), "sizes": (sizes, 40), "changes": (changes, 80), "words": (words, 80),
-    "models": (models, 120), "outputs": (outputs, 150), "finetunes": (finetunes, 150), "machines": (machines, 12),
+    "models": (models, 120), "outputs": (outputs, 150), "finetunes": (finetunes, 150), "machines": (machines, 24),
 }  # fmt: skip
 
 

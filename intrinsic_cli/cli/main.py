@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from intrinsic_cli import __version__
 from intrinsic_cli.cli.commands import COMMANDS
-from intrinsic_cli.errors import IdimError, one_line
+from intrinsic_cli.errors import ConfigError, IdimError, is_failure, one_line
 from intrinsic_cli.render import SPELL
+
+NOT_HEARD = {
+    errno.EPIPE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+}  # of what is written to a pipe, a disk, a terminal
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +73,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 1 (a run failed), 2 (the user's mistake), 130 (Ctrl-C) or
     143 (SIGTERM)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __main__
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _open_streams()
+        status = _execute(words)
+        sys.stdout.flush()  # here, where a full disk is an error as any other
+        return status
+    except IdimError as error:
+        _say(f"idim: {error}")
+        return error.exit_status
+    except OSError as error:
+        if error.errno not in NOT_HEARD:
+            return _unforeseen(error)
+        _stop_printing()
+        if error.errno != errno.EPIPE:  # the reader of a pipe has seen enough
+            _say(f"idim: can't write: {error.strerror}{f' ({error.filename})' if error.filename else ''}")
+        return 1
+    except KeyboardInterrupt as interrupt:
+        _say("\nidim: interrupted; the same command continues where it stopped")
+        return 128 + next(iter(interrupt.args), signal.SIGINT)
+    except BaseException as error:
+        if not is_failure(error):
+            raise
+        return _unforeseen(error)
+
+
+def _execute(words: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without ≤ gets <=, and no traceback
             stream.reconfigure(errors=SPELL)
@@ -72,24 +108,41 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print("\n".join(candidates(build_parser(), words[1:])))
         return 0
+    arguments = parse(words)
     try:
-        arguments = parse(words)
-        return arguments.execute(arguments)
-    except IdimError as error:
-        print(f"idim: {error}", file=sys.stderr)
-        return error.exit_status
-    except Exception as error:
-        if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
-            sys.stderr.close()
-            return 1
-        if os.environ.get("IDIM_TRACEBACK"):
-            raise
-        reason = one_line(str(error))
-        print(
-            f"idim: unforeseen {type(error).__name__}: {reason} (IDIM_TRACEBACK=1 shows where; please report it)",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print("\nidim: interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 128 + next(iter(interrupt.args), signal.SIGINT)
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError(
+            f"the working folder is gone ({error.strerror}); cd to one that is there"
+        ) from error
+    return arguments.execute(arguments)
+
+
+def _open_streams() -> None:
+    """Where a standard stream is closed, open one that keeps nothing, before another file gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode)  # noqa: SIM115 (it stays open)
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody may be there to read it
+        print(line, file=sys.stderr, flush=True)
+
+
+def _stop_printing() -> None:
+    """Let what is left in the buffers go nowhere, as Python would try to write it once more."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _unforeseen(error: BaseException) -> int:
+    if os.environ.get("IDIM_TRACEBACK"):
+        raise error
+    _say(
+        f"idim: unforeseen {type(error).__name__}: {one_line(str(error))} (IDIM_TRACEBACK=1 shows where; please "
+        "report it)"
+    )
+    return 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,93 @@ def test_a_table_fits_the_columns_of_the_terminal(folder):
     for columns in (60, 90, 200):
         _, out, _ = idim("summarize", folder, COLUMNS=str(columns))
         assert max(map(len, out.decode().splitlines())) <= columns
+
+
+# --- streams that are closed or full, a folder that is gone, a signal at the start ------------------------
+
+
+def shell(command, **options):
+    """Have a shell run `command`, in which IDIM is the command line; returns (status, stdout, stderr)."""
+    script = command.replace("IDIM", f"'{sys.executable}' -m intrinsic_cli")
+    done = subprocess.run(
+        ["sh", "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-", "2>/dev/full", "2<&0"], ids=lambda text: text
+)
+def test_a_stream_that_is_closed_or_full_stops_no_study(folder, tmp_path, task_folder, closed):
+    words = f"model=tiny task=custom task.path={task_folder} d=20 train.max_steps=1 baseline.run=false"
+    where = f"train.precision=fp32 data.max_length=16 output_dir={tmp_path / 'out'}"
+    status, _, said = shell(f"IDIM sweep {words} {where} {closed}", stdin=subprocess.DEVNULL)
+    assert (status, "Traceback" in said) == (0, False)
+    assert len(list(tmp_path.glob("out/*/result.json"))) == 1
+
+
+@pytest.mark.parametrize("words", ["status {}", "summarize {}", "list models", "keys", "_complete run task="])
+def test_a_full_disk_for_what_is_printed_is_one_line(folder, words):
+    status, _, said = shell(f"IDIM {words.format(folder)} > /dev/full")
+    assert (status, said) == (1, "idim: can't write: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", ["status {}", "_complete run task=", "--help"])
+def test_a_reader_that_leaves_early_hears_no_traceback(folder, words):
+    status, _, said = shell(f"IDIM {words.format(folder)} | true")
+    assert (status, said) == (0, "")
+
+
+@pytest.mark.parametrize("words", ["status {}", "run model=tiny", "sweep output_dir=/nowhere", "list models"])
+def test_a_working_folder_that_is_gone_is_one_line(folder, tmp_path, words):
+    status, out, said = shell(
+        f"mkdir gone; cd gone; rmdir ../gone; IDIM {words.format(folder)}", cwd=tmp_path
+    )
+    assert (status, out) == (2, "")
+    assert said.splitlines()[-1].startswith("idim: the working folder is gone")
+
+
+@pytest.mark.parametrize(
+    ("variables", "part"),
+    [
+        ("WORLD_SIZE=many", "WORLD_SIZE=many is no number of processes"),
+        ("WORLD_SIZE=2", "WORLD_SIZE=2 without RANK, MASTER_ADDR, MASTER_PORT"),
+        ("WORLD_SIZE=2 RANK=x LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=1", "can't meet"),
+        ("WORLD_SIZE=2 RANK=0 LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=x", "can't meet"),
+    ],
+)
+def test_what_torchrun_would_have_said_is_missing(tmp_path, task_folder, variables, part):
+    words = (
+        f"model=tiny task=custom task.path={task_folder} d=20 train.max_steps=1 output_dir={tmp_path / 'out'}"
+    )
+    status, out, said = shell(f"{variables} IDIM run {words} train.precision=fp32")
+    assert (status, out) == (2, "")
+    assert part in said.splitlines()[-1]
+    assert said.splitlines()[-1].endswith("start the run by torchrun, or unset WORLD_SIZE")
+
+
+SIGNALLED = """
+import os, signal, sys
+
+class Slow:  # the first module that is looked for once the command has begun
+    def find_spec(self, name, *_):
+        if name == "intrinsic_cli.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Slow())
+sys.argv = ["idim", "list", "models"]
+import runpy
+runpy.run_module("intrinsic_cli", run_name="__main__")
+"""
+
+
+def test_an_interrupt_while_modules_are_imported_shows_no_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (-2, b"", b"")

@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from intrinsic_cli.cli.arguments import overrides, own_configs, print_config
+
+if TYPE_CHECKING:
+    from intrinsic_cli.result import RunResult
+    from intrinsic_cli.spec import RunSpec
+    from intrinsic_cli.store import Store
 
 SUMMARY = "train once and print the score"
 EXAMPLES = """\
@@ -27,19 +33,16 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
         return print_config(cfg)
     spec = compose.run_spec(cfg)
+    from intrinsic_cli.spec import BUILTIN_MODELS
     from intrinsic_cli.store import Store
-    from intrinsic_cli.training import ranks, run
-    from intrinsic_cli.training.inputs import Loader, check
-    from intrinsic_cli.training.stop import on_signals
 
-    store, load = Store(cfg.output_dir), Loader()
-    summary = check([spec], load)
-    store.check_writable()
-    if os.environ.get("RANK", "0") == "0":  # the first of the processes of torchrun
-        print(summary, file=sys.stderr)
-    with on_signals() as stop:
-        result = run.execute(spec, store, load, progress=sys.stderr.isatty(), stop=stop)
-    if ranks.rank() > 0:
+    store = Store(compose.output_dir(cfg))
+    together = "WORLD_SIZE" in os.environ  # one of several processes, of which the first alone has the folder
+    result = None if together else _finished(spec, store)
+    if result is None:
+        apart = not together and spec.model.name not in BUILTIN_MODELS
+        result = _train_apart(spec, store) if apart else _train_here(spec, store)
+    if os.environ.get("RANK", "0") != "0":
         return 0
     if result is None:
         print(f"idim: {spec.run_id} is running in another process", file=sys.stderr)
@@ -47,3 +50,52 @@ def execute(arguments: argparse.Namespace) -> int:
     print(f"{result.metric} {result.score:.4f}")
     print(store.run(spec).path)
     return 0
+
+
+def _finished(spec: RunSpec, store: Store) -> RunResult | None:
+    """The result that is there. Raises StoreError at one to keep that can't be read."""
+    from intrinsic_cli.errors import DamagedError
+
+    try:
+        return store.run(spec).result()
+    except DamagedError:
+        return None
+
+
+def _train_here(spec: RunSpec, store: Store) -> RunResult | None:
+    """Train in this process; None where another one has the run."""
+    from intrinsic_cli.study.sweep import to_stderr
+    from intrinsic_cli.training import run
+    from intrinsic_cli.training.inputs import Loader, check
+    from intrinsic_cli.training.stop import on_signals
+
+    with on_signals() as stop:
+        load = Loader()
+        summary = check([spec], load)
+        store.check_writable()
+        if os.environ.get("RANK", "0") == "0":
+            to_stderr(summary)
+        return run.execute(spec, store, load, progress=sys.stderr.isatty(), stop=stop)
+
+
+def _train_apart(spec: RunSpec, store: Store) -> RunResult | None:
+    """Train in another process, which a stranger's model may take down; None where yet another one has the run."""
+    from contextlib import closing
+
+    from intrinsic_cli.errors import RunError
+    from intrinsic_cli.result import RunState
+    from intrinsic_cli.study.launchers.local import Local
+    from intrinsic_cli.study.sweep import outcome, to_stderr
+    from intrinsic_cli.training.stop import on_signals
+
+    with on_signals() as stop:
+        launcher = Local(slots=1, retries=0, progress=sys.stderr.isatty())
+        summary, *_ = launcher.check([[spec]], store, stop)
+        store.check_writable()
+        to_stderr(summary)
+        with closing(launcher.launch([spec], store, stop)) as ended:
+            states = [state for _, state in ended]
+        stop.raise_if_requested(f"before the end of {spec.run_id}")
+    if states == [RunState.FAILED]:
+        raise RunError(f"{spec.run_id} {outcome(spec, store)}")
+    return store.run(spec).result()
