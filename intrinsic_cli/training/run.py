@@ -153,7 +153,7 @@ def _trained(spec: RunSpec, inputs: Inputs, run: RunDir, progress: bool, stop: S
             track(**values)
 
         if spec.subspace.kind == "none":
-            return untrained.measure(spec, inputs, log=record if first else ignore)
+            return untrained.measure(spec, inputs, log=record if first else ignore, beat=run.beat)
         files: dict[str, Any] = {
             "log": record, "save": partial(_save, run), "beat": run.beat, "progress": progress
         }  # fmt: skip

@@ -16,9 +16,10 @@ from intrinsic_cli.training.trainer import Outcome, ignore
 
 
 def measure(
-    spec: RunSpec, inputs: Inputs, *, log: Callable[..., None] = ignore, compute: Compute | None = None
-) -> Outcome:
-    """Score the model of `spec` as it comes.
+    spec: RunSpec, inputs: Inputs, *, log: Callable[..., None] = ignore, beat: Callable[[], None] = ignore,
+    compute: Compute | None = None,
+) -> Outcome:  # fmt: skip
+    """Score the model of `spec` as it comes; `beat` is called after each batch.
 
     Its precision is that of training. Raises RunError where its loss is not finite.
     """
@@ -30,7 +31,7 @@ def measure(
     for name, encoded in splits.items():
         if encoded is not None:
             answers[name], losses[name] = evaluate(
-                inputs.task, model, encoded, compute, spec.train.eval_batch_size
+                inputs.task, model, encoded, compute, spec.train.eval_batch_size, beat
             )
     if not math.isfinite(losses["validation"]):
         raise RunError(f"the loss of the untrained model is {losses['validation']}; try train.precision=fp32")
