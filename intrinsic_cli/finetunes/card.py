@@ -63,7 +63,7 @@ def write(found: FineTune, repo: str) -> str:
         "projection": f"{found.projection.kind}, version {found.version}, seed {found.seed}",
         "labels": ", ".join(found.labels) or "a number", "precision of training": found.precision,
     }  # fmt: skip
-    told = f"{found.metric} {found.score:.4f} on {found.n_eval} validation rows." if results else ""
+    told = f"{_plain(found.metric)} {found.score:.4f} on {found.n_eval} validation rows." if results else ""
     return TEXT.format(
         front=front.to_yaml(), title=_plain(repo), d=found.d, base=_plain(base), task=_plain(found.task), repo=repo,
         file=FILE, score=told, rows="\n".join(f"| {key} | {_plain(value)} |" for key, value in rows.items()),

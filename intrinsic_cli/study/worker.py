@@ -30,7 +30,7 @@ def main(words: list[str]) -> int:
     """Serve the runs of one driver."""
     [folder, *options] = words
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone decides when to leave
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not look like an answer
     stop, store, load = Stop(), Store(folder), Loader()
     signal.signal(signal.SIGTERM, lambda number, _: stop.request(number))
@@ -41,7 +41,10 @@ def main(words: list[str]) -> int:
             spec = RunSpec.from_dict(message["train"])
             state = train_one(spec, store, load, stop, progress="--progress" in options)
             answer = {"run_id": spec.run_id, "state": state}
-        print(json.dumps(answer), file=answers, flush=True)
+        try:
+            os.write(answers, (json.dumps(answer) + "\n").encode())
+        except BrokenPipeError:  # the driver is gone
+            break
         if stop.requested:
             break
     return 0

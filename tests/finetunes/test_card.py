@@ -144,3 +144,7 @@ def test_a_card_can_not_be_made_to_say_more():
     assert "<script>" not in told
     assert "](http" not in told
     assert "model-index" not in front(told)
+    found = replace(found, score=0.5, metric="<img src=x> [a](http://evil)")
+    told = card.write(found, "me/small").split("---")[2]  # behind the front matter, which YAML quotes
+    assert "<img" not in told
+    assert "](http" not in told

@@ -6,7 +6,9 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
+import psutil
 import pytest
 from support.processes import PATIENCE, end, idim, results, science, training, until, workers
 
@@ -413,16 +415,21 @@ def test_a_second_signal_ends_driver_and_workers_that_do_not_answer(words, tmp_p
     driver = idim(*words, "train.max_steps=1000000", "launcher.slots=2", f"output_dir={tmp_path}")
     until(lambda: len(training(tmp_path)) == 2, "training")
     stopped = workers(driver)
-    for worker in stopped:
-        worker.suspend()
-    driver.send_signal(number)
-    until(lambda: "once more leaves at once" in driver.stderr.readline(), "a word on it")
-    with pytest.raises(subprocess.TimeoutExpired):
-        driver.wait(stop_module.TOGETHER + 0.2)  # it waits for its workers
-    driver.send_signal(number)
-    assert driver.wait(PATIENCE) == 128 + number
-    assert not any(worker.is_running() for worker in stopped)
-    driver.communicate()
+    try:
+        for worker in stopped:
+            worker.suspend()
+        driver.send_signal(number)
+        until(lambda: "once more leaves at once" in driver.stderr.readline(), "a word on it")
+        with pytest.raises(subprocess.TimeoutExpired):
+            driver.wait(stop_module.TOGETHER + 0.2)  # it waits for its workers
+        driver.send_signal(number)
+        assert driver.wait(PATIENCE) == 128 + number
+        assert not any(worker.is_running() for worker in stopped)
+    finally:
+        for process in (*stopped, driver):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        driver.communicate()
 
 
 ENDLESS = """

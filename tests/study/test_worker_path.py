@@ -1,5 +1,6 @@
 """A worker imports the idim of its driver, and no file of the working folder."""
 
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,19 @@ def test_no_file_of_the_working_folder_is_a_module(tmp_path, monkeypatch):
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_driver_that_is_gone_when_its_worker_answers_is_no_traceback(make_spec, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "intrinsic_cli.study.worker", str(tmp_path / "out")], env=same_code(os.environ),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.close()
+    process.stdin.write(json.dumps({"check": [make_spec().to_dict()]}) + "\n")
+    process.stdin.flush()
+    assert process.wait() == 0
+    assert process.stderr.read() == ""
+    process.stdin.close()
 
 
 @pytest.mark.parametrize("stated", ["garbage", "4,2", "", "0", "-1", "1e9"])
