@@ -44,6 +44,7 @@ class RunResult:
     score               its value on the validation rows
     metrics             every metric on the validation rows, by name; `metric` is one of them
     holdout_metrics     the same on the held-out rows of the training split; None where none were held out
+    train_metrics       the same on the rows trained on; None where `train.score_train` did not ask for it
     chance              the score of the best constant answer on the validation rows
     higher_is_better    whether a higher `score` is a better one, unlike a loss
     n_train, n_eval, n_holdout
@@ -92,6 +93,7 @@ class RunResult:
     seconds: Mapping[str, float]
     environment: Mapping[str, str | int | float | bool | None]
     n_holdout: int = 0
+    train_metrics: Mapping[str, float] | None = None
     higher_is_better: bool = True
     projection_version: int | None = None
     resumed: tuple[int, ...] = ()
@@ -119,7 +121,7 @@ class RunResult:
         for name, low in least.items():
             if not low <= getattr(self, name) <= LARGEST:
                 raise DamagedError(f"{name}={getattr(self, name)} is not from {low} to {LARGEST}")
-        for name in ("metrics", "holdout_metrics"):
+        for name in ("metrics", "holdout_metrics", "train_metrics"):
             scores = getattr(self, name)
             if scores is not None and self.metric not in scores:
                 raise DamagedError(f"{name} lacks {self.metric}, the metric of the run")
@@ -163,6 +165,7 @@ class RunResult:
         plain = {
             "spec": self.spec.to_dict(), "metrics": dict(self.metrics), "seconds": dict(self.seconds),
             "holdout_metrics": None if self.holdout_metrics is None else dict(self.holdout_metrics),
+            "train_metrics": None if self.train_metrics is None else dict(self.train_metrics),
             "environment": dict(self.environment), "resumed": list(self.resumed),
             "label_names": list(self.label_names),
         }  # fmt: skip

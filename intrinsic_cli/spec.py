@@ -355,7 +355,8 @@ class TrainSpec:
     float32 weights, `pure_bf16` also keeps the weights so (θ_0 and what is trained stay exact), `auto` is `bf16`
     where the machine has it. A step whose gradient is longer than `max_grad_norm` is scaled to that: the gradient
     of the weights with `clip="weights"`, the same in every space; that of θ, λ and head with `"trained"`, all
-    there was before `clip` was recorded. `keep_weights` also saves the D weights of a full fine-tuning.
+    there was before `clip` was recorded. `keep_weights` also saves the D weights of a full fine-tuning,
+    and `score_train` scores the rows trained on too, for the generalization gap.
     """
 
     epochs: float = 3.0
@@ -371,6 +372,7 @@ class TrainSpec:
     evals: int = 1
     patience: int | None = None
     keep_weights: bool = False
+    score_train: bool = False
 
     def __post_init__(self) -> None:
         _at_least("train.epochs", self.epochs, 0, strict=True, most=1e6)

@@ -6,11 +6,12 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from intrinsic_cli.reports.trends import Axis
     from intrinsic_cli.spec import RunSpec
     from intrinsic_cli.store import Survey
 
@@ -85,11 +86,9 @@ def trend(parser: argparse.ArgumentParser) -> None:
 
 
 def show_trends(
-    survey: Survey, members: Callable[[RunSpec], bool], x: Callable[[Any], float], axis: str,
-    arguments: argparse.Namespace,
-) -> None:  # fmt: skip
-    """Print the trends of the d_t of some runs over `x`, called `axis`, and write their figures where they are
-    wanted."""
+    survey: Survey, members: Callable[[RunSpec], bool], axis: Axis, arguments: argparse.Namespace
+) -> None:
+    """Print the trends of the d_t of some runs along `axis`, and write their figures where they are wanted."""
     from pathlib import Path
 
     from intrinsic_cli.reports import curves, figures, trend_plots, trend_text
@@ -101,7 +100,7 @@ def show_trends(
         (run for run in survey.results if members(run.spec)), filter(members, survey.diverged)
     )
     found = curves.estimates(chosen, thresholds=[arguments.threshold], selection=arguments.selection)
-    made = trends(found, x)
+    made = trends(found, axis)
     print_answer(trend_text.answer(made, axis), arguments.format)
     if arguments.figures:
         figures.write((trend_plots.plot(each, axis) for each in made), Path(arguments.figures))

@@ -7,17 +7,19 @@ from dataclasses import asdict
 
 from intrinsic_cli.render import Answer, Table
 from intrinsic_cli.reports import tables
-from intrinsic_cli.reports.trends import Correlation, Trend
+from intrinsic_cli.reports.curves import Curve
+from intrinsic_cli.reports.trends import Axis, Correlation, Trend
+from intrinsic_cli.statistics.estimate import Estimate
 
 
-def answer(trends: Sequence[Trend], axis: str) -> Answer:
-    """What `idim trajectory` and `idim compare` say; `axis` (`step`, `parameters`) names the trends' x.
+def answer(trends: Sequence[Trend], axis: Axis) -> Answer:
+    """What `idim trajectory` and `idim compare` say of d_t against `axis`.
 
     JSON has the models under `models` and the correlations under `trends`, those of each definition under its name;
     CSV has the models alone.
     """
     models = [
-        {axis: x, **record}
+        {axis.name: x, **record}
         for trend in trends
         for x, record in zip(trend.x, tables.records(trend.members), strict=True)
     ]
@@ -30,33 +32,41 @@ def answer(trends: Sequence[Trend], axis: str) -> Answer:
         ((x, member) for trend in trends for x, member in zip(trend.x, trend.members, strict=True)),
         key=lambda pair: pair[0],
     )
+    notes = [line for trend in trends for line in spell(trend, axis)]
+    notes += tables.footnotes([member for _, member in members])
+    return Answer([_table(members, axis)], notes, models, {"models": models, "trends": told})
+
+
+def _table(members: Sequence[tuple[float, tuple[Curve, Estimate]]], axis: Axis) -> Table:
+    """The d_t table with the axis as first column: a row for each model, or each curve where x is a curve's."""
     found = [member for _, member in members]
-    places = {curve.row: f"{x:,}" for x, (curve, _) in members}
-    header, rows = tables.grid(found)
-    threshold = found[0][1].threshold
-    table = Table(
-        [axis, *header], [[places[row[0]], *row] for row in rows],
-        f"{tables.symbol(threshold)}: {tables.explain(found)}", keys=2, right=frozenset([0]),
-    )  # fmt: skip
-    notes = [line for trend in trends for line in spell(trend, axis)] + tables.footnotes(found)
-    return Answer([table], notes, models, {"models": models, "trends": told})
+    name = f"{tables.symbol(found[0][1].threshold)}: {tables.explain(found)}"
+    if axis.by_task:
+        places = {curve.row: f"{x:,}" for x, (curve, _) in members}
+        header, rows = tables.grid(found)
+        texts = [[places[row[0]], *row] for row in rows]
+        return Table([axis.name, *header], texts, name, keys=2, right=frozenset([0]))
+    table = tables.long(found)
+    texts = [[f"{x:.3f}", *row] for (x, _), row in zip(members, table.rows, strict=True)]
+    return Table([axis.name, *table.header], texts, name, keys=4, right=frozenset([0]))
 
 
-def spell(trend: Trend, axis: str) -> list[str]:
+def spell(trend: Trend, axis: Axis) -> list[str]:
     """`sst2 DID: rank correlation of step and d90 -0.90, exact p = 0.083 (4 models)`, and the same of the other
     definitions that the table shows."""
     known = {each.definition for curve, value in trend.members for each in tables.shown(curve, value)}
     return [_spell(trend, name, axis) for name in trend.correlations if name in known]
 
 
-def _spell(trend: Trend, definition: str, axis: str) -> str:
+def _spell(trend: Trend, definition: str, axis: Axis) -> str:
     c, value = trend.correlations[definition], trend.members[0][1]
     d_t = tables.symbol(value.threshold) + ("" if definition == value.definition else f" {definition}")
-    what = f"{trend.name}: rank correlation of {axis} and {d_t}"
+    what = f"{trend.name}: rank correlation of {axis.name} and {d_t}"
     if c.rho is None:
         return f"{what} unknown: {c.reason}"
+    members = "models" if axis.by_task else "curves"
     worst = f", {c.undefined} of them undefined, which is the worst rank" if c.undefined else ""
-    return f"{what} {c.rho:.2f}, {_p(c)} ({c.models} models{worst})"
+    return f"{what} {c.rho:.2f}, {_p(c)} ({c.models} {members}{worst})"
 
 
 def _p(c: Correlation) -> str:

@@ -114,6 +114,7 @@ def _result(spec: RunSpec, run: RunDir, inputs: Inputs, outcome: Outcome, starte
         score=outcome.metrics[task.primary],
         metrics=outcome.metrics,
         holdout_metrics=outcome.holdout,
+        train_metrics=outcome.train,
         chance=task.chance(task.primary, inputs.validation),
         higher_is_better=task.higher_is_better,
         n_train=len(inputs.train),

@@ -54,6 +54,7 @@ class Outcome:
     resumed: list[int]  # steps at which the run was taken up again
     processes: int
     sent_bytes: int  # gradients that each process handed over per step, 0 for one process
+    train: dict[str, float] | None = None  # scores on the rows trained on, where the spec asks for them
     tensors: dict[str, Tensor] = field(repr=False, default_factory=dict)
     answers: dict[str, Answers] = field(repr=False, default_factory=dict)
 
@@ -156,7 +157,10 @@ class Trainer:
         answers = {"validation": self.answers}
         if self.inputs.holdout is not None:
             answers["holdout"], _ = self.evaluate(self.inputs.holdout)
-        return self._outcome(answers)
+        train = None
+        if self.spec.train.score_train:
+            train = self.inputs.task.score(self.evaluate(self.inputs.train)[0])
+        return self._outcome(answers, train)
 
     def _epoch(self, stop: Stop | None) -> None:
         """Go through what is left of the epoch, or to the run's end."""
@@ -294,7 +298,7 @@ class Trainer:
         if not math.isfinite(value):
             raise RunError(f"{what} is {value}: diverged at lr={self.spec.lr:g}; try a smaller lr")
 
-    def _outcome(self, answers: dict[str, Answers]) -> Outcome:
+    def _outcome(self, answers: dict[str, Answers], train: dict[str, float] | None) -> Outcome:
         space, held_out = self.space, answers.get("holdout")
         base = sum(p.numel() for p in self.inputs.base.model.parameters())
         holdout = None if held_out is None else self.inputs.task.score(held_out)
@@ -304,7 +308,7 @@ class Trainer:
             projection_version=space.version if isinstance(space, Subspace) else None,
             precision=self.compute.precision, device=str(self.compute.device), seconds=self._spent(),
             resumed=self.resumed, processes=ranks.count(), sent_bytes=self.sent_bytes,
-            tensors=self._tensors_to_keep(), answers=answers,
+            train=train, tensors=self._tensors_to_keep(), answers=answers,
         )  # fmt: skip
 
     def _tensors_to_keep(self) -> dict[str, Tensor]:

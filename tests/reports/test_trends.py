@@ -24,7 +24,7 @@ from intrinsic_cli.reports import figures, svg
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.trend_plots import plot
 from intrinsic_cli.reports.trend_text import answer, spell
-from intrinsic_cli.reports.trends import parameters, steps, trends
+from intrinsic_cli.reports.trends import AXES, Axis, accuracy, gap, parameters, steps, trends
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.spec import step_of as step
 from intrinsic_cli.statistics.ranks import correlate, spearman
@@ -50,8 +50,11 @@ def overrides(words):
     return {o.key_or_group: values(o) for o in checkpoints.overrides(parse(words))}
 
 
+STEP = Axis("step", "pre-training step", lambda curve: step(curve.spec.model.label))
+
+
 def by_step(results):
-    return trends(estimates(group(results)), lambda c: step(c.spec.model.label))
+    return trends(estimates(group(results)), STEP)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +161,11 @@ def test_an_undefined_d90_has_the_worst_rank():
     assert (len(trend.members), trend.correlation.models, trend.correlation.undefined) == (5, 5, 1)
     # d90 is beyond the grid, 329, 230, 175, and for the last model there is none: worse than beyond the grid.
     assert trend.correlation.rho == pytest.approx(spearmanr(range(5), [4, 3, 2, 1, 5]).statistic)
-    assert "(5 models, 1 of them undefined, which is the worst rank)" in spell(trend, "step")[0]
-    points = [s.x[0] for s in plot(trend, "step").series if s.look == "points"]
+    assert "(5 models, 1 of them undefined, which is the worst rank)" in spell(trend, STEP)[0]
+    points = [s.x[0] for s in plot(trend, STEP).series if s.look == "points"]
     assert points == [500, 1000, 4000]  # step 0 lies beyond the grid
     (short,) = by_step(trajectory({0: 0.8, 1: 0.9}) + lost)
-    assert spell(short, "step")[0].endswith(
+    assert spell(short, STEP)[0].endswith(
         "exact p = 1 (3 models, 1 of them undefined, which is the worst rank)"
     )
 
@@ -184,29 +187,29 @@ def test_settings_are_trends_of_their_own():
 
 def test_the_table_and_what_scripts_read():
     made = by_step(trajectory() + trajectory(task="rte"))
-    shown = render(answer(made, "step")).splitlines()
+    shown = render(answer(made, STEP)).splitlines()
     rows = [line.split("  ") for line in shown if line.strip().startswith(("0 ", "500 ", "1,000", "4,000"))]
     assert [[cell.strip() for cell in row if cell.strip()][:2] for row in rows] == [
         ["0", "bert-step-0"], ["500", "bert-step-500"], ["1,000", "bert-step-1000"], ["4,000", "bert-step-4000"],
     ]  # fmt: skip
     assert "sst2 DID: rank correlation of step and d90 -1.00, exact p = 0.083 (4 models)" in shown
-    told = json.loads(render(answer(made, "step"), "json"))
+    told = json.loads(render(answer(made, STEP), "json"))
     assert [m["step"] for m in told["models"]] == [0, 500, 1000, 4000] * 2
     assert [(t["name"], t["rho"], t["models"]) for t in told["trends"]] == [
         ("rte DID", -1, 4),
         ("sst2 DID", -1, 4),
     ]
-    rows = list(csv.DictReader(io.StringIO(render(answer(made, "step"), "csv"))))
+    rows = list(csv.DictReader(io.StringIO(render(answer(made, STEP), "csv"))))
     assert [(row["step"], row["d90"]) for row in rows[:2]] == [("0", ""), ("500", "329")]
-    assert render(answer(made, "step"), "md").count("\n|") == 6
-    assert render(answer(made, "step"), "tex").count(" \\\\\n") == 10  # in two parts, too wide for a page
+    assert render(answer(made, STEP), "md").count("\n|") == 6
+    assert render(answer(made, STEP), "tex").count(" \\\\\n") == 10  # in two parts, too wide for a page
     with pytest.raises(ConfigError, match="--format html is not known"):
-        render(answer(made, "step"), "html")
+        render(answer(made, STEP), "html")
 
 
 def test_the_plot_has_every_interval_and_a_place_for_step_zero():
     (trend,) = by_step(trajectory(n_eval=2000))
-    shown = plot(trend, "step")
+    shown = plot(trend, STEP)
     points = [(s.x[0], s.y[0]) for s in shown.series if s.look == "points"]
     assert points == [(500, 329), (1000, 230), (4000, 175)]
     ((zero, end),) = [(s.x[0], s.y[0]) for s in shown.series if s.look == "up"]  # more than the largest d
@@ -251,6 +254,93 @@ def test_compare_over_a_folder(tmp_path, capsys):
     assert [m["parameters"] for m in told["models"]] == [200_000, 500_000, 3_000_000]
     assert main(["compare", where[0], "--models", "none*"]) == 2
     assert "no finished subspace run" in capsys.readouterr().err
+
+
+# Full fine-tuning's score and its score on the rows trained on, by model and task; and the score at d = 400.
+MEASURED = {
+    ("a", "sst2"): (0.80, 0.90, 0.74), ("b", "sst2"): (0.84, 0.88, 0.86), ("a", "rte"): (0.70, 0.94, 0.66),
+    ("b", "rte"): (0.75, 0.85, 0.70),
+}  # fmt: skip
+
+
+def measured(**changes):
+    runs = []
+    for (model, task), (full, train, middle) in MEASURED.items():
+        made = study({100: 0.60, 400: middle}, full, model=model, task=task)
+        runs += [r if r.spec.d else replace(r, train_metrics={"accuracy": train}, **changes) for r in made]
+    return runs
+
+
+def test_a_gap_is_the_papers():
+    by_name = {(c.row, c.task): c for c in group(measured())}
+    assert accuracy(by_name["a", "sst2"]) == pytest.approx(0.80)
+    assert gap(by_name["a", "sst2"]) == pytest.approx((0.90 - 0.80) / (1 - 0.80))
+    assert gap(by_name["b", "rte"]) == pytest.approx((0.85 - 0.75) / (1 - 0.75))
+
+
+def test_a_gap_is_of_the_chosen_rate_alone():
+    runs = measured()
+    worse = [replace(r, score=0.5, metrics={"accuracy": 0.5}, train_metrics={"accuracy": 1.0},
+                     spec=replace(r.spec, lr=1.0)) for r in runs if r.spec.d is None]  # fmt: skip
+    curves = {(c.row, c.task): c for c in group(runs + worse)}
+    assert gap(curves["a", "sst2"]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_metrics": None}, "needs runs with train.score_train=true"),
+        ({"score": 1.0, "metrics": {"accuracy": 1.0}}, "makes no error"),
+    ],
+)
+def test_a_gap_that_is_no_number_is_refused(changes, message):
+    runs = [replace(r, **changes) if r.spec.d is None else r for r in measured()]
+    with pytest.raises(StoreError, match=message):
+        gap(group(runs)[0])
+
+
+def test_models_and_tasks_make_one_trend_against_accuracy_and_gap(tmp_path, capsys):
+    save(measured(), tmp_path / "runs")
+    where = str(tmp_path / "runs")
+    assert main(["compare", where, "--against", "gap", "--format", "json", "--threshold", "0.85"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    # d85 by hand: between d = 100 and 400 a straight line in log d, and at most 100 where 0.60 suffices.
+    by_hand = {
+        pair: 100 * 4 ** ((0.85 * full - 0.6) / (middle - 0.6))
+        for pair, (full, _, middle) in MEASURED.items()
+    }
+    gaps = {pair: (train - full) / (1 - full) for pair, (full, train, _) in MEASURED.items()}
+    order = sorted(gaps, key=gaps.get)
+    assert [(m["model"], m["task"]) for m in told["models"]] == order
+    assert [m["gap"] for m in told["models"]] == pytest.approx([gaps[pair] for pair in order])
+    ranks = [max(by_hand[pair], 100) for pair in order]
+    [trend] = told["trends"]
+    assert (trend["name"], trend["models"]) == ("all tasks DID", 4)
+    assert trend["rho"] == pytest.approx(spearman(np.arange(4.0), np.array(ranks)))
+    assert main(["compare", where, "--against", "accuracy", "--figures", str(tmp_path / "figures")]) == 0
+    shown = capsys.readouterr().out
+    assert "rank correlation of accuracy and d90" in shown
+    assert "(4 curves)" in shown
+    rows = [line.split() for line in shown.splitlines() if line.strip()[:3] in ("0.7", "0.8")]
+    assert [row[:3] for row in rows] == [
+        ["0.700", "a", "rte"], ["0.750", "b", "rte"], ["0.800", "a", "sst2"], ["0.840", "b", "sst2"],
+    ]  # fmt: skip
+    assert (tmp_path / "figures" / "d90-accuracy-all-tasks-DID.svg").is_file()
+
+
+def test_a_figure_against_accuracy_is_linear_and_names_the_task():
+    [trend] = trends(estimates(group(measured())), AXES["accuracy"])
+    drawn = plot(trend, AXES["accuracy"])
+    assert (drawn.log_x, drawn.log_y) == (False, True)
+    assert {note.split(":")[0] for s in drawn.series for note in s.notes or ()} == {
+        f"{model} {task}" for model, task in MEASURED
+    }
+
+
+def test_steps_are_an_axis_of_compare_too(tmp_path, capsys):
+    save(trajectory(), tmp_path / "runs")
+    assert main(["compare", str(tmp_path / "runs"), "--against", "step"]) == 0
+    assert "rank correlation of step and d90 -1.00" in capsys.readouterr().out
 
 
 def test_parameters_are_what_full_fine_tuning_trains():

@@ -386,3 +386,15 @@ def test_runs_of_several_seeds_share_head_and_p_where_the_space_has_a_seed(make_
         starts += watched
     assert torch.equal(starts[0], starts[1])
     assert torch.equal(starts[0], starts[2])
+
+
+def test_the_rows_trained_on_are_scored_where_asked(fit, make_spec, loader):
+    spec = make_spec("full", lr=5e-3, epochs=4, max_steps=None, score_train=True)
+    asked, _ = fit(spec)
+    assert asked.train["accuracy"] == 1.0  # it has learned them
+    assert asked.train.keys() == asked.metrics.keys()
+    unasked, _ = fit(make_spec("full", lr=5e-3, epochs=4, max_steps=None))
+    assert unasked.train is None
+    assert unasked.metrics == asked.metrics
+    short, _ = fit(make_spec(d=20, max_steps=1, score_train=True, max_train=17))
+    assert short.train["accuracy"] * 17 == pytest.approx(round(short.train["accuracy"] * 17))  # of all 17 rows

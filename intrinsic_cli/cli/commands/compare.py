@@ -1,4 +1,4 @@
-"""`idim compare`: show how d90 depends on a model's size, or whether one of two curves needs fewer numbers."""
+"""`idim compare`: show how d90 goes with another number of each model, or how it differs between two curves."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from intrinsic_cli.spec import RunSpec
     from intrinsic_cli.store import Survey
 
-SUMMARY = "show how d90 depends on the size of the model, or differs between two models, spaces or tasks"
+SUMMARY = "show how d90 goes with size, step, accuracy or gap, or differs between two models, spaces or tasks"
 EXAMPLES = """\
   idim compare outputs/
   idim compare outputs/ --models 'bert-*' --figures figures/
+  idim compare outputs/ --against gap           # (train - eval) / (1 - eval), of runs with train.score_train=true
   idim compare outputs/ --pair subspace=said subspace=did       # is SAID's smaller? for each model and task
   idim compare outputs/ --pair model=minilm,task=rte model=bert-base,task=rte
   idim compare outputs/ --format json | jq '.trends[].rho'"""
+
+AGAINST = ("parameters", "step", "accuracy", "gap")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", metavar="PATTERN", default="*", help="only models of such a name, as 'bert-*'"
     )
+    parser.add_argument(
+        "--against", choices=AGAINST, default="parameters", metavar="|".join(AGAINST),
+        help="what d90 is held against, of each model, or of full fine-tuning on each task; default: parameters",
+    )  # fmt: skip
     parser.add_argument(
         "--pair", nargs=2, metavar=("A", "B"),
         help="instead, log2 of A's d90 over B's, for curves that differ in A and B (key=value,...) alone",
@@ -37,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
-    from intrinsic_cli.reports.trends import parameters
+    from intrinsic_cli.reports.trends import AXES, step_axis
     from intrinsic_cli.store import Store
 
     def members(spec: RunSpec) -> bool:
@@ -46,7 +53,11 @@ def execute(arguments: argparse.Namespace) -> int:
     survey = Store(arguments.dir).read()
     if arguments.pair:
         return _show_pairs(survey, members, arguments)
-    show_trends(survey, members, parameters, "parameters", arguments)
+    if arguments.against == "step":
+        axis = step_axis([run.spec.model for run in survey.results if members(run.spec)])
+    else:
+        axis = AXES[arguments.against]
+    show_trends(survey, members, axis, arguments)
     return 0
 
 
