@@ -120,6 +120,19 @@ def python_of(page):
     return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S))
 
 
+def test_the_notebook_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+    """Each cell of docs/python.md in turn, in one namespace."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    cells = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", page, re.S)
+    assert len(cells) == page.count("```python") == page.count("```text")
+    told: dict[str, object] = {}
+    for code, shown in cells:
+        exec(code, told)
+        # A sweep's own table stands before what a cell prints.
+        assert capsys.readouterr().out.endswith(shown), code
+
+
 def test_the_python_of_the_readme_runs_and_leaves_the_last_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save(study({100: 0.60, 400: 0.84}, 0.80), tmp_path / "outputs")
