@@ -17,6 +17,7 @@ import random
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -318,14 +319,31 @@ def damage(draw: random.Random, place: Path) -> Iterator[Case]:
         yield lambda path=path: used(task(path)) and None  # type: ignore[misc]
 
 
+def _packed(path: Path, length: int) -> None:
+    """A Parquet file of some hundred bytes that unpacks to 18 GB: one text again and again."""
+    import pyarrow
+    from pyarrow import parquet
+
+    count = 18 * 10**9 // length // 1000 if length < 1000 else 20_000
+    kind = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    schema = pyarrow.schema([("text", kind), ("label", kind)])
+    numbers, words = pyarrow.array([0] * count, pyarrow.int32()), pyarrow.array(["x" * length])
+    column = pyarrow.DictionaryArray.from_arrays(numbers, words)
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for _ in range(20 if length < 1000 else 1):
+            writer.write_table(pyarrow.table([column, column], schema=schema))
+
+
 def sizes(draw: random.Random, place: Path) -> Iterator[Case]:
-    """Pipes, devices, holes of gigabytes, 200,000 columns, a new key in each of 20,000 records."""
+    """Pipes, devices, holes of gigabytes, 200,000 columns, a new key in each of 20,000 records, packed rows."""
     for i in itertools.count():
         here = place / str(i)
         kind = draw.choice(FORMATS)
         here.mkdir()
         path = here / f"train.{kind}"
-        what = draw.choice(["pipe", "device", "loop", "folder", "hole", "deep", "wide", "keys", "nothing"])
+        what = draw.choice(
+            ["pipe", "device", "loop", "folder", "hole", "deep", "wide", "keys", "nothing", "packed"]
+        )
         if what == "pipe":
             os.mkfifo(path)
         elif what in ("device", "loop"):
@@ -339,6 +357,9 @@ def sizes(draw: random.Random, place: Path) -> Iterator[Case]:
             path.write_text("[" * 100_000)
         elif what == "wide":
             path.write_text(",".join(f"c{j}" for j in range(200_000)) + "\n" + "," * 199_999 + "\n")
+        elif what == "packed":
+            path = here / "train.parquet"
+            _packed(path, draw.choice([10, 900_000]))
         elif what == "keys":
             path.write_text("".join(f'{{"text":"t{j}","label":"x","k{j}":1}}\n' for j in range(20_000)))
         else:
@@ -413,8 +434,25 @@ def _folder(place: Path) -> Path:
     return place
 
 
+PARTS: list[tuple[str, Any]] = [  # of a tokenizer.json, that fail, panic, abort, or come to no end in native code
+    ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA/////w=="}),
+    ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+    ("normalizer", {"type": "Replace", "pattern": {"Regex": r"(e|e|\w|.)*\1{50}(.*.*.*)*$"}, "content": "b"}),
+    ("normalizer", {"type": "Sequence", "normalizers": [
+        {"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}] * 40}),
+    ("normalizer", {"type": "Prepend", "prepend": "x" * 10**6}),
+    ("post_processor", {"type": "TemplateProcessing", "pair": [], "special_tokens": {},
+                        "single": [{"SpecialToken": {"id": "", "type_id": 0}}]}),
+    ("post_processor", {"type": "TemplateProcessing", "pair": [], "special_tokens": {},
+                        "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 400}),
+    ("post_processor", {"type": "BertProcessing", "sep": ["", 99999], "cls": ["", 5]}),
+    ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(a*)*b|$"}, "behavior": "Isolated", "invert": False}),
+    ("decoder", {"type": "Strip", "content": "x", "start": 2**31, "stop": 2**31}),
+]  # fmt: skip
+
+
 def models(draw: random.Random, place: Path) -> Iterator[Case]:
-    """Model folders with settings of any value, damaged files, and layers that are gone."""
+    """Model folders with settings of any value, damaged files, layers that are gone, and tokenizers that abort."""
     from safetensors.torch import load_file, save_file
 
     good = _folder(place / "good")
@@ -426,7 +464,7 @@ def models(draw: random.Random, place: Path) -> Iterator[Case]:
         here = place / str(i)
         shutil.copytree(good, here)
         lost = False
-        what = draw.choice(["key", "key", "bytes", "layer", "beside"])
+        what = draw.choice(["key", "key", "bytes", "layer", "beside", "part"])
         if what == "key":
             name = draw.choice(sorted(trees))
             inner = draw.choice([[], ["model"]]) if name == "tokenizer.json" else []
@@ -434,6 +472,9 @@ def models(draw: random.Random, place: Path) -> Iterator[Case]:
             spot = tree["model"] if inner else tree
             spot[draw.choice([*spot, "auto_map", "_attn_implementation_internal"])] = draw.choice(ODD)
             (here / name).write_text(json.dumps(tree))
+        elif what == "part":
+            part, value = draw.choice(PARTS)
+            (here / "tokenizer.json").write_text(json.dumps(trees["tokenizer.json"] | {part: value}))
         elif what == "bytes":
             file = here / draw.choice(sorted(os.listdir(here)))
             file.write_bytes(damaged(draw, file.read_bytes()))
@@ -521,8 +562,17 @@ def outputs(draw: random.Random, place: Path) -> Iterator[Case]:
         yield act
 
 
+def _hole(path: Path, size: int) -> None:
+    """A safetensors file whose θ has so many bytes, all of them of a hole."""
+    tensor = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
+    told = json.dumps({"theta": tensor, "__metadata__": {"idim": '{"check": "0", "format": 1}'}}).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(told)) + told)
+        file.truncate(8 + len(told) + size)
+
+
 def finetunes(draw: random.Random, place: Path) -> Iterator[Case]:
-    """Files of fine-tunes with bytes changed: their own checksum tells."""
+    """Files of fine-tunes with bytes changed, which their own checksum tells, and holes of gigabytes."""
     from intrinsic_cli.finetunes.file import FineTune
 
     good = _outputs(place)
@@ -532,7 +582,10 @@ def finetunes(draw: random.Random, place: Path) -> Iterator[Case]:
     whole = FineTune.read(place / "good.safetensors")
     for i in itertools.count():
         path = place / f"{i}.safetensors"
-        path.write_bytes(damaged(draw, content))
+        if draw.random() < 0.1:
+            _hole(path, draw.randint(1, 8) << 30)
+        else:
+            path.write_bytes(damaged(draw, content))
 
         def act(path: Path = path) -> None:
             found = FineTune.read(path)
@@ -548,7 +601,8 @@ VARIABLES: list[dict[str, str]] = [
     {"OMP_NUM_THREADS": "garbage"}, {"OMP_NUM_THREADS": "4,2"}, {"NUMBA_DISABLE_JIT": "1"}, {"COLUMNS": "0"},
     {"TERM": "dumb"}, {"HOME": "/nonexistent"}, {"TMPDIR": "/nonexistent"}, {"NO_COLOR": "1"},
     {"PYTHONOPTIMIZE": "2"}, {"WORLD_SIZE": "3"}, {"WORLD_SIZE": "x", "RANK": "1"},
-    {"NUMBA_CACHE_DIR": "/dev/null"},
+    {"NUMBA_CACHE_DIR": "/dev/null"}, {"HF_HOME": "/dev/null/x"}, {"XDG_CACHE_HOME": "/dev/null/x"},
+    {"COLUMNS": "many"}, {"CUDA_VISIBLE_DEVICES": "x"},
 ]  # fmt: skip
 
 
@@ -582,7 +636,7 @@ def machines(draw: random.Random, place: Path) -> Iterator[Case]:
 KINDS: dict[str, tuple[Callable[[random.Random, Path], Iterator[Case]], int]] = {
     "names": (names, 350), "beside": (beside, 350), "cells": (cells, 350), "labels": (labels, 250),
     "damage": (damage, 400), "sizes": (sizes, 40), "changes": (changes, 80), "words": (words, 80),
-    "models": (models, 120), "outputs": (outputs, 150), "finetunes": (finetunes, 150), "machines": (machines, 24),
+    "models": (models, 120), "outputs": (outputs, 150), "finetunes": (finetunes, 150), "machines": (machines, 28),
 }  # fmt: skip
 
 
