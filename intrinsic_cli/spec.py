@@ -50,7 +50,7 @@ LONGEST_PART = 40  # characters of one part of a run's name: file systems stop a
 LARGEST = 2**63 - 1  # of integers, which tensors, files and other languages can hold
 CLIPS = ("weights", "trained")
 PRECISIONS = ("auto", "fp32", "bf16", "pure_bf16")
-MOST_PATTERNS = 1000  # of subspace.include, and of exclude: each is held against the name of every tensor
+MOST_PATTERNS = 1000  # of one key: each is held against the name of every tensor
 
 
 def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -68,6 +68,14 @@ def _at_least(
         raise ConfigError(f"{key}={value} must be at most {most:g}")
     if not math.isfinite(value) or value < low or (strict and value == low):
         raise ConfigError(f"{key}={value} must be {'above' if strict else 'at least'} {low:g}")
+
+
+def _few_patterns(key: str, patterns: tuple[str, ...]) -> None:
+    if len(patterns) > MOST_PATTERNS:
+        raise ConfigError(
+            f"{key} has {len(patterns):,} patterns, and {MOST_PATTERNS:,} are the most; "
+            "let one with * stand for many"
+        )
 
 
 def stream_seed(seed: int, name: str) -> int:
@@ -266,12 +274,8 @@ class SubspaceSpec:
         _one_of("subspace.normalize", self.normalize, NORMALIZE)
         _one_of("subspace.groups", self.groups, GROUPS)
         _one_of("subspace.head", self.head, HEADS)
-        for key, patterns in (("include", self.include), ("exclude", self.exclude)):
-            if len(patterns) > MOST_PATTERNS:
-                raise ConfigError(
-                    f"subspace.{key} has {len(patterns):,} patterns, and {MOST_PATTERNS:,} are the most; "
-                    "let a pattern with * stand for many names"
-                )
+        _few_patterns("subspace.include", self.include)
+        _few_patterns("subspace.exclude", self.exclude)
         _at_least("subspace.lam_lr", self.lam_lr, 0, strict=True)
         _at_least("subspace.head_lr", self.head_lr, 0, strict=True)
 
@@ -305,6 +309,7 @@ class AdapterSpec:
             raise ConfigError(
                 "adapter.target=[] leaves nothing to adapt; give patterns of layers, or leave it out"
             )
+        _few_patterns("adapter.target", self.target)
         try:
             json.dumps(self.args, allow_nan=False).encode()
         except (TypeError, ValueError) as error:

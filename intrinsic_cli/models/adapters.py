@@ -56,7 +56,15 @@ OURS = (
     "target_modules", "target_parameters", "modules_to_save", "layers_to_transform", "layers_pattern",
     "layer_replication", "trainable_token_indices", "task_type", "peft_type", "auto_mapping", "inference_mode",
     "base_model_name_or_path", "revision", "peft_version",
+    "megatron_config", "megatron_core",  # the name of a module to import, which a file may not choose
 )  # fmt: skip
+RANKS = (
+    "lora",
+    "vera",
+    "randlora",
+    "loha",
+    "lokr",
+)  # of which `adapter.r` is one; of others, a count of numbers
 # Starts of LoRA that leave the pre-trained weights alone; the others of PEFT subtract from them.
 STARTS = (True, False, "gaussian", "orthogonal")
 
@@ -103,6 +111,7 @@ def configuration(model: nn.Module, spec: AdapterSpec, head: Sequence[str], seed
         )
     layers = _linear(model, head)
     names = _match(layers, spec.target, "linear layer")
+    _check_size(model, spec, names)
     values = {"target_modules": names, **method.usual, **spec.args}
     if "feedforward_modules" in spec.args:
         values["feedforward_modules"] = _match(names, spec.args["feedforward_modules"], "adapted layer")
@@ -118,6 +127,25 @@ def configuration(model: nn.Module, spec: AdapterSpec, head: Sequence[str], seed
         values.setdefault("fan_in_fan_out", True)
     with _fitting(spec, model):
         return config(**values)
+
+
+def _check_size(model: nn.Module, spec: AdapterSpec, names: Sequence[str]) -> None:
+    """Refuse an adapter of several times the model's own numbers, before they are made: a file can state any."""
+    D = sum(p.numel() for p in model.parameters())
+    widest = max(sum(model.get_submodule(name).weight.shape) for name in names)  # type: ignore[arg-type]
+    most = 4 * D // widest if spec.kind in RANKS else D
+    patterns = (spec.args.get(key) for key in ("rank_pattern", "n_frequency_pattern"))
+    asked = [
+        spec.r,
+        spec.args.get("r"),
+        *(v for each in patterns if isinstance(each, dict) for v in each.values()),
+    ]
+    for value in asked:
+        if isinstance(value, int | float) and value > most:
+            raise ConfigError(
+                f"adapter={spec.kind} of size {value:,} would have more numbers than four of "
+                f"{type(model).__name__}; take at most {most:,}"
+            )
 
 
 def _adapt(model: nn.Module, config: Any, spec: AdapterSpec, seed: int) -> None:

@@ -270,6 +270,11 @@ def test_patterns_choose_layers_by_their_names_or_ends(family):
         (AdapterSpec("lora", args={"lora_dropout": "much"}), r"does not fit BertForSequenceClassification"),
         (AdapterSpec("lora", args={"init_lora_weights": "pissa"}), r"would change the pre-trained weights"),
         (AdapterSpec("lora", args={"init_lora_weights": "olora"}), r"would change the pre-trained weights"),
+        (AdapterSpec("lora", args={"megatron_core": "antigravity"}), r"'megatron_core'"),
+        (AdapterSpec("lora", 10**9), r"of size 1,000,000,000 would have more numbers than four of BertFor"),
+        (AdapterSpec("lokr", 2, args={"rank_pattern": {"query": 10**8}}), r"of size 100,000,000"),
+        (AdapterSpec("unilora", 10**9), r"of size 1,000,000,000"),
+        (AdapterSpec("fourierft", 4, args={"n_frequency_pattern": {"query": 10**7}}), r"of size 10,000,000"),
         (AdapterSpec("fourierft", 5000), r"does not fit BertForSequenceClassification.*5000"),
     ],
 )  # fmt: skip

@@ -228,7 +228,7 @@ class _Worker:
     def leave_or_rest(self, run: RunDir) -> tuple[RunState | None, str]:
         """Its word on `run`, and "" where it can have another one; else it has left, with a word on how."""
         word = self.answer()
-        if word not in (None, RunState.STOPPED) and not out_of_memory(run):
+        if word not in (None, RunState.STOPPED) and not self._why and not out_of_memory(run):
             return word, ""
         self.leave()
         return word, self.last_word()
