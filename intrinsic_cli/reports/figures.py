@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from intrinsic_cli.errors import ConfigError, to_install, writing
 from intrinsic_cli.reports.plots import ARROWS, Plot, number, ticks
 
 FORMATS = ("svg", "pdf")
+WORTH = 20  # plots that a process is worth: it takes a second to start, in which it could have drawn some
 # Text stays text, in type that can be edited; ids and dates do not change from one writing to the next.
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
@@ -36,23 +45,38 @@ def require_matplotlib() -> None:
 
 
 def write(plots: Iterable[Plot], folder: Path) -> list[Path]:
-    """Write each plot as `NAME.svg` and `NAME.pdf` and return the files.
+    """Write each plot as `NAME.svg` and `NAME.pdf` and return the files. Many are drawn by several processes.
 
     Raises ConfigError without matplotlib and StoreError where the folder can't be written.
     """
     require_matplotlib()
+    every = list(plots)
+    with writing("--figures", folder, "folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+    count = min(os.cpu_count() or 1, len(every) // WORTH)
+    bar = tqdm(total=len(every), desc="figures", unit="plot", disable=not sys.stderr.isatty(), leave=False)
+    files: list[Path] = []
+    with bar, ExitStack() as stack:
+        if count > 1:
+            spawn = multiprocessing.get_context("spawn")
+            drawn = stack.enter_context(ProcessPoolExecutor(count, spawn)).map(partial(_save, folder), every)
+        else:
+            drawn = map(partial(_save, folder), every)
+        for written in drawn:
+            files += written
+            bar.update()
+    return files
+
+
+def _save(folder: Path, plot: Plot) -> list[Path]:
+    """Both files of one plot."""
     import matplotlib
 
-    files = []
-    with matplotlib.rc_context(STYLE):
-        for plot in plots:
-            figure = draw(plot)
-            for form in FORMATS:
-                path = folder / f"{plot.name}.{form}"
-                with writing("--figures", folder, "folder"):
-                    folder.mkdir(parents=True, exist_ok=True)
-                    figure.savefig(path, metadata={"Date" if form == "svg" else "CreationDate": None})
-                files.append(path)
+    files = [folder / f"{plot.name}.{form}" for form in FORMATS]
+    with matplotlib.rc_context(STYLE), writing("--figures", folder, "folder"):
+        figure = draw(plot)
+        for path, date in zip(files, ("Date", "CreationDate"), strict=True):
+            figure.savefig(path, metadata={date: None})
     return files
 
 

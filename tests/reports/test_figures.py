@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from support.made_runs import result, save, study
 
 from intrinsic_cli.cli.main import main
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.reports import figures, plots, svg
 from intrinsic_cli.reports.curves import estimates, group
 
@@ -221,6 +222,29 @@ def test_the_same_runs_give_the_same_files(tmp_path):
     plot = plots.score(*curve_and_value())
     once, twice = (figures.write([plot], tmp_path / name) for name in ("once", "twice"))
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in twice]
+
+
+def test_many_figures_are_the_same_whoever_draws_them(tmp_path, monkeypatch):
+    plot = plots.score(*curve_and_value())
+    several = [replace(plot, name=f"plot-{i:02}", title=str(i)) for i in range(4)]
+    content = []
+    monkeypatch.setattr(figures, "WORTH", 2)
+    for count in (1, 2):
+        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
+        files = figures.write(several, tmp_path / str(count))
+        assert [f.name for f in files[:3]] == ["plot-00.svg", "plot-00.pdf", "plot-01.svg"]
+        assert len(files) == 8
+        content.append([f.read_bytes() for f in files])
+    assert content[0] == content[1]
+
+
+def test_a_folder_that_can_not_be_written_is_one_line_from_any_process(tmp_path, monkeypatch):
+    plot = plots.score(*curve_and_value())
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(figures, "WORTH", 2)
+    (tmp_path / "figures" / "plot-03.pdf").mkdir(parents=True)  # a folder stands where a file would
+    with pytest.raises(StoreError, match=r"--figures .* can't be written"):
+        figures.write([replace(plot, name=f"plot-{i:02}") for i in range(4)], tmp_path / "figures")
 
 
 def test_without_matplotlib_the_way_out_is_named(tmp_path, monkeypatch, capsys):
