@@ -305,11 +305,11 @@ def search_adaptively(study: Study, rng: np.random.Generator, **changes: object)
         d_min=study.d_min, d_max=study.d_max, lrs=lambda d: [3.0**j for j in range(study.rates)],
         chance=world.truth.chance, **(options | changes),
     )  # type: ignore[arg-type]  # fmt: skip
-    subspace, full = [], [p for p, _ in world.grid([None], 1, rng)]
+    subspace, full = [], [replace(p, rows=right) for p, right in world.grid([None], 1, rng)]
     while not (plan := propose(subspace, full, search, slots=4)).finished:
         for run in plan.runs:
-            point, _ = world.run(run.d, run.seed, round(math.log(run.lr, 3)), rng)
-            (full if run.d is None else subspace).append(point)
+            point, right = world.run(run.d, run.seed, round(math.log(run.lr, 3)), rng)
+            (full if run.d is None else subspace).append(replace(point, rows=right))
     return ask(study, subspace, full), len(subspace) + len(full), plan.reason
 
 

@@ -25,6 +25,7 @@ from intrinsic_cli.statistics.targets import Scale
 
 # Octaves between the d's of the coarse curve, and the longest gap left where the crossing lies.
 COARSE, FINE = 2.0, 1.0
+SPLIT = 0.1  # share of replays that cross in a gap, from which on it may not be long
 # With 3 seeds the second-best learning rate won often enough to shift d_t; more than 5 cost runs for little.
 TUNING_SEEDS = 5
 # Runs of full fine-tuning that an idle slot may add early; the interval asks for them sooner or later.
@@ -242,7 +243,7 @@ def _narrow(
         if run is None:
             break
         runs.append(run)
-    # An interval is believed only when the gap that it lies in is narrow: a line over more may hide a jump.
+    # An interval is believed only when the gaps that it lies in are narrow: a line over more may hide a jump.
     wide = any(run.d is not None and run.d not in {p.d for p in measured.subspace} for run in runs)
     if (reason := _reached(found, search)) and not wide:
         return Plan((), True, reason)
@@ -258,8 +259,8 @@ def _most_telling(
 
     A replay that crosses between two d's, w of the way from one to the other, takes (1 - w)^2 s^2 / n of the
     one's variance and w^2 s^2 / n of the other's; one run more on n lessens s^2 / n by s^2 / (n (n + 1)). The
-    target takes t^2 s^2 / n from full fine-tuning. A gap where most replays cross is split first, while it is
-    long. None where no seed is left.
+    target takes t^2 s^2 / n from full fine-tuning. Gaps where replays cross are split first, while they are long.
+    None where no seed is left.
     """
     count = Counter((run.d, run.lr) for run in taken)
     ds = sorted(d for d, lr in count if d is not None and lr == search.lrs(d)[column])
@@ -272,10 +273,11 @@ def _most_telling(
         unused = [s for s in search.seeds if Proposal(d, s, lr) not in taken]
         if unused:
             gain[Proposal(d, unused[0], lr)] = part / (count[d, lr] * (count[d, lr] + 1))
-    gap = int(np.argmax(np.histogram(at, x)[0]))
+    inside = np.histogram(at, x)[0] / at.size
+    long = (np.diff(x) > search.finest()) & (inside >= SPLIT)
+    gap = int(np.argmax(np.where(long, inside, 0) if long.any() else inside))
     between = round(math.sqrt(ds[gap] * ds[gap + 1]))
-    wide = x[gap + 1] - x[gap] > search.finest()
-    if ds[gap] < between < ds[gap + 1] and (wide or not gain):
+    if ds[gap] < between < ds[gap + 1] and (long.any() or not gain):
         return Proposal(between, search.seeds[0], search.lrs(between)[column])
     return max(gain, key=gain.__getitem__, default=None)
 

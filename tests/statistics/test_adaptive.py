@@ -11,7 +11,7 @@ import pytest
 from support.simulation import simulation
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.statistics.adaptive import Proposal, Search, propose
+from intrinsic_cli.statistics.adaptive import Proposal, Search, _most_telling, propose
 from intrinsic_cli.statistics.points import Point
 
 RATES = (0.5, 1.0, 2.0)
@@ -202,9 +202,7 @@ def test_a_rate_that_diverges_or_collapses_is_not_taken_for_the_best():
 
     done, reason = finish(search(), BASELINE, outcome=unstable)
     assert "narrower than rel_width=0.6" in reason
-    tuned = [round(p.lr * math.sqrt(p.d), 6) for p in done if p.d is not None and p.seed >= 5]
-    assert tuned
-    assert set(tuned) == {1.0}
+    assert {round(p.lr * 4, 6) for p in done if p.d == 16} == {1.0}
 
     def collapsing(run: Proposal) -> Point:
         point = outcome(run)
@@ -221,3 +219,13 @@ def test_a_first_run_that_diverges_does_not_end_the_search():
     plan = propose([Point(first.d, first.seed, first.lr, None)], BASELINE, search(), slots=3)
     assert not plan.finished
     assert first not in plan.runs
+
+
+def test_every_gap_that_may_hold_the_crossing_is_split_before_an_interval_is_believed():
+    """Half of the replays cross in a short gap and a third in a long one: the long one may hide a jump."""
+    ds = (16, 64, 256, 300, 4096)
+    spread = np.repeat(np.log2([270.0, 32.0, 3.0]), [60, 35, 5])
+    taken = {Proposal(d, seed, lrs(d)[1]) for d in ds for seed in range(5)} | {Proposal(None, 0, 1e-4)}
+    assert _most_telling(spread, 1e-4, search(), 1, taken).d == 32
+    sure = np.repeat(np.log2([270.0, 32.0]), [95, 5])
+    assert _most_telling(sure, 1e-4, search(), 1, taken).d in (256, 300, None)
