@@ -20,10 +20,16 @@ def main(folder: str) -> None:
     )
     for result in Store(folder).results():
         spec = result.spec
-        space = spec.subspace
-        convention = (space.kind.upper(), space.normalize) if spec.d else ("full fine-tuning",)
-        name = (spec.task.name, *convention)
-        tables[name][spec.lr, spec.d or result.D].append(result.score)
+        space, adapter = spec.subspace, spec.adapter.kind
+        convention: tuple[str, ...] = ("full fine-tuning",)
+        if spec.adapter:
+            convention = (
+                (adapter, "itself") if space.kind == "full" else (f"{space.kind.upper()} over {adapter}",)
+            )
+        elif spec.d:
+            convention = (space.kind.upper(),)
+        name = (spec.task.name, *convention, *([space.normalize] if spec.d else []))
+        tables[name][spec.lr, result.d].append(result.score)
     for name, scores in sorted(tables.items()):
         lrs, ds = (sorted({key[i] for key in scores}) for i in (0, 1))
         best = {d: max(mean(v) for (_, other), v in scores.items() if other == d) for d in ds}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -190,7 +190,7 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
     ]
     suffixes = differences(study, plain, [c.task for c in curves])
     rows = [" ".join(filter(None, pair)) for pair in zip(plain, suffixes, strict=True)]
-    space = [_settings_of_space(tree) for tree in trees]
+    space = [settings_of_space(tree) for tree in trees]
     variants = differences(
         space, [c.kind for c in curves], [f"{r}\n{c.task}" for r, c in zip(rows, curves, strict=True)]
     )
@@ -200,7 +200,7 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
     ]
 
 
-def _settings_of_space(tree: dict[str, Any]) -> dict[str, Any]:
+def settings_of_space(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a run's settings that is its space; of an adapter trained itself, its size is on the curve."""
     found: dict[str, Any] = {key: tree[key] for key in ("subspace", "projection", "adapter") if key in tree}
     if "adapter" in found and tree["subspace"]["kind"] == "full":

@@ -9,20 +9,14 @@ from typing import Any
 
 from intrinsic_cli.errors import ConfigError, StoreError, near
 from intrinsic_cli.render import Answer, Table, flat
-from intrinsic_cli.reports.curves import Curve
+from intrinsic_cli.reports.curves import Curve, settings_of_space
 from intrinsic_cli.reports.tables import cell, goal, percent, symbol
 from intrinsic_cli.statistics.difference import Difference, difference
 from intrinsic_cli.statistics.estimate import CONFIDENCE
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
 
-PARTS = (
-    "model",
-    "task",
-    "data",
-    "train",
-    "subspace",
-    "projection",
-)  # of a study's settings, apart from d, lr and seed
+SPACE = ("adapter", "subspace", "projection")
+STUDY = ("model", "task", "data", "train")
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,9 @@ def _words(curve: Curve) -> dict[str, set[str]]:
     words |= {
         "model": {spec.model.label, spec.model.name},
         "task": {spec.task.title, spec.task.name},
-        "subspace": {curve.kind},
+        "space": {curve.kind},
+        "adapter": {spec.adapter.kind},
+        "subspace": {spec.subspace.kind},
         "projection": {spec.projection.kind},
     }
     return {key: {value.lower() for value in values} for key, values in words.items()}
@@ -66,20 +62,23 @@ def _words(curve: Curve) -> dict[str, set[str]]:
 
 def _settings(curve: Curve) -> dict[str, str]:
     tree = curve.spec.settings()
-    return flat({key: tree[key] for key in PARTS})
+    return flat({key: tree[key] for key in STUDY}) | settings_of_space(tree)
 
 
 def pairs(curves: Sequence[Curve], one: str, other: str) -> list[tuple[Curve, Curve]]:
     """The curves of one side, each with every one of the other side's that is like it in all keys that neither
-    selector names; `subspace` stands for all keys of the subspace, and so on.
+    selector names; `subspace` stands for all keys of the subspace, and so on, and `space` for those of the adapter,
+    the subspace and P.
 
     Raises ConfigError at a selector that can't be used and StoreError where there is no such pair.
     """
     sides = Selector.parse(one), Selector.parse(other)
-    free = sides[0].keys | sides[1].keys
+    named = sides[0].keys | sides[1].keys
     known = {key for curve in curves for key in _words(curve)}
-    for key in sorted(free - known):
+    for key in sorted(named - known):
         raise ConfigError(f"--pair: {key} is not a key of these runs{near(key, known)}")
+
+    free = named | (set(SPACE) if "space" in named else set())
 
     def common(curve: Curve) -> str:
         told = curve.runs[0].conditions

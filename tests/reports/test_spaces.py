@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.made_runs import result, save, study
 
-from intrinsic_cli.reports import figures, plots, svg
+from intrinsic_cli.reports import differences, figures, plots, svg
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.tables import answer, grid, records
 
@@ -108,6 +108,19 @@ def test_the_overlay_has_bands_marks_and_the_best_of_all_spaces():
     assert svg.draw(plot).count('class="area ') == 2
     pytest.importorskip("matplotlib")
     assert len(figures.draw(plot).axes[0].patches) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ("space=lora", "space=did", {("lora", "did")}),
+        ("adapter=lora,adapter.r=4", "adapter=none", {("did lora", "did")}),
+        ("space=did lora,adapter.r=8", "space=lora", {("did lora", "lora")}),
+    ],
+)
+def test_spaces_can_be_compared(one, other, names):
+    curves = group(DID + LORA + OVER)
+    assert {(a.kind, b.kind) for a, b in differences.pairs(curves, one, other)} == names
 
 
 def test_one_space_alone_has_no_best():
