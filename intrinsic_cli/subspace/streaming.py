@@ -24,8 +24,14 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
 
 def own_weights(model: nn.Module, layer: nn.Module) -> set[int]:
     """The ids of the parameters that no module outside `layer` has."""
-    inside = set(layer.modules())
-    elsewhere = {id(p) for m in model.modules() if m not in inside for p in m.parameters(recurse=False)}
+    outside: set[nn.Module] = set()  # what can be reached without `layer`: a module may be in several layers
+    found = [model]
+    while found:
+        module = found.pop()
+        if module is not layer and module not in outside:
+            outside.add(module)
+            found += module.children()
+    elsewhere = {id(p) for module in outside for p in module.parameters(recurse=False)}
     return {id(p) for p in layer.parameters()} - elsewhere
 
 

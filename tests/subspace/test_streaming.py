@@ -8,7 +8,8 @@ from test_attach import HEAD, Toy, copies, loss_of, same_bits
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec
+from intrinsic_cli.models import adapters
+from intrinsic_cli.spec import AdapterSpec, ProjectionSpec, SubspaceSpec
 from intrinsic_cli.subspace.attach import Subspace
 from intrinsic_cli.subspace.streaming import layers_of, own_weights
 
@@ -120,6 +121,28 @@ def test_layers_and_what_is_theirs_alone():
     assert len(own_weights(model, inner)) == 4
     model.out.weight = inner.steps[0].weight
     assert own_weights(model, inner) == {id(p) for p in (inner.steps[0].bias, *inner.norm.parameters())}
+
+
+def test_what_layers_share_is_nobodys_alone():
+    layers = nn.ModuleList(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)) for _ in range(2))
+    layers[1][1] = layers[0][1]  # one module in two layers, as the vector of Uni-LoRA is
+    model = nn.Sequential(layers)
+    assert [own_weights(model, layer) for layer in layers] == [
+        {id(layer[0].weight), id(layer[0].bias)} for layer in layers
+    ]
+
+
+@pytest.mark.parametrize("kind", ["lora", "unilora", "vera"])
+def test_an_adapters_numbers_are_streamed_with_the_same_bits(toy, kind):
+    spec = AdapterSpec(kind, {"lora": 2, "unilora": 90, "vera": 8}[kind])
+    models = [toy, copy.deepcopy(toy)]
+    runs = []
+    for model, cache in zip(models, ("store", "stream"), strict=True):
+        adapters.attach(model, spec, HEAD, seed=3)
+        with stream(model, cache=cache) as space:
+            runs.append(curve(model, space, torch.float32))
+    assert all(same_bits(a, b) for a, b in zip(*runs, strict=True))
+    assert all(torch.isfinite(each).all() for each in runs[0])
 
 
 def test_a_model_without_layers_keeps_its_weights():
