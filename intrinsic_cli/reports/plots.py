@@ -15,7 +15,7 @@ from typing import Any
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.reports.curves import Curve, Found, spelled
-from intrinsic_cli.reports.tables import cell, percent, symbol
+from intrinsic_cli.reports.tables import cell, percent, shown, symbol
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.store import RunDir
@@ -23,6 +23,7 @@ from intrinsic_cli.store import RunDir
 log = logging.getLogger(__name__)
 
 ARROWS = ("left", "right", "down", "up")
+TARGET_TONES = ("accent", "c3", "c4")  # of definitions, the headline first
 HUES = 8  # of unordered tones
 MAX_POINTS = 60  # of one loss curve; more are averaged in equal stretches
 
@@ -241,7 +242,8 @@ def ends(value: Estimate) -> tuple[float | None, float | None]:
 
 
 def score(curve: Curve, value: Estimate) -> Plot:
-    """Score against d at the chosen learning rates: runs, means, monotone fit, target, chance, d_t."""
+    """Score against d at the chosen learning rates: runs, means, monotone fit, chance, and by every definition its
+    target and d_t."""
     chosen = _chosen(curve, value)
     ds = tuple(float(level.d) for level in value.curve)
     means = tuple(level.score for level in value.curve)
@@ -264,11 +266,13 @@ def score(curve: Curve, value: Estimate) -> Plot:
         levels.append(Line(value.untrained, "chance", "before training"))
     if value.full_score is not None:
         levels.append(Line(value.full_score, "full", "full fine-tuning"))
-    if value.target is not None:
-        levels.append(Line(value.target, "accent", f"target, {percent(value.threshold)}"))
-    if value.d_t is not None and value.target is not None:
-        label = f"{symbol(value.threshold)} = {value.d_t:,}"
-        series.append(Series((float(value.d_t),), (value.target,), "mark", "accent", label, (label,)))
+    for each, tone in zip(shown(curve, value), TARGET_TONES, strict=False):
+        name = "" if each is value else f" {each.definition}"
+        if each.target is not None:
+            levels.append(Line(each.target, tone, f"target{name}, {percent(each.threshold)}"))
+        if each.d_t is not None and each.target is not None:
+            label = f"{symbol(each.threshold)}{name} = {each.d_t:,}"
+            series.append(Series((float(each.d_t),), (each.target,), "mark", tone, label, (label,)))
     known = value.status != "undefined" and (value.low, value.high, value.low_open, value.high_open) != (
         None, None, False, False,
     )  # fmt: skip

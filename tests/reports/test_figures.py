@@ -29,14 +29,15 @@ def by_look(plot, look):
 
 def test_the_score_plot_holds_the_study():
     plot = plots.score(*curve_and_value())
-    (runs,), (fit,), (mark,) = (by_look(plot, look) for look in ("points", "line", "mark"))
+    (runs,), (fit,), (mark, other) = (by_look(plot, look) for look in ("points", "line", "mark"))
     assert (
         sorted(zip(runs.x, runs.y, strict=True)) == [(100, 0.60)] * 3 + [(400, 0.84)] * 3
     )  # not those at 0.3
     assert (fit.x, fit.y) == ((100, 400), pytest.approx((0.60, 0.84)))
     assert (mark.x, mark.y) == ((200,), pytest.approx((0.72,)))
+    assert (other.x, other.y, other.label) == ((267,), pytest.approx((0.77,)), "d90 chance = 267")
     assert {level.label: level.y for level in plot.levels} == pytest.approx(
-        {"chance": 0.5, "full fine-tuning": 0.80, "target, 90 %": 0.72}
+        {"chance": 0.5, "full fine-tuning": 0.80, "target, 90 %": 0.72, "target chance, 90 %": 0.77}
     )
     assert plot.band is not None
     assert plot.band[0] < 200 < plot.band[1]

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from support.made_runs import save, study
 
 from intrinsic_cli.cli.main import main
-from intrinsic_cli.errors import ConfigError, StoreError
+from intrinsic_cli.errors import ConfigError, RunError, StoreError
 from intrinsic_cli.planning import checkpoints
 from intrinsic_cli.planning.words import parse, values
 from intrinsic_cli.render import render
@@ -341,6 +341,27 @@ def test_steps_are_an_axis_of_compare_too(tmp_path, capsys):
     save(trajectory(), tmp_path / "runs")
     assert main(["compare", str(tmp_path / "runs"), "--against", "step"]) == 0
     assert "rank correlation of step and d90 -1.00" in capsys.readouterr().out
+
+
+def test_runs_that_diverged_count_in_trends_as_in_tables(tmp_path, capsys):
+    """A rate that wins where it does not diverge: one of its three seeds does, at every d."""
+    fast = [r for r in sizes() if r.spec.d]
+    fast = [replace(r, spec=replace(r.spec, lr=0.3), score=r.score + 0.05) for r in fast]
+    fast = [replace(r, run_id=r.spec.run_id, metrics={"accuracy": r.score}) for r in fast]
+    store = save(sizes() + [r for r in fast if r.spec.seed < 2], tmp_path)
+    told = {}
+    for when in ("before", "after"):
+        for command in (["summarize"], ["compare"]):
+            assert main([*command, str(tmp_path), "--format", "json"]) == 0
+            found = json.loads(capsys.readouterr().out)
+            rows = found if command == ["summarize"] else found["models"]
+            told[when, command[0]] = {row["model"]: (row["d90"], row["lr"]) for row in rows}
+        for r in (r for r in fast if r.spec.seed == 2):
+            store.run(r.spec).plan(r.spec)
+            store.run(r.spec).fail(RunError("the loss is nan: diverged at lr=0.3"))
+    assert told["before", "compare"] == told["before", "summarize"]
+    assert told["after", "compare"] == told["after", "summarize"] != told["before", "compare"]
+    assert {lr for _, lr in told["after", "compare"].values()} == {0.1}
 
 
 def test_parameters_are_what_full_fine_tuning_trains():
