@@ -198,6 +198,8 @@ class TaskSpec:
             )
         if self.answer is None and (self.kind == "generation" or (self.kind == "lm" and self.prompt)):
             raise ConfigError(f"task.kind={self.kind} needs task.answer, the column of the right answers")
+        if blank := [name for name, words in self.words or () if not words.strip()]:
+            raise ConfigError(f"task.words says nothing for {blank[0]}; give each class words of its own")
         if self.answer is not None and self.pack:
             raise ConfigError("task.pack=true joins whole texts; leave it out where there is a task.answer")
         if self.prompt is not None and not self.template:

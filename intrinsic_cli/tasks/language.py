@@ -6,6 +6,7 @@ way only the answer's tokens are scored.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,6 +20,7 @@ from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.tasks.tokens import control_tokens
 
+log = logging.getLogger(__name__)
 IGNORED = -100  # the label of a position that is not scored, as transformers has it
 MOST_LOGITS = 2**27  # numbers that a forward pass of an evaluation makes: half a GiB of float32
 
@@ -179,7 +181,13 @@ def word_rows(
     choices = len(made) // max(1, len(prompts))
     longest = [max(map(len, made[k : k + choices])) for k in range(0, len(made), max(1, choices))]
     rooms = [max_length - (0 if words.seq2seq else most) for most in longest]
-    ids = [_last(row, room) for row, room in zip(words.prompts(prompts), rooms, strict=True)]
+    whole = words.prompts(prompts)
+    ids = [_last(row, room) for row, room in zip(whole, rooms, strict=True)]
+    if cut := sum(len(row) > len(kept) for row, kept in zip(whole, ids, strict=True)):
+        log.warning(
+            "%d of %d prompts have more tokens than data.max_length=%d leaves them, and lose their beginning",
+            cut, len(ids), max_length,
+        )  # fmt: skip
     right = [row[label] for row, label in zip(answers, labels, strict=True)]
     return Worded(
         ids=_joined(ids), types=None, starts=_starts(ids), labels=np.asarray(labels, np.int64),

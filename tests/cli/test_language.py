@@ -6,6 +6,9 @@ import pytest
 from support.language import save_t5
 from support.rows import sentences, write_jsonl
 
+from intrinsic_cli.models import pretrained
+from intrinsic_cli.spec import ModelSpec
+
 FAMILIES = ("llama", "t5")
 PROMPT = "task.prompt={text} is"
 KINDS = {
@@ -82,3 +85,62 @@ def test_a_study_from_sweep_to_report(kind, family, models, folder, tmp_path, id
     assert {name: float(value) for name, value in told.items()} == pytest.approx(again["metrics"], abs=6e-5)
     status, _, said = idim("export", out / untrained["run_id"], "--out", tmp_path)
     assert (status, "trained nothing" in said) == (2, True)
+
+
+GENERATION = ["task.kind=generation", "task.metrics=exact_match", PROMPT, "task.answer=label"]
+CHOICE = ["task.kind=choice", PROMPT]
+BAD = {
+    "a missing column": ([*GENERATION, "task.prompt={txt} is"], ["task.prompt=txt", "did you mean text"]),
+    "a missing answer": ([*GENERATION, "task.answer=anser"], ["task.answer=anser", "text, label"]),
+    "words that begin alike": (
+        [*CHOICE, "task.words={calm: good, loud: goodness}"], ["'goodness' begins with 'good'"]
+    ),
+    "the same words": ([*CHOICE, "task.words={calm: good, loud: good}"], ["choose other words"]),
+    "words for one class": ([*CHOICE, "task.words={calm: good}"], ["0 (calm), 1 (loud)"]),
+    "no words": ([*CHOICE, "task.words={calm: good, loud: ' '}"], ["task.words says nothing for loud"]),
+    "empty answers": ([*GENERATION, "task.path={empty}"], ["answers are empty"]),
+    "long answers": ([*GENERATION, "task.path={long}"], ["answers have more tokens", "data.max_length="]),
+    "a metric of classes": ([*GENERATION, "task.metrics=accuracy"], ["'accuracy'", "exact_match"]),
+    "a metric of words": (["task.metrics=loss"], ["'loss'", "accuracy"]),
+    "an encoder": ([*GENERATION, "model=minilm"], ["bert", "writes none", "model=gpt2"]),
+    "a headless decoder": ([*GENERATION, "model.name={headless}"], ["no head to write with"]),
+    "texts of an encoder-decoder": (["task.kind=lm", "task.metrics=loss", "{t5}"], ["task.prompt and task.answer"]),
+    "no answer": (["task.kind=generation", "task.metrics=exact_match", PROMPT], ["task.answer"]),
+    "no chat template": ([*GENERATION, "task.chat=true"], ["task.chat=true", "no chat template"]),
+    "more than the model reads": (
+        [*GENERATION, "task.max_new_tokens=250"], ["task.max_new_tokens=250", "256"]
+    ),
+    "a template without columns": ([*GENERATION, "task.prompt=hello"], ["names no column"]),
+    "an open brace": ([*GENERATION, "task.prompt={text"], ["task.prompt='{text'"]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def places(models, tmp_path_factory):
+    """Data with answers that can't be learned, and a model without its head."""
+    place = tmp_path_factory.mktemp("places")
+    for name, odd in (("empty", " "), ("long", "a long answer " * 9)):
+        rows = [row | {"label": odd if i % 4 == 0 else "b"} for i, row in enumerate(sentences(24))]
+        write_jsonl(place / f"{name}.jsonl", rows)
+    base = pretrained.load(ModelSpec("tiny"), 0, kind="lm")
+    base.model.config.tie_word_embeddings = False
+    base.model.model.save_pretrained(place / "headless")
+    base.tokenizer.save_pretrained(place / "headless")
+    return {name: place / f"{name}.jsonl" for name in ("empty", "long")} | {
+        "headless": place / "headless", "t5": models["t5"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2_before_any_training(case, places, folder, tmp_path, idim):
+    words, parts = BAD[case]
+    for name, place in places.items():
+        words = [word.replace("{" + name + "}", str(place)) for word in words]
+    own = ["model=tiny", f"task.path={folder}", "data.max_length=40", f"output_dir={tmp_path / 'out'}"]
+    status, printed, said = idim("run", "task=custom", *own, *words)
+    assert (status, printed) == (2, "")
+    assert said.startswith("idim: ")
+    assert said.count("\n") == 1
+    for part in parts:
+        assert part in said
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

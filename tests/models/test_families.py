@@ -10,6 +10,7 @@ from test_pretrained import BERT, FAMILIES, TOKENS
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.spec import ModelSpec, SubspaceSpec
 from intrinsic_cli.subspace.attach import Subspace
+from intrinsic_cli.subspace.selection import scale_names
 
 DEBERTA = hf.DebertaConfig(
     relative_attention=True, pos_att_type=["p2c", "c2p"], type_vocab_size=0, **BERT, **TOKENS
@@ -116,3 +117,31 @@ def test_a_head_by_itself_is_found(family):
     assert {key for key, _ in space.moved()} == {
         key for key, _ in model.named_parameters() if key.startswith(prefix)
     }
+
+
+SIZES = {
+    "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32,
+}  # fmt: skip
+GROUPED = {**SIZES, "num_key_value_heads": 1}
+WRITERS = {  # language models, and the parts outside their 3 layers, counted by hand
+    "gpt2": (hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=40, n_embd=16, n_layer=3, n_head=2)), 3),
+    "pythia": (hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**SIZES)), 3),  # words in and out, last norm
+    "llama": (hf.LlamaForCausalLM(hf.LlamaConfig(**GROUPED)), 3),
+    "smollm2": (hf.LlamaForCausalLM(hf.LlamaConfig(**GROUPED, tie_word_embeddings=True)), 2),
+    "qwen2.5": (hf.Qwen2ForCausalLM(hf.Qwen2Config(**GROUPED, tie_word_embeddings=True)), 2),
+    "qwen3": (hf.Qwen3ForCausalLM(hf.Qwen3Config(**GROUPED, head_dim=8, tie_word_embeddings=True)), 2),
+}
+
+
+@pytest.mark.parametrize("family", WRITERS)
+def test_language_models_have_a_scale_for_each_layer_and_part(family):
+    model, parts = WRITERS[family]
+    space = Subspace(model, SubspaceSpec("said"), 30)
+    assert space.m == 3 + parts
+    assert sum(p.numel() for p in model.parameters()) == space.D  # tied words once
+    groups = scale_names([name for name, _ in space.moved()], SubspaceSpec("said"))
+    assert sum(name.split(".")[-1].isdigit() for name in groups) == 3
+    assert scale_names(dict(space.moved()), SubspaceSpec("said", groups="tensor")) == [
+        n for n, _ in space.moved()
+    ]
+    space.close(restore=True)

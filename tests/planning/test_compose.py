@@ -332,3 +332,19 @@ def test_many_rates_of_full_fine_tuning_stay_within_a_decade_of_its_own():
 def test_a_baseline_with_fewer_rates_is_noted():
     (note,) = sweep_plan(parse(["model=tiny", "d=50", "lr=0.1,0.2", "baseline.lr=1e-4"])).notes
     assert note == "full fine-tuning has 1 of the 2 learning rates that θ has: more could raise its score"
+
+
+def test_a_model_that_was_fetched_into_this_folder_stands_for_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hub = run_spec("model=smollm2-135m").model
+    assert (hub.name, hub.fingerprint) == ("HuggingFaceTB/SmolLM2-135M-Instruct", None)
+    folder = tmp_path / "models" / "smollm2-135m"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    for words in (["model=smollm2-135m"], ["model=HuggingFaceTB/SmolLM2-135M-Instruct"]):
+        here = run_spec(*words).model
+        assert (here.name, here.label) == ("./models/smollm2-135m", "smollm2-135m")
+        assert here.fingerprint is not None
+    assert run_spec("model=smollm2-135m", "model.name=owner/other").model.name == "owner/other"
+    assert dict(compose.describe("model"))["smollm2-135m"] == "./models/smollm2-135m"

@@ -279,11 +279,12 @@ def test_what_spells_a_control_token_is_text(bases):
     assert bases["llama"].tokenizer.decode(row) == "[SEP][PAD]"
 
 
-def test_a_long_prompt_loses_its_beginning_and_no_answer(bases):
+def test_a_long_prompt_loses_its_beginning_and_no_answer(bases, caplog):
     task, base = task_of(spec("lm")), bases["llama"]
     encoded = task.encode(Part(["0123456789" * 5], None, ["yes"]), (), base, 16)
     prompt, answer = tokens_of(encoded, 0)
     assert len(prompt) + len(answer) == 16
+    assert "1 of 1 prompts have more tokens than data.max_length=16 leaves them" in caplog.text
     assert base.tokenizer.decode(answer) == " yes[SEP]"
     assert base.tokenizer.decode(prompt) == "[CLS]" + ("0123456789" * 5)[-10:]
 
