@@ -155,6 +155,10 @@ def _adapt(model: nn.Module, config: Any, spec: AdapterSpec, seed: int) -> None:
     with _fitting(spec, model), private_rng(stream_seed(seed, "adapter")):
         # By the tuner itself, as `inject_adapter_in_model` takes no method whose layers share their numbers.
         PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, NAME)
+    if spec.kind == "lora":
+        from intrinsic_cli.models.lora import in_one_product
+
+        in_one_product(model)
 
 
 @contextmanager

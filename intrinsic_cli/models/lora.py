@@ -1,0 +1,60 @@
+"""PEFT's linear layer with LoRA, computed in one product: y = x (W + s B A)ᵀ + b, with s = α / r.
+
+W + s B A is made where it is used, forward and backward, which costs r / width of a product with the weights, and
+is not kept. That is faster than PEFT's y = x Wᵀ + b + s (x Aᵀ) Bᵀ, whose thin products and sums pass over every
+activation. With g = ∂L/∂y the gradients are ∂L/∂A = s (g B)ᵀ x and ∂L/∂B = s gᵀ (x Aᵀ): none is of W's size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.lora import layer as peft
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class _Product(torch.autograd.Function):
+    """x (..., m), W (n, m), b (n,) or None, A (r, m), B (n, r) -> (..., n). W and b are constants."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, s: float) -> Tensor:
+        ctx.save_for_backward(x, W, A, B)
+        ctx.s = s
+        return nn.functional.linear(x, torch.addmm(W, B, A, alpha=s), b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g: Tensor):
+        x, W, A, B = ctx.saved_tensors
+        rows, errors = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+        of_x = g @ torch.addmm(W, B, A, alpha=ctx.s) if ctx.needs_input_grad[0] else None
+        of_A = (errors @ B).mul_(ctx.s).T @ rows if ctx.needs_input_grad[3] else None
+        of_B = errors.T @ (rows @ A.T).mul_(ctx.s) if ctx.needs_input_grad[4] else None
+        return of_x, None, None, of_A, of_B, None
+
+
+class Linear(peft.Linear):
+    """PEFT's layer; what it computes otherwise (in bfloat16, merged, with other arguments) it still does itself."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        weight = self.base_layer.weight
+        plain = not (args or kwargs or self.merged or self.disable_adapters) and x.dtype == weight.dtype
+        if not plain or weight.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type):
+            return super().forward(x, *args, **kwargs)
+        [name] = self.active_adapters
+        A, B = self.lora_A[name].weight, self.lora_B[name].weight
+        W = weight.T if self.fan_in_fan_out else weight
+        return _Product.apply(x, W, self.base_layer.bias, A, B, self.scaling[name])
+
+
+def in_one_product(model: nn.Module) -> None:
+    """Let every layer of `model` with a LoRA, and nothing more of PEFT's than that, compute so."""
+    for module in model.modules():
+        if type(module) is not peft.Linear:
+            continue
+        drops = any(not isinstance(each, nn.Identity) for each in module.lora_dropout.values())
+        frozen = not any(p.requires_grad for p in module.base_layer.parameters())
+        if frozen and not (drops or module.lora_variant or any(module.lora_bias.values())):
+            module.__class__ = Linear
