@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,8 @@ class Selector:
     @classmethod
     def parse(cls, text: str) -> Selector:
         """Raises ConfigError at a text that is no `key=value,...`."""
-        pairs = [word.partition("=") for word in text.split(",")]
+        words = re.split(r",(?=[\w.]+=)", text)  # a value may be a list, as task.text=[title,body]
+        pairs = [word.partition("=") for word in words]
         if not all(key and equals and value for key, equals, value in pairs):
             raise ConfigError(
                 f"--pair {text}: {text!r} is no key=value,...; write it as subspace=said,task=mrpc"
@@ -41,11 +43,11 @@ class Selector:
 
     def has(self, curve: Curve) -> bool:
         """Whether a curve is of this side."""
-        return all(value.lower() in _words(curve).get(key, ()) for key, value in self.wanted)
+        return all(_plain(value) in _words(curve).get(key, ()) for key, value in self.wanted)
 
 
 def _words(curve: Curve) -> dict[str, set[str]]:
-    """What may stand behind each key for this curve, in lower case: `model` has a model's label and its name."""
+    """What may stand behind each key for this curve: `model` has a model's label and its name."""
     spec = curve.spec
     words = {key: {value} for key, value in _settings(curve).items()}
     words |= {key.removeprefix("subspace."): value for key, value in words.items()}  # as tables name them
@@ -57,7 +59,12 @@ def _words(curve: Curve) -> dict[str, set[str]]:
         "subspace": {spec.subspace.kind},
         "projection": {spec.projection.kind},
     }
-    return {key: {value.lower() for value in values} for key, values in words.items()}
+    return {key: {_plain(value) for value in values} for key, values in words.items()}
+
+
+def _plain(value: str) -> str:
+    """A value however it is typed."""
+    return value.lower().replace(" ", "")
 
 
 def _settings(curve: Curve) -> dict[str, str]:

@@ -56,6 +56,11 @@ def test_a_key_of_the_settings_selects_too():
         for each in ("global", "tensor")
     ]
     assert len(pairs(curves, "normalize=tensor", "normalize=global")) == 1
+    words = study(DID, 0.80, changes={"task": {"text": ["title", "body"]}})
+    ((a, b),) = pairs(
+        group(runs() + words), "task.text=[title,body],subspace=did", "task.text=[sentence],subspace=did"
+    )
+    assert (a.spec.task.text, b.spec.task.text) == (("title", "body"), ("sentence",))
 
 
 def test_a_difference_by_hand_with_full_fine_tuning_shared():
@@ -97,7 +102,7 @@ def test_rows_are_shared_where_both_say_what_each_row_did(tmp_path):
 def test_a_bad_selector_is_refused(one, message):
     with pytest.raises(ConfigError, match=message):
         pairs(group(runs()), one, "subspace=did")
-    assert Selector.parse("a=b,c=d").keys == {"a", "c"}
+    assert Selector.parse("a=b,c.d=[e,f]").wanted == (("a", "b"), ("c.d", "[e,f]"))
 
 
 def test_compare_a_pair_over_a_folder(tmp_path, capsys):
