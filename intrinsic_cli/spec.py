@@ -247,12 +247,15 @@ class DataSpec:
     seed: int = 0
     # GiB that a file may need when it is read: what unpacks to more is refused before memory is taken.
     read_limit: float = 2.0
+    # Gives training rows each other's labels, in the order that this number draws: the null of task distances.
+    permute_labels: int | None = None
 
     def __post_init__(self) -> None:
         _at_least("data.max_train", self.max_train, 1)
         _at_least("data.max_eval", self.max_eval, 1)
         _at_least("data.max_length", self.max_length, 4)
         _at_least("data.holdout", self.holdout, 0)
+        _at_least("data.permute_labels", self.permute_labels, 0)
         _at_least("data.read_limit", self.read_limit, 0, strict=True, most=2**20)
 
 

@@ -5,7 +5,8 @@ which is `projection.seed`, else the run's. What is compared are the moves of th
 moves by λ P_i θ with its group's λ (1 for DID), and E[P_iᵀP_i] = s_i I, with s_i = D_i/D of `normalize=global` and
 1 of `tensor`. So two moves have the expected inner product ⟨θ_a, θ_b⟩ Σ_g c_g λ_ag λ_bg, where c_g sums the s_i
 of group g. For DID that is ⟨θ_a, θ_b⟩ times 1, or times the number of tensors. Runs of several training seeds in
-one space say how near two runs of one task are: the noise floor. A head trained directly is left out.
+one space say how near two runs of one task are: the noise floor. Runs on permuted labels say how near those come
+that have the rows in common and nothing to learn from them: the null. A head trained directly is left out.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from intrinsic_cli.finetunes.file import SPACE, FineTune, space_of
 from intrinsic_cli.finetunes.rebuild import base_of
 from intrinsic_cli.render import Answer, Table, differences, flat
 from intrinsic_cli.result import RunResult
+from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.points import Point, choose, rising, tabulate, take
 from intrinsic_cli.statistics.runs import scale
 from intrinsic_cli.store import RunDir
@@ -111,7 +113,7 @@ def spaces(results: Sequence[RunResult]) -> list[Space]:
             continue
         found = FineTune.of_run(RunDir(result.directory))
         tasks = groups.setdefault(space_of(found), {})
-        key = (spec.task.name, result.study, result.conditions["data_hash"])
+        key = (_task(spec), result.study, result.conditions["data_hash"])
         tasks.setdefault(key, []).append((result, found))
     made, settings = [], []
     for tasks in groups.values():
@@ -139,6 +141,11 @@ def spaces(results: Sequence[RunResult]) -> list[Space]:
     more = differences(settings, titles, titles)
     named = [replace(space, name=f"{space.name} {m}".rstrip()) for space, m in zip(made, more, strict=True)]
     return sorted(named, key=lambda space: (space.name, space.tasks))
+
+
+def _task(spec: RunSpec) -> str:
+    """The task's name, told apart from the same on permuted labels."""
+    return spec.task.name if spec.data.permute_labels is None else f"{spec.task.name} permuted"
 
 
 def _lam(found: FineTune) -> NDArray[Any]:

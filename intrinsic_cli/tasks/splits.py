@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,21 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
     if data.max_eval is not None and data.max_eval < len(validation):
         chosen = np.argsort(_raw_stream(data.seed, "rows/validation", len(validation)), kind="stable")
         validation = validation.take(sorted(chosen[: data.max_eval].tolist()))
-    train = train.take(kept.tolist())
+    train = _permuted(train.take(kept.tolist()), task, data)
     parts = (train, validation, holdout)
     return Rows(*parts, names, _fingerprint(parts, names), _summary(task, parts, names, origin))
+
+
+def _permuted(train: Part, task: TaskSpec, data: DataSpec) -> Part:
+    """The rows with each other's labels, where `data.permute_labels` is set. Raises DataError without labels."""
+    if data.permute_labels is None:
+        return train
+    if all(label == "" for label in train.labels):
+        raise DataError(
+            f"data.permute_labels={data.permute_labels}: the rows of task {task.name} have no labels to permute"
+        )
+    order = np.argsort(_raw_stream(data.permute_labels, "labels", len(train)), kind="stable")
+    return replace(train, labels=[train.labels[i] for i in order])
 
 
 def _raw_stream(seed: int, name: str, n: int) -> np.ndarray:

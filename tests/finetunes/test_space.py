@@ -125,6 +125,15 @@ def test_runs_of_several_seeds_share_a_space_only_where_p_has_a_seed_of_its_own(
     assert cosine[0, 2] < -0.9  # opposite labels, one training seed, a few small steps: opposite directions
 
 
+def test_runs_on_permuted_labels_stand_apart_as_the_null(results, make_spec, tmp_path):
+    store = Store(tmp_path)
+    for seed in (0, 1):
+        spec = make_spec(d=30, max_steps=8, lr=0.05, seed=seed, exclude=("classifier*",), permute_labels=0)
+        execute(replace(spec, projection=ProjectionSpec(seed=5)), store, Loader())
+    [space] = [each for each in spaces([*results.results(), *store.results()]) if len(each.tasks) == 3]
+    assert space.tasks == ("easy", "easy permuted", "swapped")
+
+
 def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spec):
     records = results.results()
     worse = [
