@@ -113,10 +113,11 @@ def _regular(path: Path, mode: int) -> None:
         raise StoreError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')} and no file; remove it")
 
 
-def read_json(path: Path) -> Any:
-    """The record in a file of a run. Raises FileNotFoundError, DamagedError where it is not whole JSON of a
-    size and a depth that a run writes, and StoreError where it can't be read."""
-    most = MOST[path.name]
+def read_json(path: Path, most: int = 0) -> Any:
+    """The record in a file of a run, or in another one of at most so many bytes. Raises FileNotFoundError,
+    DamagedError where it is not whole JSON of a size and a depth that a run writes, and StoreError where it can't
+    be read."""
+    most = most or MOST[path.name]
     with opened(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -329,7 +330,9 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
             mine = claim.take()
         except OSError as error:
-            raise StoreError(f"output_dir: can't write {self.path}: {error.strerror or error}") from error
+            raise StoreError(
+                f"output_dir: can't write {error.filename or self.path}: {error.strerror or error}"
+            ) from error
         if not mine:
             yield False
             return

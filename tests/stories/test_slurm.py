@@ -144,6 +144,25 @@ def test_a_command_that_left_is_followed_by_one_that_watches_the_same_jobs(
     assert (tmp_path / "submitted").read_text() == "x\n"
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"7_0": "x"}', b'{"7_0": [1]}', b"[" * 10**5, "pipe", "folder"]
+)
+def test_a_damaged_note_of_jobs_is_said_and_passed_over(slurm_commands, make_spec, tmp_path, caplog, content):
+    spec, store = make_spec(), Store(tmp_path)
+    sweep([spec], store, Inline(), str)
+    note = tmp_path / ".slurm" / "7.json"
+    note.parent.mkdir()
+    if content == "pipe":
+        os.mkfifo(note)
+    elif content == "folder":
+        note.mkdir()
+    else:
+        note.write_bytes(content)
+    assert list(make_launcher("slurm").launch([spec], store, Stop())) == [(spec, "done")]
+    assert "7.json" in caplog.text
+    assert "are not watched" in caplog.text
+
+
 def test_debug_trains_in_this_process(make_spec, tmp_path):
     specs, store = [make_spec(), make_spec(kind="full", lr=1e-3)], Store(tmp_path)
     launcher = make_launcher("slurm", cluster="debug")

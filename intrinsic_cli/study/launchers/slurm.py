@@ -6,7 +6,6 @@ The driver only watches. It may leave while the jobs go on; the same command the
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -23,10 +22,10 @@ from typing import Any
 from submitit import AutoExecutor, Job, JobEnvironment
 from submitit.core.utils import DelayedSubmission, FailedJobError
 
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, DamagedError, StoreError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import Store, publish
+from intrinsic_cli.store import Store, publish, read_json
 from intrinsic_cli.study.ending import ended
 from intrinsic_cli.study.launchers.base import at_least
 from intrinsic_cli.study.launchers.local import check_apart, same_code
@@ -40,6 +39,7 @@ CLUSTERS = ("slurm", "local", "debug")
 LOOK = 0.5  # seconds between two looks at the runs' files
 LARGEST_ARRAY = 1000  # tasks: Slurm's own default of MaxArraySize allows no more
 SLURM_KILLS = 900  # seconds after SIGTERM, at the latest, by a generous administrator
+LONGEST_NOTE = 16 << 20  # bytes of what is noted of an array
 TIME_LIMITS = 1000  # that a task may reach; each time its run has got further
 
 
@@ -232,7 +232,7 @@ class Slurm:
         wanted = {store.run(spec).path.name: spec for spec in specs}
         folder, living = store.root.absolute() / ".slurm", {}
         for path in sorted(folder.glob("*.json")):
-            for job_id, names in json.loads(path.read_text(encoding="utf-8")).items():
+            for job_id, names in _jobs(path).items():
                 group = [wanted.pop(name) for name in names if name in wanted and not queue.ending(job_id)]
                 if group:
                     living[executor.job_class(folder, job_id)] = group
@@ -302,6 +302,21 @@ def minutes(time: int | str) -> int:
 
 def _under_slurm() -> bool:
     return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+def _jobs(path: Path) -> dict[str, list[str]]:
+    """The names of the runs of each job, as `_submit` noted them; none, with a word, where that can't be read."""
+    try:
+        jobs = read_json(path, LONGEST_NOTE)
+        if not isinstance(jobs, dict) or not all(
+            isinstance(names, list) and all(isinstance(name, str) for name in names)
+            for names in jobs.values()
+        ):
+            raise DamagedError(f"{path} is damaged (it names no runs of jobs)")
+    except (StoreError, FileNotFoundError) as error:
+        log.warning("%s; jobs that it tells of are not watched", error)
+        return {}
+    return jobs
 
 
 def _array(job: Job[None]) -> str:
