@@ -40,8 +40,6 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
     if folder is not None:
         no_revision(spec)
         paths.check_model(folder, spec)
-        soundness.check_index(spec, folder)
-        soundness.check_dtypes(spec, folder)
     source = str(folder or spec.name)
     options: dict[str, Any] = {
         "revision": spec.revision or "main",
@@ -52,7 +50,10 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
         with warnings.catch_warnings(action="ignore"):  # what is wrong is raised, too
             there = files.sizes(spec, folder, offline=offline)
             soundness.check_sizes(spec, there)
-            if folder is None and not offline:
+            if folder is not None:
+                soundness.check_index(spec, folder)
+                soundness.check_dtypes(spec, folder)
+            elif not offline:
                 files.check_download(spec, there)
             _check_files(spec, source, options, folder, files.weights(there))
             config = AutoConfig.from_pretrained(source, **options)

@@ -24,6 +24,8 @@ MOST_PARTS = 10_000  # layers, labels, experts or groups: beyond it, building th
 # Keys by which transformers lets its caller choose code; below 5.3 it took some from files (CVE-2026-4372).
 CALLERS_OWN = ("_attn_implementation_internal", "_experts_implementation_internal")
 LONGEST_FILE = {"config.json": 2**24, "tokenizer_config.json": 2**24, "tokenizer.json": 2**28}  # bytes
+LONGEST_SETTINGS = 2**28  # bytes of another file of settings or words
+SETTINGS = (".json", ".txt", ".model", ".jinja")
 SLACK = 2**24  # numbers that a model may hold beside those of its weights' files: a new head, say
 
 
@@ -60,8 +62,8 @@ def check_code(spec: ModelSpec, settings: Mapping[str, Any], file: str, *, asks:
 
 def check_sizes(spec: ModelSpec, files: Mapping[str, int]) -> None:
     """Refuse settings that are too long to be settings, by the bytes of their files, before they are read."""
-    for name, most in LONGEST_FILE.items():
-        if (size := files.get(name, 0)) > most:
+    for name, size in files.items():
+        if name.endswith(SETTINGS) and size > (most := LONGEST_FILE.get(name, LONGEST_SETTINGS)):
             raise ModelError(
                 f"model {spec.name}: its {name} has {size:,} bytes, and {most:,} are the most; "
                 "copy or download it again"

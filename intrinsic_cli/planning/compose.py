@@ -23,6 +23,7 @@ from intrinsic_cli import paths
 from intrinsic_cli.errors import ConfigError, ModelError, near, to_install
 from intrinsic_cli.paths import fingerprint, local_path
 from intrinsic_cli.planning.words import LISTS, put, resolve, setting, single
+from intrinsic_cli.planning.yaml_file import sound_text
 from intrinsic_cli.spec import (
     BUILTIN_MODELS,
     LARGEST,
@@ -107,8 +108,8 @@ def _option(group: str, name: str, own: Path | None) -> DictConfig:
     """The file of one option."""
     path = _path(group, name, own)
     try:
-        cfg = OmegaConf.load(path)
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+        cfg = OmegaConf.create(sound_text(path))
+    except (OSError, OmegaConfBaseException, YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {error}") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path} is no list of keys; see idim run --cfg job for those of a {group}")
@@ -215,6 +216,7 @@ def _check_option(override: Override, own: Path | None) -> None:
         raise ConfigError(f"{override.input_line!r} is not one name of {key}")
     known = options(key, own)
     if choice in known:
+        sound_text(_path(key, choice, own))
         return
     if key in ELSEWHERE:
         raise ConfigError(

@@ -25,10 +25,9 @@ from intrinsic_cli import __version__
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.planning.compose import GROUPS, config_dir, options
 from intrinsic_cli.planning.words import LISTS, MAPPINGS, SEQUENCES, choice, setting, single, values
+from intrinsic_cli.planning.yaml_file import sound_text
 
 SUFFIXES = (".yaml", ".yml")
-LARGEST = 1_000_000  # bytes
-DEEPEST = 20  # nestings; the configuration has four
 
 
 def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
@@ -58,39 +57,16 @@ def preset(given: Sequence[Override]) -> list[Override]:
 
 def _tree(path: Path) -> dict[str, Any]:
     """The file's mapping, its `defaults` among the groups."""
+    text = sound_text(path)
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            raise ConfigError(
-                f"{path} is no file of at most {LARGEST} bytes; give a study file of idim sweep"
-            )
-        text = path.read_text(encoding="utf-8")
-        _check(path, text)
         tree: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
-    except (
-        OSError,
-        UnicodeError,
-        RecursionError,
-        yaml.YAMLError,
-        OmegaConfBaseException,
-        ValueError,
-    ) as error:
+    except (OSError, RecursionError, yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}; mend the file") from error
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path} is no mapping of keys to values; write lines such as task: mrpc")
     defaults = tree.pop("defaults", [])
     chosen = [each for each in defaults if isinstance(each, dict)] if isinstance(defaults, list) else []
     return {key: value for each in chosen for key, value in each.items()} | tree
-
-
-def _check(path: Path, text: str) -> None:
-    """Refuse what would be slow to load: aliases, which may multiply, and deep nesting."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise ConfigError(f"{path} has an alias (*name); write each value out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise ConfigError(f"{path} can't be read: it nests more than {DEEPEST} deep; mend the file")
 
 
 def _overrides(tree: Mapping[str, Any], prefix: str) -> Iterator[Override]:

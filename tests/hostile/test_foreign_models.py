@@ -80,6 +80,14 @@ def content(file, data):
     return lambda folder: (folder / file).write_bytes(data)
 
 
+def hole(file, size):
+    def spoil(folder):
+        with (folder / file).open("wb") as stream:
+            stream.truncate(size)
+
+    return spoil
+
+
 def index(data):
     """Weights in pieces by this index, and not whole."""
 
@@ -212,6 +220,9 @@ def test_files_with_random_damage(run, cases, folders):
         (keys("tokenizer_config.json", trust_remote_code=True), "its tokenizer_config.json sets trust_remote_code"),
         (content("adapter_config.json", b'{"base_model_name_or_path":"x/y"}'), "holds an adapter"),
         (content("config.json", b" " * 2**24 + b"{}"), "bytes, and 16,777,216 are the most"),
+        (hole("vocab.txt", 2**29), "its vocab.txt has 536,870,912 bytes"),
+        (hole("config.json", 2**29), "its config.json has 536,870,912 bytes"),
+        (hole("model.safetensors.index.json", 2**29), "its model.safetensors.index.json has 536,870,912 bytes"),
         (keys("tokenizer_config.json", added_tokens_decoder={str(i): {"content": f"a{i}"} for i in range(30_000)}),
          "adds 30000 tokens, and 20000 are the most"),
         (changed(lambda w: {k: t for k, t in w.items() if "layer.1." not in k}), "lack 16 of the"),

@@ -1,10 +1,12 @@
 """Studies as files: read, changed by words, written, and read again."""
 
+import os
+
 import pytest
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.planning import study_file
+from intrinsic_cli.planning import study_file, yaml_file
 from intrinsic_cli.planning.plan import sweep_plan
 from intrinsic_cli.planning.words import parse
 from intrinsic_cli.store import Store
@@ -108,7 +110,7 @@ def test_a_study_file_that_is_no_file_is_refused(tmp_path):
     for path in (tmp_path / "nix.yaml", tmp_path):
         with pytest.raises(ConfigError, match="no file of at most"):
             study_file.read(path)
-    (tmp_path / "large.yaml").write_text("# " + "x" * study_file.LARGEST)
+    (tmp_path / "large.yaml").write_text("# " + "x" * yaml_file.LARGEST)
     with pytest.raises(ConfigError, match="no file of at most"):
         study_file.read(tmp_path / "large.yaml")
 
@@ -145,3 +147,33 @@ def test_own_files_of_tasks_and_models(tmp_path, capsys):
     (own / "task" / "torn.yaml").write_text("name: [")
     assert cli.main([*plan_it, "task=torn", f"--config-dir={own}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+
+
+@pytest.mark.parametrize("group", ["task", "model"])
+@pytest.mark.parametrize(
+    "content", ["pipe", "folder", "device", "hole", b"a: " + b"[" * 20_000, b"\xff\xfe\0a", b"\xe9", BOMB.encode(),
+                b"[1, 2]", b"5", b"a: ["],
+    ids=lambda value: value if isinstance(value, str) else repr(value[:8]),
+)  # fmt: skip
+def test_an_own_file_of_any_content_is_refused_at_once(tmp_path, capsys, group, content):
+    path = tmp_path / "own" / group / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    if content == "pipe":
+        os.mkfifo(path)
+    elif content == "folder":
+        path.mkdir()
+    elif content == "device":
+        path.symlink_to("/dev/zero")
+    elif content == "hole":
+        with path.open("wb") as file:
+            file.truncate(5 << 30)
+    else:
+        path.write_bytes(content)
+    words = ["run", "--cfg", "job", f"{group}=mine", f"--config-dir={tmp_path / 'own'}"]
+    assert cli.main(words) == 2
+    printed, said = capsys.readouterr()
+    assert (printed, said.count("\n")) == ("", 1)
+    assert f"{group}=mine" in said or "mine.yaml" in said
