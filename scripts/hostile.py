@@ -626,8 +626,10 @@ def machines(draw: random.Random, place: Path) -> Iterator[Case]:
                 ["sh", "-c", line], cwd=here, capture_output=True, text=True, errors="replace",
                 timeout=PATIENCE - 10, env={**os.environ, "PYTHONPATH": str(ROOT), **own},
             )  # fmt: skip
-            if done.returncode == 0 and len(list(out.glob("*/result.json"))) < 2:
-                raise Other("a sweep that ended without its results")
+            if len(list(out.glob("*/result.json"))) < 2 and (done.returncode == 0 or not done.stderr.strip()):
+                raise Other(
+                    f"a sweep that ended without its results or a word, with status {done.returncode}"
+                )
             look(done.returncode, done.stdout, done.stderr)
 
         yield act

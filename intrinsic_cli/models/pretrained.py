@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ def load(
     The global random state is left as it was. The head is that of seed 0; `draw_head` gives another. Weights
     come from safetensors unless `spec.allow_pickle`. Raises ModelError when anything is missing or unfit.
     """
+    if sys.flags.optimize > 1:
+        raise ModelError(
+            "Python runs without docstrings (-OO or PYTHONOPTIMIZE=2), of which transformers makes its classes; "
+            "start it without"
+        )
     task = KINDS[kind]
     labels = task.settings(num_labels)
     paths.quiet()

@@ -107,6 +107,16 @@ def test_a_stream_that_is_closed_or_full_stops_no_study(folder, tmp_path, task_f
     assert len(list(tmp_path.glob("out/*/result.json"))) == 1
 
 
+def test_a_python_without_docstrings(tmp_path, task_folder):
+    words = f"model=tiny task=custom task.path={task_folder} d=20 train.max_steps=1 train.precision=fp32"
+    status, _, said = shell(f"PYTHONOPTIMIZE=2 IDIM run {words} output_dir={tmp_path / 'out'}")
+    assert (status, said.count("\n")) == (2, 1)
+    assert "without docstrings" in said
+    more = f"baseline.run=false output_dir={tmp_path / 'out'}"
+    status, _, said = shell(f"PYTHONOPTIMIZE=2 IDIM sweep {words} {more}")  # whose workers have them
+    assert (status, "Traceback" in said) == (0, False)
+
+
 @pytest.mark.parametrize("words", ["status {}", "summarize {}", "list models", "keys", "_complete run task="])
 def test_a_full_disk_for_what_is_printed_is_one_line(folder, words):
     status, _, said = shell(f"IDIM {words.format(folder)} > /dev/full")

@@ -33,7 +33,8 @@ from intrinsic_cli.training.stop import Stop
 DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # where there is none, torch has no GPU
 LOOK = 0.2  # seconds between two looks at whether to stop
 FAREWELL = 5.0  # seconds that a process which has nothing left to do may take to leave
-ONE_PROCESS = ("WORLD_SIZE", "RANK", "LOCAL_RANK")  # of torchrun: a worker is alone
+# Of torchrun, while a worker is alone; and what takes docstrings away, of which transformers makes its classes.
+NOT_FOR_WORKERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "PYTHONOPTIMIZE")
 
 
 class Died(ModelError):
@@ -277,9 +278,8 @@ def same_code(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment in which Python imports the idim of this process, and nothing of its working folder, into a
     process that trains alone."""
     home = Path(errors.__file__).parents[1]
-    own = {name: value for name, value in environment.items() if name not in ONE_PROCESS} | {
-        "PYTHONSAFEPATH": "1"
-    }
+    own = {name: value for name, value in environment.items() if name not in NOT_FOR_WORKERS}
+    own["PYTHONSAFEPATH"] = "1"
     if not {"site-packages", "dist-packages"} & set(home.parts):  # a checkout, which -P takes off the path
         own["PYTHONPATH"] = os.pathsep.join(filter(None, [str(home), own.get("PYTHONPATH", "")]))
     return own
