@@ -77,14 +77,19 @@ def test_a_silent_hub_counts_as_unreachable():
         assert state(f"http://127.0.0.1:{silent.getsockname()[1]}")[0] == "True"
 
 
+def offline(code, home, *words):
+    """A fresh process that runs `code` offline, with its caches in `home`."""
+    env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "HF_DATASETS_CACHE": str(home / "data")}
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, env=os.environ | env, capture_output=True, text=True)
+
+
 def test_a_model_that_is_not_in_the_cache(tmp_path):
     code = (
         "from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
         "pretrained.load(ModelSpec('nobody/nothing', revision='v7'), 2)"
     )
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    last = done.stderr.splitlines()[-1]
+    last = offline(code, tmp_path).stderr.splitlines()[-1]
     assert "ModelError: model nobody/nothing (revision v7) is not in the cache" in last
     assert f"{tmp_path / 'hub'} " in last
     assert "model.name=/path" in last
@@ -96,13 +101,7 @@ def test_data_that_are_not_in_the_cache(tmp_path):
         "task = TaskSpec('x', 'nobody/nothing', None, ('text',), 'label', 'train', None, ('accuracy',));"
         "splits.load(task, DataSpec())"
     )
-    env = os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(tmp_path),
-        "HF_DATASETS_CACHE": str(tmp_path / "data"),
-    }
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    last = done.stderr.splitlines()[-1]
+    last = offline(code, tmp_path).stderr.splitlines()[-1]
     assert "DataError: data set nobody/nothing is not in the cache" in last
     assert f"{tmp_path / 'data'} " in last
     assert "task.path=/path" in last
@@ -125,9 +124,7 @@ def test_pickled_weights_in_the_hubs_cache_only_when_allowed(tmp_path):
         "import sys; from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
         "print(pretrained.load(ModelSpec('some/pickled', allow_pickle=len(sys.argv) > 1), 2).head)"
     )
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache)}
-    command = [sys.executable, "-c", code]
-    refusal = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert "ModelError: model some/pickled has no safetensors weights" in refusal.stderr.splitlines()[-1]
-    allowed = subprocess.run([*command, "allow"], env=env, capture_output=True, text=True)
+    refusal = offline(code, cache).stderr.splitlines()[-1]
+    assert "ModelError: model some/pickled has no safetensors weights" in refusal
+    allowed = offline(code, cache, "allow")
     assert "classifier.weight" in allowed.stdout, allowed.stderr
