@@ -14,7 +14,7 @@ import math
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,15 @@ from torch import Tensor
 
 from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.projections import KINDS
-from intrinsic_cli.spec import PRECISIONS, AdapterSpec, ModelSpec, ProjectionSpec, SubspaceSpec, record
+from intrinsic_cli.spec import (
+    PRECISIONS,
+    AdapterSpec,
+    ModelSpec,
+    ProjectionSpec,
+    SubspaceSpec,
+    TaskSpec,
+    record,
+)
 from intrinsic_cli.store import THETA, RunDir, opened, parse_json
 from intrinsic_cli.tasks.task import KINDS as TASKS
 from intrinsic_cli.training.theta import fingerprint
@@ -34,9 +42,12 @@ FORMAT = 1
 SUFFIX = ".safetensors"
 MAX_HEADER = 1 << 20  # bytes; that of two labels is about a thousand
 MAX_LABELS = 1000
+MAX_ASKS = 100_000  # characters
 MAX_SIZE = 1 << 30  # bytes: 268 million trained numbers
 HEADS = {False: "classification", True: "regression"}  # `regression` of a file
 NO_VERSION = 1  # of the draw of P, where there is no P
+# What a TaskSpec says of how a language model is asked, and of what counts as right.
+ASKS = ("text", "metrics", "prompt", "answer", "words", "per_token", "chat", "pack", "max_new_tokens")
 SPACE = ("kind", "normalize", "groups", "include", "exclude", "head")  # of a SubspaceSpec; the rest trains
 
 
@@ -51,6 +62,7 @@ class FineTune:
     precision               that training computed in: `fp32`, `bf16` or `pure_bf16`.
     labels                  class names in the order of their ids; () where the answers are no classes.
     kind                    of task (`tasks.task.KINDS`).
+    asks                    of language models: the keys of ASKS that are not as by default; {} for others.
     task, metric, score, n_eval     what it was trained on, and how well it does; the last two may be None.
     tensors                 `theta` (d − m − head,), `lam` (m,), `head.i`: float32, finite, on the CPU; those of the
                             adapter and the head, by their names in the model, where `subspace` is `full`.
@@ -74,6 +86,7 @@ class FineTune:
     tensors: Mapping[str, Tensor] = field(repr=False, compare=False)
     settings_hash: str | None = None
     adapter: AdapterSpec = field(default_factory=AdapterSpec)
+    asks: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -123,7 +136,7 @@ class FineTune:
             max_length=spec.data.max_length, labels=result.label_names,
             kind=spec.task.kind, task=spec.task.name, metric=result.metric,
             score=result.score, n_eval=result.n_eval, tensors=tensors, settings_hash=result.settings_hash,
-            adapter=spec.adapter,
+            adapter=spec.adapter, asks=_asks(spec.task),
         )  # fmt: skip
 
     @classmethod
@@ -158,6 +171,8 @@ class FineTune:
             tree["regression"] = tree.pop("kind") == HEADS[True]
         if self.settings_hash is None:
             del tree["settings_hash"]
+        if not self.asks:
+            del tree["asks"]
         if not self.adapter:  # as in files of earlier versions
             del tree["adapter"]
         base, space = tree["model"], tree["subspace"]
@@ -166,6 +181,17 @@ class FineTune:
         tree["projection"] = {k: tree["projection"][k] for k in ("kind", "seed")}
         tree["check"] = checksum(tree, self.tensors)
         return save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"idim": _json(tree)})
+
+
+def _asks(task: TaskSpec) -> dict[str, Any]:
+    """`FineTune.asks` of a task, as JSON holds it."""
+    if task.kind in HEADS.values():
+        return {}
+    usual = {f.name: f.default for f in fields(TaskSpec)}
+    own = {name: getattr(task, name) for name in ASKS if getattr(task, name) != usual[name]}
+    return {
+        key: dict(v) if key == "words" else list(v) if isinstance(v, tuple) else v for key, v in own.items()
+    }
 
 
 def checksum(tree: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -214,6 +240,11 @@ def _check(found: FineTune) -> None:
     for number, limit in zip(numbers, limits, strict=True):
         if type(number) is not int or not 0 <= number < limit:
             raise StoreError(f"{number!r:.60} in a portable fine-tune is out of range")
+    known = ASKS if found.kind not in HEADS.values() else ()
+    if not set(found.asks) <= set(known) or len(_json(found.asks)) > MAX_ASKS:
+        raise StoreError(
+            f"asks={sorted(found.asks)!r:.60} of a portable fine-tune are not how its kind of model is asked"
+        )
     if found.kind not in TASKS:
         raise StoreError(f"task kind {found.kind!r:.60} is not known; use the idim that wrote the file")
     if len(found.labels) > MAX_LABELS or bool(found.labels) != TASKS[found.kind].classes:

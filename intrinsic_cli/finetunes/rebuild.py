@@ -143,14 +143,18 @@ def export(run: RunDir, out: Path) -> Path:
 def apply(
     source: str | Path, out: Path, model: str | None = None, *, trust_remote_code: bool = False
 ) -> None:
-    """Write the fine-tuned model and its tokenizer as an ordinary Hugging Face folder.
+    """Write the fine-tuned model and its tokenizer as an ordinary Hugging Face folder. Its config says under `idim`
+    how a language model is asked (`FineTune.asks`).
 
     Raises StoreError where `out` is a file or a folder that is not empty, and as `load`.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"--out {out} is there already; give a new folder")
-    network, tokenizer = load(source, model, trust_remote_code=trust_remote_code)
+    found = FineTune.read(source)
+    network, tokenizer = load(found, model, trust_remote_code=trust_remote_code)
     adapters.merge(network)
+    if found.asks:
+        network.config.idim = {"kind": found.kind, "task": found.task, **found.asks}
     with writing("--out", out, "folder"):
         network.save_pretrained(out)
         tokenizer.save_pretrained(out)

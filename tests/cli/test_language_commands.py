@@ -79,10 +79,19 @@ def test_a_study_from_sweep_to_report(kind, family, models, folder, tmp_path, id
 
     status, _, said = idim("export", out / lost, "--out", tmp_path / "small.safetensors")
     assert status == 0, said
-    status, printed, said = idim("eval", tmp_path / "small.safetensors", *task)
+    status, printed, said = idim(
+        "eval", tmp_path / "small.safetensors", *task[:2]
+    )  # it knows how it was asked
     assert status == 0, said
     told = dict(line.split() for line in printed.splitlines()[: len(again["metrics"])])
     assert {name: float(value) for name, value in told.items()} == pytest.approx(again["metrics"], abs=6e-5)
+    assert idim("apply", tmp_path / "small.safetensors", "--out", tmp_path / "model")[0] == 0
+    asked = json.loads((tmp_path / "model" / "config.json").read_text())["idim"]
+    assert asked["kind"] == kind
+    assert [f"task.prompt={asked['prompt']}" for key in asked if key == "prompt"] == [
+        w for w in own if w == PROMPT
+    ]
+    assert asked.get("words") == ({"calm": "quiet", "loud": "noisy"} if kind == "choice" else None)
     status, _, said = idim("export", out / untrained["run_id"], "--out", tmp_path)
     assert (status, "trained nothing" in said) == (2, True)
 

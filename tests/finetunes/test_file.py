@@ -291,6 +291,8 @@ HOSTILE = {
     "adapter's module": put("adapter", {"kind": "lora", "r": 2, "args": {"megatron_core": "antigravity",
                                                                           "megatron_config": {"a": 1}}}),
     "adapter's patterns": put("adapter", {"kind": "lora", "r": 2, "target": ["*"] * 38_000}),
+    "a question's place": put("asks", {"path": "/etc"}),
+    "a question to a head": put("asks", {"prompt": "{text}"}),
     "nesting": put("task", [[[]] * 2] * 2),
     "score": put("score", float("nan")),
     "score of text": put("score", "1"),

@@ -37,7 +37,9 @@ def execute(arguments: argparse.Namespace) -> int:
             raise ConfigError(
                 f"{key} is fixed by the fine-tune; set keys of task, data or train.eval_batch_size"
             )
-    overrides = [setting("data.max_length", found.max_length), *overrides]
+    asks = {"kind": found.kind, **found.asks} if found.asks else {}
+    own = {"data.max_length": found.max_length, **{f"task.{key}": value for key, value in asks.items()}}
+    overrides = [*(setting(key, value) for key, value in own.items() if key not in given), *overrides]
     if "task" not in given and found.task in compose.options("task"):
         overrides = [setting("task", found.task), *overrides]
     elif "task" not in given:
