@@ -52,7 +52,10 @@ def main(words: list[str]) -> int:
 
 def _check(specs: list[RunSpec], load: Loader) -> dict[str, str]:
     try:
-        return {"summary": check(specs, load), "where": str(Compute.here(specs[0].train.precision))}
+        return {
+            "summary": check(specs, load),
+            "where": Compute.here(specs[0].train.precision).words(specs[-1]),
+        }
     except BaseException as error:
         if not is_failure(error):
             raise

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from intrinsic_cli.projections import make_projection
+from intrinsic_cli.projections.kernels import choose
+from intrinsic_cli.spec import RunSpec
+
 
 def resolve_precision(precision: str) -> str:
     """`auto` is `bf16` on hardware with bfloat16 matrix products, and `fp32` elsewhere."""
@@ -38,6 +42,13 @@ class Compute:
         own = f" with {threads} thread{'s' * (threads > 1)}" if self.device.type == "cpu" else ""
         return f"{self.device} in {self.precision}{own}"
 
+    def words(self, spec: RunSpec) -> str:
+        """`trained on cpu in bf16 with 2 threads, P by numba`: what a run of `spec` uses here."""
+        if not spec.subspace.has_theta:
+            return f"trained on {self}"
+        P = make_projection(spec.projection.kind, shape=(1, 1), seed=0, kernel=spec.projection.kernel)
+        return f"trained on {self}, P by {choose(P, self.device).name}"
+
     @property
     def weights(self) -> torch.dtype | None:
         """The dtype that the weights are kept in; None leaves them in float32."""
@@ -49,4 +60,7 @@ class Compute:
 
     def batch(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a batch on the device."""
-        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        if self.device.type != "cuda":
+            return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        # From pinned memory the copy does not wait for the device.
+        return {n: tensor.pin_memory().to(self.device, non_blocking=True) for n, tensor in tensors.items()}

@@ -144,7 +144,8 @@ def test_run_prints_the_score_and_where_the_result_lies(idim, easy, tmp_path):
     status, printed, said = idim("run", *easy, "d=50", f"output_dir={tmp_path}")
     score, folder = printed.splitlines()
     result = json.loads(Path(folder, "result.json").read_text())
-    assert (status, said) == (0, DATA)
+    assert status == 0
+    assert re.fullmatch(re.escape(DATA) + r"trained on cpu in (fp32|bf16) with 1 thread, P by numba\n", said)
     assert score == f"accuracy {result['score']:.4f}"
     assert result["spec"]["d"] == 50
     assert idim("run", *easy, "d=50", f"output_dir={tmp_path}") == (0, printed, "")  # nothing is read
@@ -153,7 +154,7 @@ def test_run_prints_the_score_and_where_the_result_lies(idim, easy, tmp_path):
 def test_a_run_that_diverges_has_status_1_and_no_result(idim, easy, tmp_path):
     words = [*easy, "subspace=full", f"output_dir={tmp_path}"]
     status, printed, said = idim("run", *words, "lr=1e30")
-    assert (status, printed, said.count("\n")) == (1, "", 2)
+    assert (status, printed, said.count("\n")) == (1, "", 3)
     assert said.startswith(DATA)
     assert "lr=1e+30" in said
     assert list(tmp_path.rglob("result.json")) == []
@@ -367,7 +368,7 @@ def test_a_file_with_one_split_is_enough(idim, easy, tmp_path):
     assert status == 0
     assert re.fullmatch(
         r"task custom: (\d+) rows of rows.jsonl to train on \(calm \d+, loud \d+\), (\d+) rows of rows.jsonl to "
-        r"validate \(calm \d+, loud \d+\)\n", said,
+        r"validate \(calm \d+, loud \d+\)\ntrained on .*\n", said,
     )  # fmt: skip
     [result] = (tmp_path / "out").rglob("result.json")
     counts = json.loads(result.read_text())

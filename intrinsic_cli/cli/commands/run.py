@@ -54,18 +54,22 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _finished(spec: RunSpec, store: Store) -> RunResult | None:
     """The result that is there. Raises StoreError at one to keep that can't be read."""
-    from intrinsic_cli.errors import DamagedError
+    from intrinsic_cli.errors import DamagedError, StoreError
 
     try:
         return store.run(spec).result()
     except DamagedError:
         return None
+    except StoreError:
+        store.check_writable()  # where no folder can be, that is why
+        raise
 
 
 def _train_here(spec: RunSpec, store: Store) -> RunResult | None:
     """Train in this process; None where another one has the run."""
     from intrinsic_cli.study.sweep import to_stderr
     from intrinsic_cli.training import run
+    from intrinsic_cli.training.device import Compute
     from intrinsic_cli.training.inputs import Loader, check
     from intrinsic_cli.training.stop import on_signals
 
@@ -75,6 +79,7 @@ def _train_here(spec: RunSpec, store: Store) -> RunResult | None:
         store.check_writable()
         if os.environ.get("RANK", "0") == "0":
             to_stderr(summary)
+            to_stderr(Compute.here(spec.train.precision).words(spec))
         return run.execute(spec, store, load, progress=sys.stderr.isatty(), stop=stop)
 
 
@@ -90,9 +95,10 @@ def _train_apart(spec: RunSpec, store: Store) -> RunResult | None:
 
     with on_signals() as stop:
         launcher = Local(slots=1, retries=0, progress=sys.stderr.isatty())
-        summary, *_ = launcher.check([[spec]], store, stop)
+        lines = launcher.check([[spec]], store, stop)
         store.check_writable()
-        to_stderr(summary)
+        for line in lines:
+            to_stderr(line)
         with closing(launcher.launch([spec], store, stop)) as ended:
             states = [state for _, state in ended]
         stop.raise_if_requested(f"before the end of {spec.run_id}")

@@ -33,6 +33,7 @@ _DEVICES = {"cpu": ("numba", "torch", "triton"), "cuda": ("torch", "triton")}
 class Kernel(ABC):
     """Products with P on one kind of device. Callers have checked shapes and dtypes, and called `prepare`."""
 
+    name: str  # of projection.kernel
     keeps_draws = True  # whether it reads the random numbers that `prepare` stores
 
     def supports(self, kind: str) -> bool:

@@ -20,6 +20,8 @@ class TorchKernel(Kernel):
     On a CPU, how torch splits a sum over its threads can change the last bits.
     """
 
+    name = "torch"
+
     def transform(self, v: torch.Tensor) -> torch.Tensor:
         return fwht(v)
 

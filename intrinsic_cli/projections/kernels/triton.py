@@ -173,6 +173,7 @@ def _reduce(
 class TritonKernel(TorchKernel):
     """Fastfood, signs and sorf, in float32, float64 and bfloat16, with n up to 2²⁰ or so."""
 
+    name = "triton"
     keeps_draws = False
 
     def supports(self, kind: str) -> bool:

@@ -27,7 +27,7 @@ class Inline:
         for cell in reversed(cells):  # the first one is kept for its runs
             stop.raise_if_requested("before any training")
             lines.append(check(cell, self._load))
-        return [*lines[::-1], *(f"trained on {Compute.here(cell[0].train.precision)}" for cell in cells[:1])]
+        return [*lines[::-1], *(Compute.here(cell[0].train.precision).words(cell[-1]) for cell in cells[:1])]
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop

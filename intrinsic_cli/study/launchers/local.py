@@ -76,7 +76,7 @@ class Local:
             else:
                 self._ready = worker
                 break
-        return [*lines, f"trained on {worker.where}"]
+        return [*lines, worker.where]
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
@@ -155,7 +155,7 @@ class _Worker:
         )  # fmt: skip
         assert self._process.stdout is not None
         self.answers = self._process.stdout
-        self.where = ""  # it computes, in words, once it has checked something
+        self.where = ""  # it trains, in words, once it has checked something
         self._watch = Watch(None)
         self._why = ""  # it was killed, where this process did it
 

@@ -40,6 +40,8 @@ class NumbaKernel(Kernel):
     Blocks of v that are all zero (the embedding rows that a batch did not use) cost no more than being read.
     """
 
+    name = "numba"
+
     def supports(self, kind: str) -> bool:
         return find_spec(f"{__name__}.{kind}") is not None
 
