@@ -86,7 +86,7 @@ def test_links_of_the_pages_lead_somewhere():
 
 def installed(text):
     """The names behind `pip install` in a text, less options and paths; a command ends with its line or code."""
-    for line in re.findall(r"pip install\b([^`#\n)]*)", text):
+    for line in re.findall(r"pip install\b([^`#\n)|;&]*)", text):
         for word in re.findall(r"[^\s\"']+", re.sub(r" -c \S+", "", line)):
             if match := re.fullmatch(r"([A-Za-z][\w-]*)(\[[\w,]*\])?(==[\w.]+)?", word):
                 yield match[1].lower()
