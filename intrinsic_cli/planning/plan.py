@@ -105,7 +105,7 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
         tuple(searches),
         dict(cfg.launcher),
         compose.output_dir(cfg),
-        _notes(overrides, cfg, full),
+        (*_notes(overrides, cfg, full), *_guesses(cells)),
         tuple(cells),
     )
 
@@ -130,6 +130,19 @@ def _notes(overrides: Sequence[Override], cfg: DictConfig, full: DictConfig) -> 
             f"lr is the rate of the subspace runs; full fine-tuning keeps {rate:g} (baseline.lr=… sets it)",
         )
     return ()
+
+
+def _guesses(cells: Sequence[DictConfig]) -> tuple[str, ...]:
+    """A word on default rates that no calibration stands behind."""
+    guessed = {
+        cfg.adapter.kind
+        for cfg in cells
+        if cfg.adapter.kind != "none" and cfg.subspace.kind != "full" and _values(cfg, "lr") == [None]
+    }
+    if not guessed:
+        return ()
+    names = ", ".join(sorted(guessed))
+    return (f"the default rate of θ over adapter={names} is an estimate: try several, as lr=0.03,0.1,0.3",)
 
 
 LADDER = (

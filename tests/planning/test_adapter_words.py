@@ -66,6 +66,17 @@ def test_rates_are_the_adapters_own_unless_they_are_given():
     )
 
 
+def test_a_rate_that_is_an_estimate_is_announced():
+    def notes(*words):
+        return " ".join(sweep_plan(parse(["model=tiny", *words])).notes)
+
+    assert "the default rate of θ over adapter=lora,vera is an estimate".replace(",", ", ") in notes(
+        "adapter=none,lora,vera", "d=50"
+    )
+    for words in (["adapter=lora", "d=50", "lr=0.1"], ["adapter=lora", "subspace=full"], ["d=50"]):
+        assert "estimate" not in notes(*words)
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
