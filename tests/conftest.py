@@ -9,7 +9,7 @@ os.environ.pop("COLUMNS", None)
 
 import pytest
 from hypothesis import settings
-from support.rows import sentences, write_jsonl
+from support.rows import write_task
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.paths import fingerprint
@@ -23,11 +23,7 @@ settings.load_profile("patient")
 @pytest.fixture(scope="session")
 def task_folder(tmp_path_factory):
     """A task of two easy classes: 96 training and 40 validation rows."""
-    folder = tmp_path_factory.mktemp("data") / "task"
-    folder.mkdir()
-    write_jsonl(folder / "train.jsonl", sentences(96))
-    write_jsonl(folder / "validation.jsonl", sentences(40, offset=1000))
-    return folder
+    return write_task(tmp_path_factory.mktemp("data") / "task", 96, 40)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from support.language import save_t5
-from support.rows import sentences, write_jsonl
+from support.rows import sentences, write_jsonl, write_task
 
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.spec import ModelSpec
@@ -21,10 +21,7 @@ ANSWERED = [PROMPT, "task.answer=label"]  # what an encoder-decoder needs for lm
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("words")
-    write_jsonl(folder / "train.jsonl", sentences(24))
-    write_jsonl(folder / "validation.jsonl", sentences(10, offset=1000))
-    return folder
+    return write_task(tmp_path_factory.mktemp("words"), 24, 10)
 
 
 @pytest.fixture(scope="module")

@@ -18,3 +18,11 @@ def sentences(n, offset=0):
 def write_jsonl(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def write_task(folder, train, validation):
+    """A folder of so many training and validation rows of the two classes, no row in both."""
+    folder.mkdir(exist_ok=True)
+    write_jsonl(folder / "train.jsonl", sentences(train))
+    write_jsonl(folder / "validation.jsonl", sentences(validation, offset=1000))
+    return folder

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.language import save_t5
-from support.rows import sentences, write_jsonl
+from support.rows import write_task
 from training.test_resume import After
 
 from intrinsic_cli.errors import Stopped, StoreError
@@ -33,10 +33,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("words")
-    write_jsonl(folder / "train.jsonl", sentences(32))
-    write_jsonl(folder / "validation.jsonl", sentences(12, offset=1000))
-    return folder
+    return write_task(tmp_path_factory.mktemp("words"), 32, 12)
 
 
 @pytest.fixture(scope="module")
