@@ -247,10 +247,11 @@ def _part(cfg: DictConfig, key: str) -> Any:
 
 def _values_of(cfg: DictConfig, key: str) -> dict[str, Any]:
     """The values of a group, less those that only its other values refer to, as `${task.round}`."""
-    written = str(OmegaConf.to_container(cfg))
-    known = {f.name for f in fields(PARTS[key])}
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
-    return {k: v for k, v in tree.items() if k in known or f"${{{key}.{k}}}" not in written}
+    if own := tree.keys() - {f.name for f in fields(PARTS[key])}:
+        written = str(OmegaConf.to_container(cfg))
+        own = {name for name in own if f"${{{key}.{name}}}" in written}
+    return {name: value for name, value in tree.items() if name not in own}
 
 
 def number(key: str, value: Any, kind: type) -> Any:

@@ -113,10 +113,9 @@ AXES = {
 }
 
 
-def step_axis(models: Sequence[ModelSpec]) -> Axis:
-    """The steps of these models."""
-    places = steps(models)
-    return Axis("step", "pre-training step", lambda curve: places[curve.spec.model])
+def step_axis(of: Callable[[Curve], float]) -> Axis:
+    """The steps of pre-training, as `of` tells them."""
+    return Axis("step", "pre-training step", of)
 
 
 def trends(found: Found, axis: Axis) -> list[Trend]:
@@ -125,7 +124,6 @@ def trends(found: Found, axis: Axis) -> list[Trend]:
 
     Raises StoreError where no setting has two curves.
     """
-    x = axis.of
     settings: dict[str, list[tuple[Curve, Estimate]]] = {}
     for curve, value in found:
         settings.setdefault(json.dumps(_setting(curve, axis), sort_keys=True), []).append((curve, value))
@@ -137,8 +135,9 @@ def trends(found: Found, axis: Axis) -> list[Trend]:
     extras = differences([flat(json.loads(key)) for key in several], names, [""] * len(names))
     made = []
     for name, extra, members in zip(names, extras, several.values(), strict=True):
-        members.sort(key=lambda member: x(member[0]))
-        at = [x(curve) for curve, _ in members]
+        placed = [(axis.of(curve), (curve, value)) for curve, value in members]
+        placed.sort(key=lambda pair: pair[0])
+        at, members = [x for x, _ in placed], [member for _, member in placed]
         known = [key for key in TARGETS if any(key in c.beside(v) for c, v in members)]
         by = {key: correlation([(c, c.estimate(v.threshold, key)) for c, v in members], at) for key in known}
         made.append(Trend(f"{name} {extra}".rstrip(), tuple(members), tuple(at), by))

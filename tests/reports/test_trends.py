@@ -24,7 +24,7 @@ from intrinsic_cli.reports import figures, svg
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.trend_plots import plot
 from intrinsic_cli.reports.trend_text import answer, spell
-from intrinsic_cli.reports.trends import AXES, Axis, accuracy, gap, parameters, steps, trends
+from intrinsic_cli.reports.trends import AXES, accuracy, gap, parameters, step_axis, steps, trends
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.spec import step_of as step
 from intrinsic_cli.statistics.ranks import correlate, spearman
@@ -50,7 +50,7 @@ def overrides(words):
     return {o.key_or_group: values(o) for o in checkpoints.overrides(parse(words))}
 
 
-STEP = Axis("step", "pre-training step", lambda curve: step(curve.spec.model.label))
+STEP = step_axis(lambda curve: step(curve.spec.model.label))
 
 
 def by_step(results):

@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
-    from intrinsic_cli.reports.trends import AXES, step_axis
+    from intrinsic_cli.reports.trends import AXES, step_axis, steps
     from intrinsic_cli.store import Store
 
     def members(spec: RunSpec) -> bool:
@@ -54,7 +54,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.pair:
         return _show_pairs(survey, members, arguments)
     if arguments.against == "step":
-        axis = step_axis([run.spec.model for run in survey.results if members(run.spec)])
+        places = steps([run.spec.model for run in survey.results if members(run.spec)])
+        axis = step_axis(lambda curve: places[curve.spec.model])
     else:
         axis = AXES[arguments.against]
     show_trends(survey, members, axis, arguments)
