@@ -59,6 +59,7 @@ def test_a_draw_is_its_seeds_and_each_tensor_has_its_own():
     assert abs(np.corrcoef(*noise)[0, 1]) < 0.2
 
 
+@pytest.mark.long
 def test_the_promise_holds_over_all_samples_and_draws():
     """Twelve rows, eight models with true rates of their own, a Q that runs after the fewest errors: the bound
     fails for less than δ of many samples and draws."""

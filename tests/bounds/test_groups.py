@@ -46,6 +46,7 @@ def slow(k, n, sizes, complexity):
     return high
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 3000), st.data(), st.floats(0.01, 500))
 def test_groups_of_one_are_the_kl_bound(n, data, complexity):
@@ -55,6 +56,7 @@ def test_groups_of_one_are_the_kl_bound(n, data, complexity):
     assert kl * (1 - 1e-12) <= got <= kl + 1e-6
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 50), st.data(), st.floats(0.01, 50))
 def test_equal_groups_are_the_chromatic_bound(groups, size, data, complexity):
@@ -65,6 +67,7 @@ def test_equal_groups_are_the_chromatic_bound(groups, size, data, complexity):
     assert got == pytest.approx(theory.kl_inverse(k / n, complexity * size / n), abs=1e-6)
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.data(), st.floats(0.01, 30))
 def test_no_worse_than_hoeffding_or_janson_and_no_better_than_one_row_each(sizes, data, complexity):
@@ -78,6 +81,7 @@ def test_no_worse_than_hoeffding_or_janson_and_no_better_than_one_row_each(sizes
     assert got >= theory.kl_inverse(k / n, complexity / n) - 1e-12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("k", "sizes", "complexity"),
     [(3, [1, 2, 3, 4, 5], 1.0), (0, [1, 1, 6, 2], 2.0), (9, [1] * 12 + [9, 4], 3.0)],
@@ -89,6 +93,7 @@ def test_dual_and_primal_agree(k, sizes, complexity):
     assert got <= wanted + 2e-4
 
 
+@pytest.mark.long
 def test_coverage_over_every_outcome():
     """Five groups that fail as a whole, with unequal chances: over all 2^5 outcomes it fails in at most δ."""
     sizes, delta = np.array([1, 2, 2, 4, 6]), 0.05
@@ -102,6 +107,7 @@ def test_coverage_over_every_outcome():
         assert fails <= delta
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 20), min_size=2, max_size=20), st.data())
 def test_more_room_and_larger_groups_cost(sizes, data):

@@ -59,6 +59,7 @@ def wrong(model, encoded):
     return count
 
 
+@pytest.mark.long
 def test_the_decoded_model_makes_the_errors_that_are_counted(study, rows, make_spec):
     inputs = Loader()(make_spec())
     for row in rows:
@@ -74,6 +75,7 @@ def test_the_decoded_model_makes_the_errors_that_are_counted(study, rows, make_s
         assert row.train.risk == row.best.risk
 
 
+@pytest.mark.long
 def test_a_decoder_needs_no_more_than_the_message(make_spec, tmp_path):
     """The run's folder is gone when the model is rebuilt: P's kind, version and seed are in the message."""
     spec = make_spec("said", d=200, seed=7, max_steps=60, lr=0.3, groups="module", head="trained")
@@ -117,6 +119,7 @@ def test_gap_vacuity_and_yardstick_by_hand(rows):
         assert row.valid
 
 
+@pytest.mark.long
 def test_several_settings_on_the_same_rows_are_paid_for(study, make_spec, rows, tmp_path):
     """Two base models on the same training rows, even where other rows validate."""
     for name, options in (("same", {}), ("fewer", {"max_eval": 20})):
@@ -129,6 +132,7 @@ def test_several_settings_on_the_same_rows_are_paid_for(study, make_spec, rows, 
     assert {sum(row.search.values()) for row in rows} == {0.0}
 
 
+@pytest.mark.long
 def test_the_same_rows_in_another_file_are_the_same_rows(study, make_spec, tmp_path):
     """Copied in another order, with other validation rows; and other training rows of the same file."""
     for name in ("copy", "new"):
@@ -148,6 +152,7 @@ def test_the_same_rows_in_another_file_are_the_same_rows(study, make_spec, tmp_p
     assert {sum(r.search.values()) for r in bounded(study.results() + strangers.results(), TWO)} == {0.0}
 
 
+@pytest.mark.long
 def test_rows_held_out_give_a_prior_that_training_rows_may_choose(make_spec, tmp_path):
     store = Store(tmp_path)
     for d in (20, 60):
@@ -191,6 +196,7 @@ def test_phrases_of_one_sentence_count_as_one_group(make_spec, tmp_path):
     assert "Rows in groups" not in render(answer([plain]))
 
 
+@pytest.mark.long
 def test_a_gaussian_draw_pays_for_where_it_lies(study, rows, make_spec):
     inputs = Loader()(make_spec())
     for row in bounded(study.results(), replace(TWO, noise=(0.2, 0.6))):
@@ -267,6 +273,7 @@ def test_changed_data_are_noticed(study):
         bounded(results, TWO)
 
 
+@pytest.mark.long
 def test_training_at_the_levels_beats_rounding_to_them(study, make_spec):
     spec = make_spec(d=60, max_steps=60, lr=0.3)
     inputs, found = Loader()(spec), FineTune.of_run(study.run(spec))

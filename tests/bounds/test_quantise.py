@@ -25,6 +25,7 @@ def optimal_error(theta, levels):
     return best[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("levels", [1, 2, 4, 8])
 @pytest.mark.parametrize("name", ["a", "b", "scales"])
 def test_no_cut_is_better(levels, name):

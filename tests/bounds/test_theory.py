@@ -85,6 +85,7 @@ def test_kl_inverse_at_the_edges(q, c, expected):
     assert b.kl_inverse(q, c) == pytest.approx(expected, rel=1e-15)
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 120), st.data(), st.floats(0.05, 400))
 def test_binomial_inverse_brackets_the_exact_root(n, data, complexity):
@@ -135,6 +136,7 @@ def test_more_bits_cost_and_more_rows_pay():
     assert (risk(10_000, 100) < risk(1000, 100)).all()
 
 
+@pytest.mark.long
 def test_coverage_of_the_binomial_tail():
     """Over Bin(200, 0.3) the bound at δ = 0.05 may fail in at most 5 % of the draws: summed exactly."""
     n, truth = 200, 0.3

@@ -120,6 +120,7 @@ def python_of(page):
     return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S))
 
 
+@pytest.mark.long
 def test_the_notebook_prints_what_it_shows(tmp_path, monkeypatch, capsys):
     """Each cell of docs/python.md in turn, in one namespace."""
     monkeypatch.chdir(tmp_path)

@@ -31,6 +31,7 @@ def models(tmp_path_factory):
     return {"llama": "model=tiny", "t5": f"model.name={folder}"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_study_from_sweep_to_report(kind, family, models, folder, tmp_path, idim):
@@ -137,6 +138,7 @@ def places(models, tmp_path_factory):
     }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_status_2_before_any_training(case, places, folder, tmp_path, idim):
     words, parts = BAD[case]

@@ -83,6 +83,7 @@ def push(endpoint, token, *words, **more):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_push_uploads_the_file_and_a_card(hub):
     done = push(hub.address, "hf_right", "--private")
     assert (done.returncode, done.stderr) == (0, "")
@@ -98,6 +99,7 @@ def test_push_uploads_the_file_and_a_card(hub):
     assert 'hf_hub_download("me/small", "fine-tune.safetensors")' in files["README.md"].decode()
 
 
+@pytest.mark.long
 def test_a_refusal_is_one_line(hub):
     done = push(hub.address, "hf_wrong")
     assert done.returncode == 2
@@ -106,6 +108,7 @@ def test_a_refusal_is_one_line(hub):
     assert hub.commits == []
 
 
+@pytest.mark.long
 def test_without_a_network_the_way_out_is_said():
     done = push("http://127.0.0.1:9", "hf_right", HF_HUB_OFFLINE="1")
     assert done.returncode == 2

@@ -86,6 +86,7 @@ def files(runs, tmp_path_factory):
     return {name: export(run, folder) for name, (run, _, _) in runs.items()}
 
 
+@pytest.mark.long
 def test_logits_in_a_new_process_are_those_of_the_training_bit_for_bit(runs, files, tmp_path):
     work = []
     for i, (name, (_, batch, logits)) in enumerate(runs.items()):
@@ -411,6 +412,7 @@ def test_export_and_eval_repeat_the_score_of_the_run(idim, runs, task_folder, tm
     assert out.splitlines()[-1] == "40 rows of custom, bf16"
 
 
+@pytest.mark.long
 def test_eval_refuses_what_the_file_decides_and_tasks_of_other_labels(idim, files):
     status, _, err = idim("eval", files["did"], "task=pydoc-topic", "d=100")
     assert (status, err.count("\n")) == (2, 1)

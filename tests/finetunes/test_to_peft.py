@@ -68,6 +68,7 @@ def base_folder(trained, tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_a_run_over_an_adapter_is_the_same_model_in_peft_alone(trained, base_folder, tmp_path):
     work = []
     for name, options in EXACT.items():

@@ -181,6 +181,7 @@ with RunDir(Path(sys.argv[1])).claim() as mine:
 """
 
 
+@pytest.mark.long
 def test_a_run_has_one_owner_among_processes(tmp_path):
     run = RunDir(tmp_path / "run")
 

@@ -220,6 +220,7 @@ def edited(content, edits):
     return content
 
 
+@pytest.mark.long
 def test_files_with_random_damage(run, cases, tmp_path):
     kinds = {
         "x.csv": GOOD.encode(),

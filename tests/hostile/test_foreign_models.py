@@ -150,6 +150,7 @@ TOKENIZER_KEYS = ["model_max_length", "pad_token", "tokenizer_class", "padding_s
                   "added_tokens_decoder", "extra_special_tokens"]  # fmt: skip
 
 
+@pytest.mark.long
 def test_settings_of_any_value(run, cases):
     """hidden_size = 10^9 would take more memory than there is: it is refused before any is taken."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -170,6 +171,7 @@ def test_settings_of_any_value(run, cases):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 2**20  # KiB
 
 
+@pytest.mark.long
 def test_files_with_random_damage(run, cases, folders):
     edits = st.lists(
         st.tuples(st.integers(0, 10**4), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4
@@ -190,6 +192,7 @@ def test_files_with_random_damage(run, cases, folders):
     assert cases.counts.total() >= 60
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("spoil", "part"),
     [
@@ -253,6 +256,7 @@ def test_a_folder_is_refused_with_its_reason(run, spoil, part):
     assert part in said
 
 
+@pytest.mark.long
 def test_a_header_that_lies(run, cases, folders):
     data = whole(folders)
     size = struct.unpack("<Q", data[:8])[0]

@@ -67,6 +67,7 @@ WORDS = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_any_word_ends_in_a_run_or_in_one_line(easy, cases):
     @settings(
         max_examples=600, derandomize=True, deadline=None, database=None, suppress_health_check=HealthCheck
@@ -81,6 +82,7 @@ def test_any_word_ends_in_a_run_or_in_one_line(easy, cases):
     assert os.listdir(".") == []
 
 
+@pytest.mark.long
 def test_any_list_ends_in_a_plan_or_in_an_error_of_ours(easy, cases):
     values = st.lists(st.sampled_from([*IMPOSSIBLE, "0", "1", "50", "0.1", "null"]), min_size=1, max_size=2)
     keys = st.sampled_from(["d", "seed", "lr", "baseline.lr", "baseline.seed", "baseline.run", "search.seeds",
@@ -126,6 +128,7 @@ def test_a_word_of_the_command_line_itself(easy, cases):
     assert cases.counts == {"refused": 6}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

@@ -208,6 +208,7 @@ def test_loading_ignores_and_leaves_the_global_random_state(folders):
     assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
 
 
+@pytest.mark.long
 def test_the_head_is_the_same_in_another_process_and_dtype(folders):
     code = (
         "import sys; from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
@@ -284,6 +285,7 @@ def test_label_names_reach_the_config():
     assert config.id2label == {0: "bad", 1: "good"}
 
 
+@pytest.mark.long
 @needs_minilm
 def test_minilm_is_found_without_an_import():
     loaded = pretrained.load(ModelSpec("minilm"), 5)
@@ -447,6 +449,7 @@ def test_a_folder_that_changed_since_the_plan_is_refused(bert):
     refused(planned, "has changed since this run was planned")
 
 
+@pytest.mark.long
 def test_the_settings_are_the_config_the_tokenizer_and_the_buffers(bert, tmp_path_factory):
     own = pretrained.load(ModelSpec(str(bert)), 2).settings_hash
     assert pretrained.load(ModelSpec(str(bert)), 3).settings_hash == own  # the head is the task's
@@ -480,6 +483,7 @@ def test_the_settings_are_the_config_the_tokenizer_and_the_buffers(bert, tmp_pat
     assert len({own, *found}) == 1 + len(changes)
 
 
+@pytest.mark.long
 @needs_minilm
 def test_minilm_has_one_setting_wherever_it_lies(tmp_path):
     loaded = pretrained.load(ModelSpec("minilm"), 2)

@@ -45,6 +45,7 @@ def test_every_override_reaches_its_field(task_folder):
     assert (spec.data.max_train, spec.data.max_eval) == (11, 12)
 
 
+@pytest.mark.long
 def test_every_model_and_task_and_projection_composes():
     models, tasks = compose.options("model"), sorted(set(compose.options("task")) - {"custom"})
     kinds = compose.options("projection")

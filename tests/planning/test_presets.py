@@ -21,6 +21,7 @@ def plan(*words):
     return sweep_plan(study_file.preset(parse(words)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_is_its_lists_multiplied_out(path):
     tree = yaml.safe_load(path.read_text())

@@ -186,6 +186,7 @@ def condition_of_gaussians(D, d):
     return values[-1] / values[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("D", "d"), [(20, 100), (384, 1_000), (384, 8_192), (700, 8_000)])
 def test_the_rows_of_a_short_tensor_are_conditioned_as_a_dense_matrix_has_them(kind, D, d):
     assert condition(make_projection(kind, shape=(D, d), seed=6)) <= 1.5 * condition_of_gaussians(D, d)

@@ -189,6 +189,7 @@ def test_a_call_that_openmp_could_not_make_is_no_result(threads, monkeypatch):
         run_all(print, [0, 1])
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_no_interrupt_is_lost_whenever_it_comes(threads):

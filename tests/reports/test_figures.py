@@ -194,6 +194,7 @@ def test_an_open_interval_reaches_the_edge():
     assert float(band.get("x")) + float(band.get("width")) == svg.WIDTH - svg.RIGHT
 
 
+@pytest.mark.long
 def test_figures_for_a_paper(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     save(RUNS, tmp_path / "runs")
@@ -218,6 +219,7 @@ def test_figures_for_a_paper(tmp_path, capsys):
         assert word in "".join(ElementTree.parse(folder / f"{name}.svg").getroot().itertext())
 
 
+@pytest.mark.long
 def test_the_same_runs_give_the_same_files(tmp_path):
     pytest.importorskip("matplotlib")
     plot = plots.score(*curve_and_value())
@@ -225,6 +227,7 @@ def test_the_same_runs_give_the_same_files(tmp_path):
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in twice]
 
 
+@pytest.mark.long
 def test_many_figures_are_the_same_whoever_draws_them(tmp_path, monkeypatch):
     plot = plots.score(*curve_and_value())
     several = [replace(plot, name=f"plot-{i:02}", title=str(i)) for i in range(4)]
@@ -239,6 +242,7 @@ def test_many_figures_are_the_same_whoever_draws_them(tmp_path, monkeypatch):
     assert content[0] == content[1]
 
 
+@pytest.mark.long
 def test_a_folder_that_can_not_be_written_is_one_line_from_any_process(tmp_path, monkeypatch):
     plot = plots.score(*curve_and_value())
     monkeypatch.setattr("os.cpu_count", lambda: 2)

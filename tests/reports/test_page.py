@@ -151,6 +151,7 @@ def test_a_study_in_progress(tmp_path):
     assert any("2 done, 1 failed, 1 pending" in word for word in page.words["li"])
 
 
+@pytest.mark.long
 def test_many_curves_are_folded_under_their_tasks(tmp_path):
     tasks = [f"task{i}" for i in range(5)]
     pairs = [(task, kind) for task in tasks for kind in ("did", "said")]
@@ -262,6 +263,7 @@ def browse(path: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
     return answer.stdout, [line for line in answer.stderr.splitlines() if "CONSOLE" in line]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_in_a_browser(big, tmp_path):
     text, root = big
@@ -286,6 +288,7 @@ def test_in_a_browser(big, tmp_path):
         assert "none" not in seen["tones"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_light_and_dark(big, tmp_path):
     image = pytest.importorskip("matplotlib.image")

@@ -238,6 +238,7 @@ def sizes():
     ]
 
 
+@pytest.mark.long
 def test_compare_over_a_folder(tmp_path, capsys):
     save(sizes() + curve(0.9, model="other-model", size=10), tmp_path / "runs")
     where = [str(tmp_path / "runs"), "--models", "bert-*"]
@@ -343,6 +344,7 @@ def test_steps_are_an_axis_of_compare_too(tmp_path, capsys):
     assert "rank correlation of step and d90 -1.00" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_runs_that_diverged_count_in_trends_as_in_tables(tmp_path, capsys):
     """A rate that wins where it does not diverge: one of its three seeds does, at every d."""
     fast = [r for r in sizes() if r.spec.d]
@@ -370,6 +372,7 @@ def test_parameters_are_what_full_fine_tuning_trains():
     assert [parameters(c) for c in group([r for r in runs if r.spec.d])] == [900]
 
 
+@pytest.mark.long
 def test_a_trajectory_trains_what_is_missing_and_shows_it(tmp_path, task_folder, monkeypatch, capsys):
     from intrinsic_cli.models.pretrained import load
 

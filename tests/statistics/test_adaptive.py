@@ -178,6 +178,7 @@ def test_the_gap_at_the_crossing_is_narrowed_before_an_interval_is_believed():
     assert math.log2(above / below) <= 0.51
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["logistic", "step", "collapse_full"])
 def test_the_default_search_holds_the_truth_within_its_budget(family):
     covered = []

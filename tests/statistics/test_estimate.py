@@ -171,6 +171,7 @@ def test_intervals_hold_the_truth(family):
     assert np.mean([math.isfinite(simulation.width(found)) for _, found in done]) >= 0.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_eval", [5463, 40000])
 def test_one_seed_on_many_rows_knows_that_it_knows_little(n_eval):
     done = simulation.studies(20, 2004, "exponential", draw={"seeds": 1, "n_eval": n_eval}, resamples=200)
@@ -178,6 +179,7 @@ def test_one_seed_on_many_rows_knows_that_it_knows_little(n_eval):
     assert np.mean([found.floored for _, found in done]) >= 0.5
 
 
+@pytest.mark.long
 def test_a_hump_is_not_called_above_the_grid_nor_a_plateau_below_it():
     def said(family, seeds):
         return [found for _, found in simulation.studies(25, 2005, family, draw={"seeds": seeds})]

@@ -105,6 +105,7 @@ def test_repeats_do_not_count_their_rows_twice():
     assert np.mean(noise.of_means(table)) == pytest.approx(binomial / 6, rel=0.5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "f1_macro", "matthews", "pearson", "spearman"])
 def test_influence_predicts_the_bootstrap_of_rows(metric):
     rng = np.random.default_rng(2)

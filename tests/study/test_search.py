@@ -43,6 +43,7 @@ class Runner(Inline):
         list(self.launch(study.baseline, self.store, Stop()))
 
 
+@pytest.mark.long
 def test_a_search_keeps_its_budget_and_a_second_one_trains_nothing(study, tmp_path):
     store = Store(tmp_path)
     runner, said = Runner(store), []
@@ -58,6 +59,7 @@ def test_a_search_keeps_its_budget_and_a_second_one_trains_nothing(study, tmp_pa
     assert again.trained == []
 
 
+@pytest.mark.long
 def test_a_search_that_lost_a_result_makes_up_for_that_run_alone(study, tmp_path):
     store = Store(tmp_path)
     runner = Runner(store)
@@ -79,6 +81,7 @@ def test_a_search_without_a_baseline_says_so_and_stops(study, tmp_path):
     assert "no full fine-tuning has finished" in said[0]
 
 
+@pytest.mark.long
 def test_a_search_passes_over_a_run_that_another_process_has_until_that_is_gone(study, tmp_path, monkeypatch):
     monkeypatch.setattr("intrinsic_cli.study.search.WAIT", 0.01)
     store = Store(tmp_path)
@@ -104,6 +107,7 @@ def test_a_search_passes_over_a_run_that_another_process_has_until_that_is_gone(
     assert held.run_id in {result.run_id for result in store.results()}
 
 
+@pytest.mark.long
 def test_a_search_counts_no_run_of_another_space(study, make_spec, tmp_path):
     """`projection.seed` is a curve of its own in the table, and so it is in the search."""
     store = Store(tmp_path)
@@ -120,6 +124,7 @@ def test_a_search_counts_no_run_of_another_space(study, make_spec, tmp_path):
     assert f"finished after {len(own)} runs" in said[-1]
 
 
+@pytest.mark.long
 def test_a_search_knows_rows_and_runs_that_diverged(study, tmp_path):
     """As tables do: it reads what each row said, and a diverged run counts against its rate."""
     store = Store(tmp_path)

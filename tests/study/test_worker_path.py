@@ -10,6 +10,7 @@ import pytest
 from intrinsic_cli.study.launchers.local import _environment, same_code
 
 
+@pytest.mark.long
 def test_no_file_of_the_working_folder_is_a_module(tmp_path, monkeypatch):
     for name in ("random", "datasets", "json", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the working folder was run')")
@@ -25,6 +26,7 @@ def test_no_file_of_the_working_folder_is_a_module(tmp_path, monkeypatch):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.long
 def test_a_driver_that_is_gone_when_its_worker_answers_is_no_traceback(make_spec, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "intrinsic_cli.study.worker", str(tmp_path / "out")], env=same_code(os.environ),

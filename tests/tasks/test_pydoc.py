@@ -63,6 +63,7 @@ def test_a_sentence_of_two_areas_is_dropped_and_a_repeated_one_kept_once():
     }
 
 
+@pytest.mark.long
 def test_it_is_the_same_in_a_process_without_docstrings():
     code = (
         "from intrinsic_cli.tasks.pydoc import corpus; import hashlib, sys;"

@@ -237,6 +237,7 @@ def many(path):
             file.write_table(table)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "make"),
     [

@@ -128,6 +128,7 @@ def test_a_glue_task_that_the_copy_lacks_lists_what_it_has():
         splits.load(config("qqp", path=str(GLUE)), DataSpec())
 
 
+@pytest.mark.long
 def test_pydoc_topic_needs_no_path():
     rows = splits.load(config("pydoc-topic"), DataSpec(max_train=300, max_eval=50))
     assert (len(rows.train), len(rows.validation)) == (300, 50)
@@ -185,6 +186,7 @@ def test_equal_texts_stay_on_one_side_of_the_split(tmp_path):
     assert not set(rows.train.texts) & set(rows.validation.texts)
 
 
+@pytest.mark.long
 @given(seed=st.integers(0, 99), small=st.integers(1, 60), more=st.integers(0, 60), held=st.integers(0, 40))
 @settings(deadline=None, max_examples=25)
 def test_subsets_are_nested_and_the_holdout_apart(seed, small, more, held):

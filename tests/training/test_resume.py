@@ -67,6 +67,7 @@ def same(one, other):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OPTIONS)
 def test_stopped_at_any_step_and_taken_up_again(name, make_spec, loader, tmp_path):
     spec = spec_of(name, make_spec)
@@ -86,6 +87,7 @@ def test_stopped_at_any_step_and_taken_up_again(name, make_spec, loader, tmp_pat
         assert not (run.path / SNAPSHOT).exists()
 
 
+@pytest.mark.long
 def test_stopped_again_and_again(make_spec, loader, tmp_path):
     spec = spec_of("did", make_spec)
     whole, store = Store(tmp_path / "whole"), Store(tmp_path / "parts")
@@ -98,6 +100,7 @@ def test_stopped_again_and_again(make_spec, loader, tmp_path):
     assert store.run(spec).result().resumed == tuple(range(2, 20, 2))
 
 
+@pytest.mark.long
 def test_what_was_logged_behind_a_snapshot_is_forgotten(make_spec, loader, tmp_path):
     spec = spec_of("did", make_spec)
     whole, store = Store(tmp_path / "whole"), Store(tmp_path / "torn")
@@ -140,6 +143,7 @@ def test_what_was_logged_before_the_first_snapshot_has_any_history_is_forgotten_
     assert [record["step"] for record in store.run(spec).history()] == [10, 20, 30, 30]
 
 
+@pytest.mark.long
 @given(cut=st.integers(0, 99), flip=st.booleans())
 @settings(max_examples=10, derandomize=True)
 def test_a_damaged_snapshot_is_no_snapshot(cut, flip, make_spec, loader, tmp_path_factory):

@@ -175,6 +175,7 @@ def test_streamed_layers_train_to_the_same_bits(fit, make_spec, precision):
     assert all(torch.equal(t, kept.tensors[name]) for name, t in streamed.tensors.items())
 
 
+@pytest.mark.long
 def test_regression(fit, make_spec, tmp_path):
     rows = [{"text": "az"[i % 2] * (i % 7 + 1) + f" {i}", "label": i % 2 + (i % 7) / 20} for i in range(120)]
     path = write_jsonl(tmp_path / "degrees.jsonl", rows)
@@ -349,6 +350,7 @@ def test_divergence_is_an_error_that_names_the_learning_rate(fit, make_spec, opt
 # --- repetition -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["full", "did", "said"])
 def test_a_finished_run_leaves_no_model_behind(make_spec, kind):
     # Hooks tie the model to its subspace in a circle; a sweep would hold many models until a collection.
