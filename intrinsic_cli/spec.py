@@ -627,7 +627,7 @@ def record(
     hints = _hints(cast(Any, kind))
     if unknown := sorted(map(str, set(tree) - set(hints))):
         raise error(f"{where} has unknown keys {unknown}; known are {sorted(hints)}")
-    needed = [f.name for f in fields(cast(Any, kind)) if f.default is MISSING is f.default_factory]
+    needed = _needed(cast(Any, kind))
     if typed:
         tree = {name: None for name in needed if NoneType in get_args(hints[name])} | dict(tree)
     if missing := [name for name in needed if name not in tree]:
@@ -643,6 +643,25 @@ def _hints(kind: Any) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(kind)}
 
 
+@cache
+def _needed(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind) if f.default is MISSING is f.default_factory)
+
+
+@cache
+def _options(hint: Any) -> tuple[tuple[Any, ...], bool]:
+    """The types that a hint allows beside None, and whether None is one too."""
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return tuple(option for option in options if option is not NoneType), NoneType in options
+
+
+@cache
+def _taken_apart(hint: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """Of `tuple[str, ...]`: tuple, its parts, and whether it is a dataclass."""
+    plain = get_origin(hint) or hint
+    return plain, get_args(hint), is_dataclass(plain)
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Takes values as fields hold them; see `record`."""
@@ -651,15 +670,13 @@ class _Reader:
     typed: bool
 
     def value(self, hint: Any, value: Any, key: str) -> Any:
-        options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-        if value is None and NoneType in options:
+        options, nullable = _options(hint)
+        if value is None and nullable:
             return None
-        some = [option for option in options if option is not NoneType]
-        hint = next((option for option in some if option is type(value)), some[0])
-        plain: Any = get_origin(hint) or hint
-        parts = get_args(hint)
-        if is_dataclass(plain):
-            return record(cast(type, plain), value, key, self.error, typed=self.typed)
+        fitting: Any = type(value) if type(value) in options else options[0]
+        plain, parts, nested = _taken_apart(fitting)
+        if nested:
+            return record(plain, value, key, self.error, typed=self.typed)
         if self.typed and plain is tuple and isinstance(value, str | int | float):
             value = (value,)
         if plain is tuple and get_origin(parts[0]) is tuple and isinstance(value, Mapping):
@@ -679,7 +696,7 @@ class _Reader:
         ):
             return value
         shown = "null" if value is None else _shown(value)
-        wanted = _WANTED.get(plain, f"a {plain.__name__}") + (", or null" if NoneType in options else "")
+        wanted = _WANTED.get(plain, f"a {plain.__name__}") + (", or null" if nullable else "")
         raise self.error(f"{key}={shown} is not {wanted}")
 
 

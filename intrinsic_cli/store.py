@@ -462,12 +462,14 @@ class RunDir:
         tables: dict[str, dict[str, Any]] = {}
         try:
             with zipfile.ZipFile(path) as packed:
-                if sum(member.file_size for member in packed.infolist()) > LARGEST_OUTCOMES:
+                members = packed.infolist()
+                if sum(member.file_size for member in members) > LARGEST_OUTCOMES:
                     raise ValueError(f"it unpacks to more than {LARGEST_OUTCOMES} bytes")
-            with np.load(path, allow_pickle=False) as columns:
-                for key in columns.files:
-                    split, _, name = key.partition(".")
-                    tables.setdefault(split, {})[name] = columns[key]
+                for member in members:
+                    split, _, name = member.filename.removesuffix(".npy").partition(".")
+                    with packed.open(member) as column:
+                        values = np.lib.format.read_array(column, allow_pickle=False)
+                    tables.setdefault(split, {})[name] = values
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise DamagedError(f"{path} is damaged ({error}); delete its folder or run it again") from error
         return tables

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.made_runs import result, save
@@ -56,6 +57,21 @@ print(sorted(set(sys.modules) & {{"torch", "transformers", "datasets", "sklearn"
     )
     refused = words[0] == "sweep" and "--dry-run" not in words
     assert done.stdout.splitlines()[-1] == f"[] {2 if refused else 0}", done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_the_statistics_of_a_command_start_no_threads(store):
+    """Threads of BLAS doubled the time of `summarize` over many curves."""
+    code = f"""
+import os
+from intrinsic_cli.__main__ import main
+main(["summarize", {str(store.root)!r}])
+import numpy
+print(len(os.listdir("/proc/self/task")))
+"""
+    own = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=own)
+    assert done.stdout.splitlines()[-1] == "1"
 
 
 def test_status_begins_with_counts_and_counts_d_as_numbers(idim, store):
