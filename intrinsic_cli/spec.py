@@ -29,6 +29,8 @@ ADAPTERS = (
 )  # fmt: skip
 CACHES = ("auto", "store", "regenerate", "stream")
 KERNELS = ("auto", "numba", "torch", "triton")
+QUANTIZE = ("4bit", "8bit")
+OVER_QUANTIZED = ("lora", "randlora", "ia3", "fourierft", "unilora")  # adapters that PEFT puts over either
 TASK_KINDS = ("classification", "regression", "lm", "choice", "generation")
 LATER = (
     "kind",
@@ -101,6 +103,8 @@ class ModelSpec:
     trust_remote_code: bool = False
     # GiB of weights that are fetched from the hub: what is more is refused before.
     download_limit: float = 20.0
+    # Bits a weight of the linear layers, which then stay as they are; None leaves them floats.
+    quantize: str | None = None
     # SHA-256 of a local folder's files, so that two folders of one name are two models; None for a hub id.
     fingerprint: str | None = None
 
@@ -109,6 +113,13 @@ class ModelSpec:
             raise ConfigError("model.name is empty; give a hub id or a local folder")
         _at_least("model.num_hidden_layers", self.num_hidden_layers, 1)
         _at_least("model.download_limit", self.download_limit, 0, strict=True, most=2**20)
+        if self.quantize is not None:
+            _one_of("model.quantize", self.quantize, QUANTIZE)
+            if self.name == "tiny":
+                raise ConfigError(
+                    f"model.quantize={self.quantize}: tiny is drawn and has no weights to read; choose another "
+                    "model"
+                )
 
     @property
     def label(self) -> str:
@@ -430,6 +441,8 @@ class RunSpec:
         _at_least("lr", self.lr, 0, strict=self.subspace.kind != "none")
         _at_least("seed", self.seed, 0)
         _one_of("tracker", self.tracker, TRACKERS)
+        if self.model.quantize is not None:
+            self._check_quantized()
         if self.subspace.kind == "full":
             if self.d is not None:
                 raise ConfigError(
@@ -444,6 +457,21 @@ class RunSpec:
             )
         else:
             _at_least("d", self.d, 1)
+
+    def _check_quantized(self) -> None:
+        """Raise ConfigError where weights of a few bits would have to move, or to be cast."""
+        key = f"model.quantize={self.model.quantize}"
+        if self.subspace.kind != "none" and self.adapter.kind not in OVER_QUANTIZED:
+            moves = self.adapter.kind in ("none", "bitfit")
+            why = "moves the weights, and quantized ones can't" if moves else "does not fit quantized weights"
+            raise ConfigError(
+                f"{key}: adapter={self.adapter.kind} {why}; give one of adapter={', '.join(OVER_QUANTIZED)}, or "
+                "leave model.quantize out"
+            )
+        if self.train.precision == "pure_bf16":
+            raise ConfigError(
+                f"{key} keeps its own weights, which train.precision=pure_bf16 would cast; use bf16"
+            )
 
     @property
     def is_full(self) -> bool:

@@ -176,7 +176,8 @@ class FineTune:
         if not self.adapter:  # as in files of earlier versions
             del tree["adapter"]
         base, space = tree["model"], tree["subspace"]
-        tree["model"] = {k: base[k] for k in ("name", "revision", "num_hidden_layers") if base[k] is not None}
+        kept = ("name", "revision", "num_hidden_layers", "quantize")
+        tree["model"] = {k: base[k] for k in kept if base[k] is not None}
         tree["subspace"] = {k: space[k] for k in SPACE}
         tree["projection"] = {k: tree["projection"][k] for k in ("kind", "seed")}
         tree["check"] = checksum(tree, self.tensors)

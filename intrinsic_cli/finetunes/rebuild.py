@@ -92,7 +92,7 @@ def head_hash(base: LoadedModel) -> str:
     parameters = dict(base.model.named_parameters())
     digest = hashlib.sha256()
     for name in base.head:
-        digest.update(f"{name}\0".encode() + parameters[name].detach().contiguous().numpy().tobytes())
+        digest.update(f"{name}\0".encode() + parameters[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -146,11 +146,17 @@ def apply(
     """Write the fine-tuned model and its tokenizer as an ordinary Hugging Face folder. Its config says under `idim`
     how a language model is asked (`FineTune.asks`).
 
-    Raises StoreError where `out` is a file or a folder that is not empty, and as `load`.
+    Raises StoreError where `out` is a file or a folder that is not empty or the base model is quantized, and as
+    `load`.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"--out {out} is there already; give a new folder")
     found = FineTune.read(source)
+    if found.model.quantize is not None:
+        raise StoreError(
+            f"{source} is of {found.model.name} with model.quantize={found.model.quantize}, to whose weights no "
+            "adapter can be added exactly; idim export RUN --to peft DIR writes the adapter itself"
+        )
     network, tokenizer = load(found, model, trust_remote_code=trust_remote_code)
     adapters.merge(network)
     if found.asks:

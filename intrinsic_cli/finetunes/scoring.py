@@ -8,6 +8,7 @@ from typing import Any
 from intrinsic_cli.errors import DataError
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import base_of, build
+from intrinsic_cli.models import quantized
 from intrinsic_cli.spec import DataSpec, TaskSpec
 from intrinsic_cli.tasks import splits
 from intrinsic_cli.tasks.metrics import Answers
@@ -21,7 +22,7 @@ def answer(task: Task, model: Any, encoded: Encoded, precision: str, batch_size:
     """The model's answers beside what is right, in the rows' order. Moves `model` to the device in use and
     leaves it in evaluation mode."""
     compute = Compute.here(precision)
-    answers, _ = evaluate(task, model.to(compute.device), encoded, compute, batch_size)
+    answers, _ = evaluate(task, quantized.placed(model, compute.device), encoded, compute, batch_size)
     model.eval()
     return answers
 

@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from intrinsic_cli.errors import ConfigError, near
+from intrinsic_cli.models import quantized
 from intrinsic_cli.models.pretrained import private_rng
 from intrinsic_cli.spec import AdapterSpec, stream_seed
 
@@ -131,8 +132,8 @@ def configuration(model: nn.Module, spec: AdapterSpec, head: Sequence[str], seed
 
 def _check_size(model: nn.Module, spec: AdapterSpec, names: Sequence[str]) -> None:
     """Refuse an adapter of several times the model's own numbers, before they are made: a file can state any."""
-    D = sum(p.numel() for p in model.parameters())
-    widest = max(sum(model.get_submodule(name).weight.shape) for name in names)  # type: ignore[arg-type]
+    D = quantized.count(model)
+    widest = max(_width(model.get_submodule(name)) for name in names)
     most = 4 * D // widest if spec.kind in RANKS else D
     patterns = (spec.args.get(key) for key in ("rank_pattern", "n_frequency_pattern"))
     asked = [
@@ -146,6 +147,11 @@ def _check_size(model: nn.Module, spec: AdapterSpec, names: Sequence[str]) -> No
                 f"adapter={spec.kind} of size {value:,} would have more numbers than four of "
                 f"{type(model).__name__}; take at most {most:,}"
             )
+
+
+def _width(layer: Any) -> int:
+    """Numbers that a linear layer takes and gives."""
+    return layer.in_features + layer.out_features if isinstance(layer, nn.Linear) else sum(layer.weight.shape)
 
 
 def _adapt(model: nn.Module, config: Any, spec: AdapterSpec, seed: int) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError, is_failure, to_install
-from intrinsic_cli.models import apart, files, soundness
+from intrinsic_cli.models import apart, files, quantized, soundness
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.tasks.task import Task
 
@@ -33,6 +33,7 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
     import transformers
     from transformers import AutoConfig, AutoTokenizer
 
+    quantized.check(spec)
     folder = (
         minilm_folder() if spec.name == "minilm" else paths.local_path(spec.name, "model.name", ModelError)
     )
@@ -61,11 +62,14 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
             for key, value in {**labels, "return_dict": True}.items():
                 setattr(config, key, value)
             model_class = task.model_class(config)
+            skeleton = soundness.skeleton(spec, model_class, config)
             if (weights := files.weights(there)) is not None:
-                soundness.check_size(spec, model_class, config, weights)
+                soundness.check_size(spec, skeleton, weights)
+            head = head_layers(skeleton) if task.fresh_head else []
             model, report = getattr(transformers, model_class).from_pretrained(
                 source, config=config, dtype=torch.float32, use_safetensors=None if spec.allow_pickle else True,
                 output_loading_info=True, ignore_mismatched_sizes=True, **options,
+                **quantized.options(spec, head),
             )  # fmt: skip
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except ModelError:
@@ -100,6 +104,7 @@ def _check_files(
     settings, _ = PretrainedConfig.get_config_dict(source, **options)
     own = {"config.json": settings, "tokenizer_config.json": get_tokenizer_config(source, **options)}
     soundness.check_config(spec, settings, weights)
+    quantized.check_config(spec, settings)
     for file, tree in own.items():
         soundness.check_code(spec, tree, file, asks=folder is not None)
     offline = folder is None and options["local_files_only"]
@@ -109,6 +114,18 @@ def _check_files(
             "merge it into the weights and save those, or remove its files"
         )
     _check_tokenizer(spec, AutoTokenizer, source, options, own["tokenizer_config.json"])
+
+
+def head_layers(model: Any) -> list[str]:
+    """The layers that are drawn anew for a task, by name: those outside the encoder, and what a checkpoint may
+    lack of it."""
+    prefix = model.base_model_prefix + "."
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and (not name.startswith(prefix) or MAY_LACK.search(name.removeprefix(prefix)))
+    ]
 
 
 def _check_unchanged(spec: ModelSpec, folder: Path) -> None:

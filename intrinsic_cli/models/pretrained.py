@@ -26,7 +26,7 @@ SIDES = ("left", "right")
 @dataclass(frozen=True)
 class LoadedModel:
     """`model` is of the class that the kind of task asks for, in float32 on the CPU, in training mode (dropout on),
-    so evaluate after `model.eval()`.
+    so evaluate after `model.eval()`. A quantized one is on a GPU, and stays there (`models.quantized`).
 
     `head` names the parameters that are not pre-trained: none of a language model; else those outside the
     encoder (the family's `base_model_prefix`) and those its checkpoint lacks. `weights_hash` is SHA-256 (hex)
@@ -74,11 +74,12 @@ def load(
     model.train()
     draw_head(model, head, seed=0)
     soundness.check_weights(spec.name, model)
+    weights_hash = _hash(model, head)  # a quantized layer casts its bias when it runs
     with private_rng(0):
         soundness.check_answer(spec.name, model, tokenizer, writes=not task.fresh_head)
         if task.fresh_head:  # a language model's rows are padded by their task
             _fit_padding(spec.name, tokenizer, model)
-    return LoadedModel(model, tokenizer, head, _hash(model, head), _settings_hash(model, tokenizer))
+    return LoadedModel(model, tokenizer, head, weights_hash, _settings_hash(model, tokenizer))
 
 
 def draw_head(model: Any, head: Sequence[str], seed: int) -> None:
@@ -128,7 +129,7 @@ def _hash(model: nn.Module, head: Sequence[str]) -> str:
     for name, parameter in sorted(model.named_parameters()):
         if name not in head:
             digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())
-            digest.update(parameter.detach().contiguous().numpy().data)
+            digest.update(parameter.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 
@@ -150,7 +151,7 @@ def _settings_hash(model: Any, tokenizer: Any) -> str:
     for name, buffer in sorted(model.state_dict().items()):
         if name not in parameters:
             digest.update(f"{name}\0{buffer.dtype}{tuple(buffer.shape)}\0".encode())
-            digest.update(buffer.contiguous().flatten().view(torch.uint8).numpy().data)
+            digest.update(buffer.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -148,14 +148,18 @@ def _integers(tree: Any, key: str = "") -> Iterable[tuple[str, int]]:
             yield key, value
 
 
-def check_size(spec: ModelSpec, model_class: str, config: Any, weights: int) -> None:
-    """Build the model without memory, and compare its size with that of its `weights`, in bytes."""
+def skeleton(spec: ModelSpec, model_class: str, config: Any) -> nn.Module:
+    """The model that `config` describes, without memory for its numbers."""
     import transformers
 
-    with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of empty tensors, refused below
-        model = getattr(transformers, model_class).from_config(
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of empty tensors
+        return getattr(transformers, model_class).from_config(
             config, trust_remote_code=spec.trust_remote_code
         )
+
+
+def check_size(spec: ModelSpec, model: nn.Module, weights: int) -> None:
+    """Compare the size of a model's skeleton with that of its `weights`, in bytes."""
     for key, parameter in model.named_parameters():
         if not parameter.numel():
             raise ModelError(
@@ -188,7 +192,7 @@ def check_answer(name: str, model: Any, tokenizer: Any, writes: bool = False) ->
         batch = tokenizer(["One sentence.", "Two."], padding=True, truncation=True, max_length=8)
         with torch.no_grad():
             names = ("input_ids", "attention_mask", "token_type_ids")
-            asked = {key: torch.tensor(batch[key]) for key in names if key in batch}
+            asked = {key: torch.tensor(batch[key], device=model.device) for key in names if key in batch}
             if writes and model.config.is_encoder_decoder:
                 asked["decoder_input_ids"] = asked["input_ids"]
             logits = model(**asked).logits
@@ -209,7 +213,7 @@ def check_answer(name: str, model: Any, tokenizer: Any, writes: bool = False) ->
         )
 
 
-def reads_masks(name: str, model: nn.Module, tokenizer: Any) -> bool:
+def reads_masks(name: str, model: Any, tokenizer: Any) -> bool:
     """Whether a row's answer is the same alone and beside a longer one, whose padding the mask hides."""
     texts = ["Two.", "One sentence that is a little longer than the other one."]
     names = ("input_ids", "attention_mask", "token_type_ids")
@@ -220,7 +224,8 @@ def reads_masks(name: str, model: nn.Module, tokenizer: Any) -> bool:
         for rows in (texts[:1], texts):
             batch = tokenizer(rows, padding=True, truncation=True, max_length=16)
             with torch.no_grad():
-                logits = model(**{key: torch.tensor(batch[key]) for key in names if key in batch}).logits
+                asked = {key: torch.tensor(batch[key], device=model.device) for key in names if key in batch}
+                logits = model(**asked).logits
             answers.append(logits[0])
     except BaseException as error:
         if not is_failure(error):
@@ -236,12 +241,12 @@ def reads_masks(name: str, model: nn.Module, tokenizer: Any) -> bool:
 
 
 @torch.no_grad()
-def check_longest(name: str, model: nn.Module, questions: Mapping[str, torch.Tensor]) -> None:
+def check_longest(name: str, model: Any, questions: Mapping[str, torch.Tensor]) -> None:
     """Have the model read the longest row, since not every one says how many tokens it has positions for."""
     was = model.training
     model.eval()
     try:
-        model(**questions)
+        model(**{key: tensor.to(model.device) for key, tensor in questions.items()})
     except (IndexError, RuntimeError, ValueError, AssertionError) as error:
         tokens = questions["input_ids"].shape[-1]
         raise ModelError(

@@ -210,6 +210,11 @@ def _full_runs(
         return cfg, _values(cfg, "seed"), _values(cfg, "lr")
     if not isinstance(cfg.baseline.run, bool):
         raise ConfigError(f"baseline.run={cfg.baseline.run} is neither true nor false; use one of them")
+    if cfg.model.quantize and cfg.adapter.kind != "none" and cfg.baseline.run:
+        raise ConfigError(
+            f"model.quantize={cfg.model.quantize}: full fine-tuning, which a d90 is of, moves the weights, and "
+            "quantized ones can't; add baseline.run=false for curves without a d90, or leave model.quantize out"
+        )
     space = ("adapter", "subspace", "projection")
     others = [each for each in cell if each.key_or_group.partition(".")[0] not in space]
     full = compose_config("sweep", [*others, setting("subspace", "full")], own)

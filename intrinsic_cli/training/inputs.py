@@ -6,10 +6,11 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from intrinsic_cli.models import adapters, pretrained, soundness
+from intrinsic_cli.models import adapters, pretrained, quantized, soundness
 from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.spec import AdapterSpec, RunSpec
 from intrinsic_cli.subspace.selection import free_dimensions
@@ -53,10 +54,12 @@ class Inputs:
         holds the pre-trained weights once. Train it by nothing else.
         """
         named = self.base.model.named_parameters()
-        lent = {
-            id(p): nn.Parameter(p.data, p.requires_grad) for name, p in named if name not in self.base.head
+        lent: dict[int, Any] = {
+            id(p): nn.Parameter(p.data, p.requires_grad)
+            for name, p in named
+            if name not in self.base.head and p.is_floating_point()
         }
-        model = copy.deepcopy(self.base.model, lent)
+        model = copy.deepcopy(self.base.model, lent | quantized.lent(self.base.model))
         pretrained.draw_head(model, self.base.head, seed)
         adapters.attach(model, adapter, self.base.head, seed)
         return model

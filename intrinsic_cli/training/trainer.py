@@ -15,6 +15,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from tqdm import tqdm
 
 from intrinsic_cli.errors import RunError
+from intrinsic_cli.models import quantized
 from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.subspace.attach import Full, Subspace
 from intrinsic_cli.tasks.batches import batches
@@ -114,7 +115,7 @@ class Trainer:
         self.spec, self.inputs = spec, inputs
         self.log, self.save, self.beat = log, save, beat
         self.compute = compute or Compute.here(spec.train.precision)
-        self.model = inputs.fresh_model(spec.space_seed, spec.adapter).to(self.compute.device)
+        self.model = quantized.placed(inputs.fresh_model(spec.space_seed, spec.adapter), self.compute.device)
         self.space = self._make_space()
         self.model.train()
         self.optimizer = make_optimizer(self.space, self.model, spec)
@@ -300,7 +301,7 @@ class Trainer:
 
     def _outcome(self, answers: dict[str, Answers], train: dict[str, float] | None) -> Outcome:
         space, held_out = self.space, answers.get("holdout")
-        base = sum(p.numel() for p in self.inputs.base.model.parameters())
+        base = quantized.count(self.inputs.base.model)
         holdout = None if held_out is None else self.inputs.task.score(held_out)
         return Outcome(
             metrics=self.scores, holdout=holdout, steps=self.at.step, d=space.d, m=space.m,

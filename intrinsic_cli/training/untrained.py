@@ -6,7 +6,10 @@ import math
 import time
 from collections.abc import Callable
 
+from torch import nn
+
 from intrinsic_cli.errors import RunError
+from intrinsic_cli.models import quantized
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.training import ranks
 from intrinsic_cli.training.device import Compute
@@ -25,7 +28,9 @@ def measure(
     """
     began = time.perf_counter()
     compute = compute or Compute.here(spec.train.precision)
-    model = inputs.fresh_model(spec.space_seed).to(compute.device, compute.weights)
+    model = quantized.placed(inputs.fresh_model(spec.space_seed), compute.device)
+    if compute.weights is not None:
+        model.to(compute.weights)
     splits = {"validation": inputs.validation, "holdout": inputs.holdout}
     answers, losses = {}, {}
     for name, encoded in splits.items():
@@ -41,7 +46,14 @@ def measure(
     spent = time.perf_counter() - began
     return Outcome(
         metrics=scores["validation"], holdout=scores.get("holdout"), steps=0, d=0, m=0,
-        D=sum(p.numel() for p in model.parameters() if p.requires_grad), projection_version=None,
+        D=_numbers(model), projection_version=None,
         precision=compute.precision, device=str(compute.device), seconds={"total": spent, "evaluation": spent},
         resumed=[], processes=ranks.count(), sent_bytes=0, answers=answers,
     )  # fmt: skip
+
+
+def _numbers(model: nn.Module) -> int:
+    """What full fine-tuning would train."""
+    if quantized.is_quantized(model):
+        return quantized.count(model)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

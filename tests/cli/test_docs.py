@@ -110,6 +110,14 @@ def test_only_this_project_and_what_it_needs_is_ever_installed():
     assert set(installed("pip install -c x.txt -e . 'idim[ray]'")) == {"idim"}
 
 
+def test_every_extra_that_a_page_names_is_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    known = set(project["optional-dependencies"])
+    for page in PAGES:
+        named = re.findall(rf"(?:`|{project['name']})\[(\w+)\](?:`|\")", page.read_text(encoding="utf-8"))
+        assert set(named) <= known, page.name
+
+
 def test_readme_is_short_and_shows_one_picture():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.split()) <= 900

@@ -322,7 +322,7 @@ def test_minilm_missing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.stem)
 def test_every_config_is_a_model_spec(file):
     values = yaml.safe_load(file.read_text())
-    assert set(values) == {f.name for f in fields(ModelSpec)} - {"fingerprint", "download_limit"}
+    assert set(values) == {f.name for f in fields(ModelSpec)} - {"fingerprint", "download_limit", "quantize"}
     spec = ModelSpec(**values)
     assert spec.name in ("tiny", "minilm") or spec.name.count("/") == 1
     assert not spec.allow_pickle
