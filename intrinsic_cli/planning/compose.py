@@ -168,7 +168,8 @@ def _meant(override: Override, own: Path | None) -> list[Override]:
     """`override`; where it is `model=` or `task=` with a path or an id, what that stands for.
 
     The id of a model of `configs/model/` is that model, as `bert-base-uncased` is `bert-base`, and a folder
-    `models/NAME` here stands for the model NAME.
+    `models/NAME` here stands for the model NAME. A data set of `configs/task/` is that task by its id without its
+    owner too, as `yelp_polarity`, in any case.
     """
     key, name = override.key_or_group, override.value()
     if key not in ("model", "task") or not isinstance(name, str):
@@ -178,6 +179,8 @@ def _meant(override: Override, own: Path | None) -> list[Override]:
         return [override, *([setting("model.name", here)] if here else [])]
     if key == "model" and name.lower() in _ids():
         return _meant(setting("model", _ids()[name.lower()]), own)
+    if key == "task" and name.lower() in _data_sets():
+        return [setting("task", _data_sets()[name.lower()])]
     is_file = key == "task" and name.lower().endswith(paths.DATA_SUFFIXES)
     if not (is_file or "/" in name or name.startswith((".", "~"))):
         return [override]
@@ -196,6 +199,19 @@ def _ids() -> dict[str, str]:
         name = str(_option("model", option, None).name).lower()
         found |= {name: option, name.rpartition("/")[2]: option}
     return found
+
+
+@cache
+def _data_sets() -> dict[str, str]:
+    """The task of each name, and of each data set of the hub that belongs to one task, without its owner, in lower
+    case. An id with its owner stands for the data set alone."""
+    options_of: dict[str, list[str]] = {}
+    for option in options("task"):
+        cfg: Any = _option("task", option, None)
+        path = OmegaConf.to_container(cfg.get("task", cfg)).get("path")  # type: ignore[union-attr]
+        options_of.setdefault(str(path).rpartition("/")[2].lower(), []).append(option)
+    alone = {name: found[0] for name, found in options_of.items() if len(found) == 1}
+    return alone | {option.lower(): option for option in options("task")}
 
 
 def _fetched(name: str) -> str | None:

@@ -10,8 +10,10 @@ from support.rows import sentences
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.planning import checkpoints, compose, study_file
+from intrinsic_cli.planning.compose import compose_config, run_spec
 from intrinsic_cli.planning.plan import sweep_plan
 from intrinsic_cli.planning.words import parse
+from intrinsic_cli.tasks import splits
 
 SHORT = ["model=tiny", "d=50", "train.max_steps=1", "data.max_length=16"]
 PRESETS = sorted((compose.config_dir() / "study").glob("*.yaml"))
@@ -110,6 +112,47 @@ def test_yelp_is_scored_on_its_test_split(idim, tmp_path):
     assert status == 0
     assert "task yelp-polarity: 30 rows of train-00000-of-00001.parquet" in said
     assert "12 rows of test-00000-of-00001.parquet" in said
+
+
+# Data sets that are known by their bare names: files as the hub has them, columns, and the splits that count.
+HUB = {
+    "imdb": ("plain_text/{}-00000-of-00001", ("text",), ("train", "test", "unsupervised"), "test"),
+    "ag_news": ("data/{}-00000-of-00001", ("text",), ("train", "test"), "test"),
+    "rotten_tomatoes": ("{}", ("text",), ("train", "validation", "test"), "validation"),
+    "emotion": ("split/{}-00000-of-00001", ("text",), ("train", "validation", "test"), "validation"),
+    "dbpedia_14": ("dbpedia_14/{}-00000-of-00001", ("title", "content"), ("train", "test"), "test"),
+    "yelp_review_full": ("yelp_review_full/{}-00000-of-00001", ("text",), ("train", "test"), "test"),
+    "tweet_eval": ("irony/{}-00000-of-00001", ("text",), ("train", "validation", "test"), "validation"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_data_set_of_the_hub_is_a_task_by_its_bare_name(tmp_path, name):
+    place, columns, names, scored = HUB[name]
+    for i, split in enumerate(names):
+        file = tmp_path / f"{place.format(split)}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows(20 + i, (0, 1), columns, offset=100 * i).to_parquet(file)
+    subset = ["task.subset=irony"] if name == "tweet_eval" else []
+    spec = run_spec(compose_config("run", parse([f"task={name}", f"task.path={tmp_path}", *subset])))
+    assert spec.task.title == ("tweet_eval-irony" if subset else name)
+    found = splits.load(spec.task, spec.data)
+    assert (len(found.train), len(found.validation)) == (20, 20 + names.index(scored))
+    assert (found.train.pairs is None) == (len(columns) == 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("IMDB", "imdb"), ("yelp_polarity", "yelp-polarity"), ("SST2", "sst2")]
+)
+def test_a_data_set_is_known_in_any_spelling_of_its_name(typed, meant):
+    assert compose_config("run", parse([f"task={typed}"])).task.name == meant
+
+
+def test_what_names_no_task_says_the_key_that_would():
+    for word in ("glue", "sms_spam"):  # of many tasks, and of none
+        with pytest.raises(ConfigError, match=f"task=custom task.path={word}"):
+            compose_config("run", parse([f"task={word}"]))
+    assert compose_config("run", parse(["task=stanfordnlp/imdb"])).task.name == "custom"
 
 
 def test_a_key_that_no_value_refers_to_is_refused():

@@ -107,6 +107,15 @@ def test_data_that_are_not_in_the_cache(tmp_path):
     assert "task.path=/path" in last
 
 
+def test_a_data_set_that_is_known_by_its_name_says_how_to_get_it(tmp_path):
+    code = "import sys; from intrinsic_cli.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    done = offline(code, tmp_path, "run", "task=imdb", "model=tiny", f"output_dir={tmp_path / 'out'}")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "data set stanfordnlp/imdb is not in the cache" in done.stderr
+    assert "give a local copy by task.path=/path" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_pickled_weights_in_the_hubs_cache_only_when_allowed(tmp_path):
     bert, cache = tmp_path / "bert", tmp_path / "home"
     config = hf.BertConfig(
