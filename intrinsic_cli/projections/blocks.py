@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 
@@ -23,7 +23,7 @@ class BlockProjection(Projection):
     The last block is cut to the rows that D leaves.
     """
 
-    @property
+    @cached_property
     def n(self) -> int:
         """The rows of a whole block."""
         return max(LANES, 1 << (self.shape[1] - 1).bit_length())

@@ -297,10 +297,10 @@ class Subspace(nn.Module):
             self._group = part.group
         if grad.is_sparse:
             rows, values = grad._indices()[0], grad._values()
-            self._square += _square(grad.coalesce()._values())
+            self._square.add_(_square(grad.coalesce()._values()))
             fold_rows(part.projection, rows, values, part.scale, self._group_z)
             return
-        self._square += _square(grad)
+        self._square.add_(_square(grad))
         self._taken.append((part, grad.contiguous().view(-1)))
         self._taken_size += grad.numel()
         if self._taken_size >= ENOUGH:
@@ -330,7 +330,7 @@ class Subspace(nn.Module):
         seen = self._lead.decode(self._z)
         self._passes += torch.stack([self._square, _square(seen - self._seen)])
         self._seen = seen
-        self._square = torch.zeros_like(self._square)
+        self._square.zero_()
 
     @torch.no_grad()
     def collect(self) -> None:

@@ -32,6 +32,7 @@ if config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set")
 
 _PIECE = 1 << 17  # a piece of work has at least this many rows of P, so that starting it costs little
+_FEW = 1 << 19  # rows that one thread does sooner than several that take turns at small tensors
 
 
 class NumbaKernel(Kernel):
@@ -67,7 +68,7 @@ class NumbaKernel(Kernel):
         for P, source, scale, target in zip(projections, w0, scales, out, strict=True):
             arrays = _array(source), encoded, encoded.dtype.type(scale), _array(target)
             work += [(_blocks_of(P.kind).add, P, begin, end, *arrays) for _, begin, end in _pieces(P)]
-        run_all(lambda piece: piece[0](*piece[1:]), work)
+        run_all(lambda piece: piece[0](*piece[1:]), work, alone=_few(projections))
 
     def fold(
         self,
@@ -83,7 +84,7 @@ class NumbaKernel(Kernel):
             for row, begin, end in _pieces(P):
                 piece = np.array([[begin, end]]), values[begin * size : end * size], factor, sums[row]
                 work.setdefault(row, []).append((P, *piece))
-        run_all(_fold_in_order, list(work.values()))
+        run_all(_fold_in_order, list(work.values()), alone=_few(projections))
 
     def fold_rows(
         self, P: Projection, rows: torch.Tensor, values: torch.Tensor, scale: float, z: torch.Tensor
@@ -96,6 +97,10 @@ class NumbaKernel(Kernel):
             piece = edges.reshape(-1, 2), v[places[begin] : places[end]]
             work.append([(P, *piece, sums.dtype.type(scale), sums[row])])
         run_all(_fold_in_order, work)
+
+
+def _few(projections: Sequence[Projection]) -> bool:
+    return sum(P.shape[0] for P in projections) < _FEW
 
 
 def _fold_in_order(pieces: list[tuple]) -> None:

@@ -21,8 +21,9 @@ Item = TypeVar("Item")
 Job = Callable[[Any], None]  # called with something that it has no use for
 
 
-def run_all(work: Callable[[Item], None], items: list[Item]) -> None:
-    """work(item) for every item, each once, in any order; the calling thread takes its share.
+def run_all(work: Callable[[Item], None], items: list[Item], *, alone: bool = False) -> None:
+    """work(item) for every item, each once, in any order; the calling thread takes its share, or with `alone`
+    does all.
 
     Raises what `work` raises, after all threads have stopped.
     """
@@ -41,7 +42,7 @@ def run_all(work: Callable[[Item], None], items: list[Item]) -> None:
         if threading.get_ident() == caller:
             ended = True
 
-    count = min(torch.get_num_threads(), len(items))
+    count = 1 if alone else min(torch.get_num_threads(), len(items))
     if count < 2:
         drain()
     elif (gnu := _openmp()) is not None:
