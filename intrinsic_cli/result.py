@@ -35,6 +35,33 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True)
+class RunBound:
+    """What `idim bound` found of a run, the content of its `bound.json`: with probability at least 1 − `delta`, its
+    model in `levels` levels has a true error rate of at most `risk`, which pays for `bits`.
+
+    `valid` is False where the base model had learned from the task's rows, so that nothing is bounded.
+    """
+
+    risk: float
+    delta: float
+    levels: int
+    bits: float
+    valid: bool
+
+    def __post_init__(self) -> None:
+        for name in ("risk", "delta"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DamagedError(f"{name}={getattr(self, name)} is not from 0 to 1")
+
+    @classmethod
+    def from_dict(cls, tree: object) -> RunBound:
+        """The inverse of `dataclasses.asdict`. Raises DamagedError as `RunResult.from_dict`."""
+        if not isinstance(tree, Mapping):
+            raise DamagedError(f"it holds {type(tree).__name__} and no record")
+        return record(cls, tree, "bound", DamagedError)
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What one finished run measured. Counts of rows are rows; D, d and m count numbers.
 

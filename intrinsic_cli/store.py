@@ -24,7 +24,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
@@ -33,12 +33,12 @@ from typing import Any
 from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 
 from intrinsic_cli.errors import ConfigError, DamagedError, IdimError, StoreError, one_line
-from intrinsic_cli.result import RunResult, RunState
+from intrinsic_cli.result import RunBound, RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
-RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES = (
+RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, BOUND = (
     "result.json",
     "error.json",
     "config.json",
@@ -46,11 +46,18 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES = (
     "theta.safetensors",
     "snapshot.bin",
     "outcomes.npz",
+    "bound.json",
 )
 LARGEST_OUTCOMES = 2**30  # bytes of a run's outcomes, unpacked
 LOCK, LEASE = ".lock", ".lease"
 BEAT = ".beat"  # its time is that of the last step of the run that is trained
-MOST = {RESULT: 64 << 20, ERROR: 16 << 20, CONFIG: 4 << 20, HISTORY: 256 << 20}  # bytes that a run writes
+MOST = {
+    RESULT: 64 << 20,
+    ERROR: 16 << 20,
+    CONFIG: 4 << 20,
+    HISTORY: 256 << 20,
+    BOUND: 1 << 20,
+}  # bytes that a run writes
 DEEPEST = 50  # of JSON; a run's files nest four deep
 BEATS = 30.0  # seconds without a heartbeat until a claim on a file system without locks may be taken over
 QUIET = 60.0  # seconds without a step that are worth a word
@@ -390,7 +397,7 @@ class RunDir:
     def begin(self, spec: RunSpec, history: int | None = None) -> None:
         """Record the resolved configuration and clear what an earlier attempt left. With `history`, its
         snapshot and so many bytes of its history stay."""
-        cleared = (RESULT, ERROR, THETA, OUTCOMES) + ((HISTORY, SNAPSHOT) if history is None else ())
+        cleared = (RESULT, ERROR, THETA, OUTCOMES, BOUND) + ((HISTORY, SNAPSHOT) if history is None else ())
         with self._writing():
             for name in cleared:
                 _remove(self.path / name)
@@ -473,6 +480,21 @@ class RunDir:
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise DamagedError(f"{path} is damaged ({error}); delete its folder or run it again") from error
         return tables
+
+    def keep_bound(self, bound: RunBound) -> None:
+        """Write what `idim bound` found, in place of what it found before."""
+        publish(self.path / BOUND, asdict(bound))
+
+    def bound(self) -> RunBound | None:
+        """What `keep_bound` wrote; None where there is none. Raises DamagedError where it is not whole."""
+        path = self.path / BOUND
+        try:
+            return RunBound.from_dict(read_json(path))
+        except FileNotFoundError:
+            return None
+        except DamagedError as error:
+            reason = self._brief(error).removeprefix(f"{BOUND} is damaged ").strip("()")
+            raise DamagedError(f"{path} is damaged ({reason}); `idim bound` writes it anew") from error
 
     def log(self, **record: Any) -> None:
         """Append one line to the history."""

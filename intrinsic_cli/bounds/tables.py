@@ -9,6 +9,7 @@ from typing import Any
 from intrinsic_cli.bounds.bounded import Bounded, Sample
 from intrinsic_cli.bounds.theory import trend
 from intrinsic_cli.render import Answer, Table
+from intrinsic_cli.result import RunBound
 
 HEADER = (
     "model", "task", "subspace", "d", "K", "bits", "train error", "bound", "majority", "", "validation error",
@@ -96,6 +97,11 @@ def record(row: Bounded) -> dict[str, Any]:
         "relative_gap": row.gap, "d90": row.d90, "trend": trend(spec.d or 0, row.train.n),
         "screened": json.dumps(row.screened),
     }  # fmt: skip
+
+
+def kept(row: Bounded) -> RunBound:
+    """What stays beside the run."""
+    return RunBound(row.best.risk, row.best.delta, row.levels, row.best.bits, row.valid)
 
 
 def _sample(name: str, sample: Sample) -> dict[str, Any]:

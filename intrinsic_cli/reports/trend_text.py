@@ -24,7 +24,7 @@ def answer(trends: Sequence[Trend], axis: Axis) -> Answer:
         for x, record in zip(trend.x, tables.records(trend.members), strict=True)
     ]
     told = [
-        {"name": trend.name, **asdict(trend.correlation)}
+        {"name": trend.name, **asdict(trend.correlation), "lacking": list(trend.lacking)}
         | {name: asdict(each) for name, each in trend.correlations.items()}
         for trend in trends
     ]
@@ -32,7 +32,7 @@ def answer(trends: Sequence[Trend], axis: Axis) -> Answer:
         ((x, member) for trend in trends for x, member in zip(trend.x, trend.members, strict=True)),
         key=lambda pair: pair[0],
     )
-    notes = [line for trend in trends for line in spell(trend, axis)]
+    notes = [line for trend in trends for line in (*spell(trend, axis), *trend.lacking)]
     notes += tables.footnotes([member for _, member in members])
     return Answer([_table(members, axis)], notes, models, {"models": models, "trends": told})
 

@@ -15,23 +15,25 @@ import numpy as np
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat
-from intrinsic_cli.reports.curves import Curve, Found, spelled
+from intrinsic_cli.reports.curves import Curve, Found, settings_of_space, spelled
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import ModelSpec, step_of
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import Correlation, correlate
 from intrinsic_cli.statistics.targets import TARGETS
+from intrinsic_cli.store import RunDir
 
 
 @dataclass(frozen=True)
 class Trend:
     """The d_t of several models in one setting: `members` with their `x`, rising, and by definition how d_t goes
-    with it."""
+    with it. `lacking` says which curves have no x, and why."""
 
     name: str
     members: tuple[tuple[Curve, Estimate], ...]
     x: tuple[float, ...]
     correlations: Mapping[str, Correlation]
+    lacking: tuple[str, ...] = ()
 
     @property
     def correlation(self) -> Correlation:
@@ -39,12 +41,16 @@ class Trend:
         return self.correlations[self.members[0][1].definition]
 
 
+class Lacking(StoreError):
+    """A curve has no place on an axis, and why."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """A number of each curve that d_t is held against: its `name`, the `label` of a plot, and how it is found.
 
-    `by_task`: it belongs to the model, so that each task has a trend of its own; else models and tasks make one
-    together. `log`: a plot shows its logarithm.
+    `of` raises Lacking where a curve has none and others may. `by_task`: it belongs to the model, so that each task
+    has a trend of its own; else models and tasks make one together. `log`: a plot shows its logarithm.
     """
 
     name: str
@@ -103,12 +109,32 @@ def _mean(curve: Curve, score: Callable[[RunResult], float]) -> float:
     return float(np.mean(at))
 
 
+def bound(curve: Curve) -> float:
+    """The smallest bound on the true error that `idim bound` has found of the curve's runs: they hold for all runs
+    at once, so the choice is free.
+
+    Raises Lacking where there is none that is valid, and StoreError where they hold with different probabilities.
+    """
+    found = [each for run in curve.runs if (each := RunDir(run.directory).bound()) is not None]
+    if not found:
+        raise Lacking(f"{curve.name}: no run has a bound; `idim bound DIR` makes one of each")
+    if not any(each.valid for each in found):
+        raise Lacking(f"{curve.name}: no bound is valid, as its base model was trained on the task's rows")
+    if len(deltas := {each.delta for each in found}) > 1:
+        raise StoreError(
+            f"{curve.name}: its bounds hold with different probabilities "
+            f"(delta {', '.join(map(str, sorted(deltas)))}); `idim bound DIR` makes them anew"
+        )
+    return min(each.risk for each in found if each.valid)
+
+
 AXES = {
     axis.name: axis
     for axis in (
         Axis("parameters", "parameters of the model", parameters),
         Axis("accuracy", "score of full fine-tuning", accuracy, by_task=False, log=False),
         Axis("gap", "relative generalization gap of full fine-tuning", gap, by_task=False, log=False),
+        Axis("bound", "bound on the true error of a run", bound, by_task=False, log=False),
     )
 }
 
@@ -122,32 +148,53 @@ def trends(found: Found, axis: Axis) -> list[Trend]:
     """`found` (from `curves.estimates`, of one threshold) by all that is not the model, nor the task where the
     axis is not by task, sorted along `axis`.
 
-    Raises StoreError where no setting has two curves.
+    Raises StoreError where no setting has two curves that have a place on it.
     """
     settings: dict[str, list[tuple[Curve, Estimate]]] = {}
     for curve, value in found:
         settings.setdefault(json.dumps(_setting(curve, axis), sort_keys=True), []).append((curve, value))
-    several = {key: members for key, members in settings.items() if len(members) > 1}
+    placed = {key: _placed(members, axis) for key, members in settings.items() if len(members) > 1}
+    several = {key: pair for key, pair in placed.items() if len(pair[0]) > 1}
     if not several:
+        lacking = [line for _, lines in placed.values() for line in lines]
+        if lacking:
+            raise StoreError(f"no two curves have a {axis.name} to be held against: {lacking[0]}")
         raise StoreError("no task has a d90 curve of two models or more; a trend needs at least two")
-    heads = [members[0][0] for members in several.values()]
+    heads = [members[0][1][0] for members, _ in several.values()]
     names = [f"{curve.task if axis.by_task else 'all tasks'} {spelled(curve.kind)}" for curve in heads]
     extras = differences([flat(json.loads(key)) for key in several], names, [""] * len(names))
-    made = []
-    for name, extra, members in zip(names, extras, several.values(), strict=True):
-        placed = [(axis.of(curve), (curve, value)) for curve, value in members]
-        placed.sort(key=lambda pair: pair[0])
-        at, members = [x for x, _ in placed], [member for _, member in placed]
-        known = [key for key in TARGETS if any(key in c.beside(v) for c, v in members)]
-        by = {key: correlation([(c, c.estimate(v.threshold, key)) for c, v in members], at) for key in known}
-        made.append(Trend(f"{name} {extra}".rstrip(), tuple(members), tuple(at), by))
-    return made
+    return [
+        _trend(f"{name} {extra}".rstrip(), members, lacking)
+        for name, extra, (members, lacking) in zip(names, extras, several.values(), strict=True)
+    ]
+
+
+Placed = list[tuple[float, tuple[Curve, Estimate]]]  # curves with their places on an axis, rising
+
+
+def _placed(members: Found, axis: Axis) -> tuple[Placed, list[str]]:
+    """The members that have a place on the axis, and why the others have none."""
+    placed: Placed = []
+    lacking = []
+    for curve, value in members:
+        try:
+            placed.append((axis.of(curve), (curve, value)))
+        except Lacking as error:
+            lacking.append(str(error))
+    return sorted(placed, key=lambda pair: pair[0]), lacking
+
+
+def _trend(name: str, placed: Placed, lacking: Sequence[str]) -> Trend:
+    at, members = [x for x, _ in placed], [member for _, member in placed]
+    known = [key for key in TARGETS if any(key in c.beside(v) for c, v in members)]
+    by = {key: correlation([(c, c.estimate(v.threshold, key)) for c, v in members], at) for key in known}
+    return Trend(name, tuple(members), tuple(at), by, tuple(lacking))
 
 
 def _setting(curve: Curve, axis: Axis) -> Mapping[str, object]:
     tree = curve.spec.settings()
     rows = ("task", "data") if axis.by_task else ()
-    return {key: tree[key] for key in (*rows, "train", "subspace", "projection")}
+    return {key: tree[key] for key in (*rows, "train")} | settings_of_space(tree)
 
 
 def correlation(members: Found, x: Sequence[float]) -> Correlation:

@@ -24,7 +24,7 @@ from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import load
 from intrinsic_cli.render import render
 from intrinsic_cli.spec import stream_seed
-from intrinsic_cli.store import Store
+from intrinsic_cli.store import RunDir, Store
 from intrinsic_cli.tasks.batches import collate
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import execute
@@ -312,6 +312,14 @@ def test_the_command(study, capsys):
     for title in ("Rows in groups", "One draw from a Gaussian posterior"):
         assert title in captured.out
     assert captured.err.count("true error at most") == 3
+    for run in study.results():  # the bound of each that has one stays beside it
+        found = RunDir(run.directory).bound()
+        if run.spec.d is None:
+            assert found is None
+        else:
+            assert f"{run.run_id} K=2: " in captured.err
+            assert f"true error at most {found.risk:.4f}" in captured.err
+            assert (found.levels, found.delta) == (2, 0.05)
     assert cli.main(["bound", str(study.root), "--levels", "2", "--delta", "2"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("idim: delta=2.0")
     with pytest.raises(SystemExit) as left:

@@ -25,9 +25,11 @@ from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.trend_plots import plot
 from intrinsic_cli.reports.trend_text import answer, spell
 from intrinsic_cli.reports.trends import AXES, accuracy, gap, parameters, step_axis, steps, trends
-from intrinsic_cli.spec import ModelSpec
+from intrinsic_cli.result import RunBound
+from intrinsic_cli.spec import ModelSpec, SubspaceSpec
 from intrinsic_cli.spec import step_of as step
 from intrinsic_cli.statistics.ranks import correlate, spearman
+from intrinsic_cli.store import RunDir
 
 
 def curve(middle, *, size=1000, low=100, high=400, **options):
@@ -399,3 +401,89 @@ def test_a_trajectory_trains_what_is_missing_and_shows_it(tmp_path, task_folder,
     assert main([*again, "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == told
     assert len(list((tmp_path / "outputs").glob("*/result.json"))) == 6
+
+
+BOUNDS = {("a", "sst2"): 0.41, ("b", "sst2"): 0.30, ("a", "rte"): 0.62, ("b", "rte"): 0.55}
+
+
+def bounded(store, wanted=BOUNDS, **changes):
+    """Give the first run of each curve a bound, and its second a worse one."""
+    for (model, task), risk in wanted.items():
+        runs = [
+            r for r in store.results() if (r.spec.model.name, r.spec.task.name) == (model, task) and r.spec.d
+        ]
+        for run, worse in zip(runs, (0.0, 0.1), strict=False):
+            given = {"risk": risk + worse, "delta": 0.05, "levels": 2, "bits": 900.0, "valid": True} | changes
+            RunDir(run.directory).keep_bound(RunBound(**given))
+
+
+def test_d90_against_the_smallest_bound_of_a_curves_runs(tmp_path, capsys):
+    bounded(save(measured(), tmp_path))
+    assert (
+        main(["compare", str(tmp_path), "--against", "bound", "--threshold", "0.85", "--format", "json"]) == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    order = sorted(BOUNDS, key=BOUNDS.get)
+    assert [(m["model"], m["task"], m["bound"]) for m in told["models"]] == [
+        (*key, BOUNDS[key]) for key in order
+    ]
+    ranks = [m["d"] or 0 for m in told["models"]]  # the smallest d is enough where there is none
+    [trend] = told["trends"]
+    assert trend["rho"] == pytest.approx(spearmanr(range(4), ranks).statistic)
+    assert (trend["exact"], trend["lacking"]) == (True, [])
+
+
+def test_curves_without_a_bound_are_named_and_the_others_make_a_trend(tmp_path, capsys):
+    store = save(measured(), tmp_path)
+    bounded(store, {key: risk for key, risk in BOUNDS.items() if key != ("b", "rte")})
+    assert main(["compare", str(tmp_path), "--against", "bound"]) == 0
+    shown = capsys.readouterr().out
+    assert "(3 curves)" in shown
+    assert "b rte DID: no run has a bound; `idim bound DIR` makes one of each" in shown
+    bounded(store, {("a", "rte"): 0.6}, valid=False)
+    assert main(["compare", str(tmp_path), "--against", "bound"]) == 0
+    shown = capsys.readouterr().out
+    assert "a rte DID: no bound is valid, as its base model was trained on the task's rows" in shown
+
+
+def test_without_any_bound_one_line_says_how_to_make_them(tmp_path, capsys):
+    store = save(measured(), tmp_path)
+    assert main(["compare", str(tmp_path), "--against", "bound"]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert "no two curves have a bound" in told.err
+    assert "`idim bound DIR` makes one" in told.err
+    bounded(store)
+    bounded(store, {("a", "sst2"): 0.4}, delta=0.1)
+    run = next(
+        r for r in store.results() if (r.spec.model.name, r.spec.task.name, r.spec.d) == ("a", "sst2", 400)
+    )
+    RunDir(run.directory).keep_bound(RunBound(0.4, 0.05, 2, 900.0, True))
+    assert main(["compare", str(tmp_path), "--against", "bound"]) == 2
+    assert "different probabilities (delta 0.05, 0.1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ['{"risk": 0.4', '{"risk": 2.0, "delta": 0.05}', "[]"])
+def test_a_bound_that_is_damaged_is_named(tmp_path, capsys, content):
+    store = save(measured(), tmp_path)
+    bounded(store)
+    run = next(r for r in store.results() if r.spec.d)
+    (run.directory / "bound.json").write_text(content)
+    assert main(["compare", str(tmp_path), "--against", "bound"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{run.directory / 'bound.json'} is damaged" in told
+
+
+def test_spaces_of_adapters_are_trends_of_their_own():
+    lora = {"adapter": {"kind": "lora", "r": 4}}
+    plain, over = sizes(), [
+        r for size, middle in ((200_000, 0.9), (500_000, 0.8))
+        for r in curve(middle, size=size, model=f"bert-{size}", changes=lora) if r.spec.d
+    ]  # fmt: skip
+    itself = [
+        replace(r, spec=replace(r.spec, d=None, subspace=SubspaceSpec("full")))
+        for r in over
+    ]  # fmt: skip
+    made = trends(estimates(group([*plain, *over, *itself])), AXES["parameters"])
+    assert sorted(trend.name for trend in made) == ["sst2 DID", "sst2 DID lora", "sst2 lora"]

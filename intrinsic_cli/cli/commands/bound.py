@@ -43,7 +43,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.bounds import measure, tables
     from intrinsic_cli.bounds.bounded import LEVELS, Options
     from intrinsic_cli.reports.curves import d90s
-    from intrinsic_cli.store import Store
+    from intrinsic_cli.store import RunDir, Store
 
     results = Store(arguments.dir).results()
     options = Options(
@@ -54,6 +54,9 @@ def execute(arguments: argparse.Namespace) -> int:
         results, options, d90s=d90s(results), say=lambda line: print(line, file=sys.stderr, flush=True)
     )
     print_answer(tables.answer(rows), arguments.format)
+    directories = {run.run_id: run.directory for run in results}
+    for row in rows:
+        RunDir(directories[row.run_id]).keep_bound(tables.kept(row))
     return 0
 
 

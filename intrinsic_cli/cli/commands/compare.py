@@ -13,16 +13,19 @@ if TYPE_CHECKING:
     from intrinsic_cli.spec import RunSpec
     from intrinsic_cli.store import Survey
 
-SUMMARY = "show how d90 goes with size, step, accuracy or gap, or differs between two models, spaces or tasks"
+SUMMARY = (
+    "show how d90 goes with size, step, accuracy, gap or bound, or differs between models, spaces or tasks"
+)
 EXAMPLES = """\
   idim compare outputs/
   idim compare outputs/ --models 'bert-*' --figures figures/
   idim compare outputs/ --against gap           # (train - eval) / (1 - eval), of runs with train.score_train=true
+  idim compare outputs/ --against bound         # the smallest bound on the true error that a curve has
   idim compare outputs/ --pair subspace=said subspace=did       # is SAID's smaller? for each model and task
   idim compare outputs/ --pair model=minilm,task=rte model=bert-base,task=rte
   idim compare outputs/ --format json | jq '.trends[].rho'"""
 
-AGAINST = ("parameters", "step", "accuracy", "gap")
+AGAINST = ("parameters", "step", "accuracy", "gap", "bound")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--against", choices=AGAINST, default="parameters", metavar="|".join(AGAINST),
-        help="what d90 is held against, of each model, or of full fine-tuning on each task; default: parameters",
+        help="what d90 is held against, of each model, or of each model on each task; default: parameters",
     )  # fmt: skip
     parser.add_argument(
         "--pair", nargs=2, metavar=("A", "B"),
