@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import stat
+import time
 from contextlib import suppress
 
 import psutil
@@ -17,7 +18,7 @@ from support.processes import meanwhile, until
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.store import HISTORY, THETA, Store
-from intrinsic_cli.study.launchers import make_launcher
+from intrinsic_cli.study.launchers import make_launcher, queue
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.study.launchers.queue import Queue
 from intrinsic_cli.study.launchers.slurm import minutes
@@ -86,7 +87,8 @@ def test_time_is_read_as_slurm_reads_it(time, expected):
     ("options", "words"),
     [({"time": "soon"}, "launcher.time=soon"), ({"time": 0}, "launcher.time=0"), ({"cluster": "pbs"}, "use one of"),
      ({"gpus": -1}, "launcher.gpus=-1"), ({"runs_per_task": 0}, "launcher.runs_per_task=0"),
-     ({"time": 1, "grace": 60}, "leave nothing of launcher.time=1")],
+     ({"time": 1, "grace": 60}, "leave nothing of launcher.time=1"), ({"timeout": 0}, "launcher.timeout=0 must be"),
+     ({"timeout": 9, "cluster": "local"}, "launcher.timeout=9 is for launcher.cluster=slurm")],
 )  # fmt: skip
 def test_options_that_cannot_be_used_are_refused(options, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
@@ -142,6 +144,79 @@ def test_a_command_that_left_is_followed_by_one_that_watches_the_same_jobs(
     stop.request()
     assert list(again) == []
     assert (tmp_path / "submitted").read_text() == "x\n"
+
+
+@pytest.fixture
+def slurm(slurm_commands, tmp_path, monkeypatch):
+    """A Slurm that begins no job: all are in the state that `slurm(STATE)` says until they are cancelled. Returns
+    the ids of those that were submitted, and that were cancelled."""
+    monkeypatch.setattr(queue, "EVERY", 0.2)
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+
+    def make(state):
+        slurm_commands(
+            sbatch=f"n=$(ls {jobs} | wc -l); echo {state} > {jobs}/$n; echo Submitted batch job $n",
+            squeue=f'cd {jobs}; for id in *; do echo "$id|$(cat $id)"; done',
+            scancel=f"echo CANCELLED > {jobs}/$1",
+        )
+
+    def told():
+        ids = sorted(path.name for path in jobs.iterdir())
+        return ids, [i for i in ids if (jobs / i).read_text() == "CANCELLED\n"]
+
+    return make, told
+
+
+def test_a_job_without_a_step_for_too_long_is_cancelled_and_its_runs_are_tried_again(
+    slurm, make_spec, tmp_path
+):
+    make, told = slurm
+    make("RUNNING")
+    specs, store = [make_spec(seed=i) for i in range(2)], Store(tmp_path / "out")
+    stop = Stop()
+
+    def work():  # of the second job
+        until((store.root / ".slurm" / "1.json").exists, "another job")
+        for spec in specs:
+            sweep([spec], store, Inline(), str)
+
+    thread = meanwhile(work, stop)
+    launcher = make_launcher("slurm", timeout=1, runs_per_task=2)
+    assert list(launcher.launch(specs, store, stop)) == [(spec, "done") for spec in specs]
+    thread.join()
+    assert told() == (["0", "1"], ["0"])
+
+
+def test_why_a_job_was_cancelled_is_recorded(slurm, make_spec, tmp_path):
+    make, told = slurm
+    make("RUNNING")
+    spec, store = make_spec(), Store(tmp_path / "out")
+    assert list(make_launcher("slurm", timeout=0.5).launch([spec], store, Stop())) == [(spec, "failed")]
+    assert told() == (["0", "1"], ["0", "1"])
+    error = store.run(spec).error()
+    assert error["attempts"] == 2
+    assert re.match(
+        r"its Slurm job 1 was cancelled, no step for launcher\.timeout=0\.5 s \(log: .*\.err\)",
+        error["message"],
+    )
+
+
+def test_a_job_that_waits_in_the_queue_may_wait(slurm, make_spec, tmp_path):
+    make, told = slurm
+    make("PENDING")
+    spec, store, stop = make_spec(), Store(tmp_path / "out"), Stop()
+
+    def work():
+        until((store.root / ".slurm" / "0.json").exists, "the submission")
+        began = time.monotonic()
+        until(lambda: time.monotonic() - began > 2, "many times the limit")
+        sweep([spec], store, Inline(), str)
+
+    thread = meanwhile(work, stop)
+    assert list(make_launcher("slurm", timeout=0.3).launch([spec], store, stop)) == [(spec, "done")]
+    thread.join()
+    assert told() == (["0"], [])
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import subprocess
 import time
+
+log = logging.getLogger(__name__)
 
 EVERY = 10.0  # seconds between two questions: the controller serves a whole cluster
 ENDINGS = {
@@ -30,12 +33,29 @@ class Queue:
     def ending(self, job_id: str) -> str | None:
         """Slurm's word for how a job ended (`gone` where it has forgotten it); None while it waits or runs,
         or while the controller can't be asked."""
+        states = self._look()
+        if states is None:
+            return None
+        state = states.get(job_id, "gone")
+        return state if state in ENDINGS or state == "gone" else None
+
+    def runs(self, job_id: str) -> bool:
+        """Whether a job is at work, and does not wait."""
+        return (self._look() or {}).get(job_id) == "RUNNING"
+
+    def _look(self) -> dict[str, str] | None:
         if time.monotonic() - self._asked >= EVERY:
             self._asked, self._states = time.monotonic(), states()
-        if self._states is None:
-            return None
-        state = self._states.get(job_id, "gone")
-        return state if state in ENDINGS or state == "gone" else None
+        return self._states
+
+
+def cancel(job_id: str) -> None:
+    """Have Slurm end a job. Where it can't be asked, the job is found again by the next look at the queue."""
+    try:
+        subprocess.run(["scancel", job_id], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        words = str(getattr(error, "stderr", None) or error).strip()
+        log.warning("scancel %s failed (%s); it is tried again", job_id, words)
 
 
 def states() -> dict[str, str] | None:

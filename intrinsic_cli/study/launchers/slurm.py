@@ -27,9 +27,9 @@ from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store, publish, read_json
 from intrinsic_cli.study.ending import ended
-from intrinsic_cli.study.launchers.base import at_least
+from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
 from intrinsic_cli.study.launchers.local import check_apart, same_code
-from intrinsic_cli.study.launchers.queue import Queue
+from intrinsic_cli.study.launchers.queue import Queue, cancel
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop
@@ -45,7 +45,8 @@ TIME_LIMITS = 1000  # that a task may reach; each time its run has got further
 
 class Slurm:
     """`array_parallelism` tasks of `runs_per_task` runs at once; a run whose task dies is tried `retries` more
-    times, unless somebody cancelled it.
+    times, unless somebody cancelled it. A task whose run takes no step for `timeout` seconds is cancelled here, and
+    counts as one that died.
 
     `time` is minutes or Slurm's text, `gpus` and `cpus` are counts per task, `memory` is Slurm's text, `grace`
     the seconds before the time limit at which a task saves its run and is queued again, `setup` shell lines
@@ -70,6 +71,7 @@ class Slurm:
         grace: int = 90,
         setup: Sequence[str] = (),
         additional: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> None:
         if cluster not in CLUSTERS:
             raise ConfigError(f"launcher.cluster={cluster} is not known; use one of {', '.join(CLUSTERS)}")
@@ -77,6 +79,13 @@ class Slurm:
         self._cluster = cluster
         self._runs_per_task = at_least("runs_per_task", runs_per_task, 1)
         self._retries = at_least("retries", retries, 0)
+        self._timeout = seconds("timeout", timeout)
+        if timeout is not None and cluster != "slurm":
+            raise ConfigError(
+                f"launcher.timeout={timeout} is for launcher.cluster=slurm, whose scancel ends a task; leave it out"
+            )
+        self._watches: dict[str, tuple[RunSpec, Watch]] = {}  # of jobs at work, by id: the run under way
+        self._lost: dict[str, Watch] = {}  # jobs that were cancelled here
         limit = minutes(time)
         if at_least("grace", grace, 1) >= 60 * limit:
             raise ConfigError(
@@ -116,7 +125,7 @@ class Slurm:
         return executor
 
     def check(self, cells: Sequence[Sequence[RunSpec]], store: Store, stop: Stop) -> list[str]:
-        return check_apart(cells, store, stop)
+        return check_apart(cells, store, stop, self._timeout)
 
     def launch(
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
@@ -148,6 +157,7 @@ class Slurm:
             for job, group in list(living.items()):
                 if stop.requested:
                     break
+                self._watch(job.job_id, group, queue, store)
                 ending = self._ending(job, queue)
                 del living[job]
                 for spec, state in self._look(job, group, ending, store, attempts):
@@ -158,6 +168,23 @@ class Slurm:
                     else:
                         yield spec, state
             clock.sleep(LOOK)
+
+    def _watch(self, job_id: str, group: Sequence[RunSpec], queue: Queue, store: Store) -> None:
+        """Cancel a job that is at work, and whose run has gone too long without a step."""
+        if self._timeout is None:
+            return
+        current = next((spec for spec in group if not store.run(spec).state.over), None)
+        if current is None:  # it may wait as long as it has to
+            self._watches.pop(job_id, None)
+            return
+        if job_id not in self._watches or self._watches[job_id][0] != current:
+            self._watches[job_id] = current, Watch(self._timeout)
+        watch = self._watches[job_id][1]
+        if watch.lost(store.run(current)):
+            self._lost[job_id] = watch
+            del self._watches[job_id]  # so that it is cancelled once more, should that be in vain
+            cancel(job_id)
+            queue.forget()
 
     def _ending(self, job: Job[None], queue: Queue) -> str | None:
         """The cluster's word for how a job ended; None while it waits or runs."""
@@ -178,8 +205,10 @@ class Slurm:
         Of a job that died, the first run without a word was under way; those behind it wait for another job,
         as it does while it has attempts left.
         """
-        cancelled, died = ending == "CANCELLED", False
-        reason = f"its Slurm job {job.job_id} ended as {ending} (log: {job.paths.stderr})"
+        lost = self._lost.get(job.job_id)
+        cancelled, died = ending == "CANCELLED" and lost is None, False
+        how = f"ended as {ending}" if lost is None else f"was cancelled, {lost}"
+        reason = f"its Slurm job {job.job_id} {how} (log: {job.paths.stderr})"
         for spec in group:
             run = store.run(spec)
             state = run.state
