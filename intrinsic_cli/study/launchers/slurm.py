@@ -174,7 +174,7 @@ class Slurm:
         if self._timeout is None:
             return
         current = next((spec for spec in group if not store.run(spec).state.over), None)
-        if current is None:  # it may wait as long as it has to
+        if current is None or not queue.runs(job_id):  # it may wait as long as it has to
             self._watches.pop(job_id, None)
             return
         if job_id not in self._watches or self._watches[job_id][0] != current:
