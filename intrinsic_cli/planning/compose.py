@@ -22,6 +22,7 @@ from yaml import YAMLError
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ConfigError, ModelError, near, to_install
 from intrinsic_cli.paths import fingerprint, local_path
+from intrinsic_cli.planning.sizes import parameters
 from intrinsic_cli.planning.words import LISTS, put, resolve, setting, single
 from intrinsic_cli.planning.yaml_file import sound_text
 from intrinsic_cli.spec import (
@@ -295,7 +296,7 @@ def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
     """The spec of one run; a null `lr` becomes the calibrated default of the space. With d = 0 it is that of
     the model before training, whatever the space."""
     adapter, adapter_rates = _adapter(cfg.adapter)
-    space, default_lr = _subspace(cfg.subspace, adapter_rates)
+    space, rate = _subspace(cfg.subspace, adapter_rates)
     d = None if space.kind == "full" or d is None else number("d", d, int)
     if d == 0:
         return untrained(cfg)
@@ -303,17 +304,21 @@ def one_run(cfg: DictConfig, d: Any, seed: Any, lr: Any) -> RunSpec:
         raise ConfigError(f"subspace={space.kind} needs d, the number of trained parameters: add d=500")
     if d is not None and d < 1:
         raise ConfigError(f"d={d} must be at least 1")
+    model = _model(cfg.model, output_dir(cfg))
     if lr is None:
-        lr = float(f"{default_lr if d is None else default_lr / math.sqrt(d):.3g}")
-    projection = _part(cfg.projection, "projection")
+        # Of an adapter's numbers a plan knows no size.
+        growth = 1.0 if d is None or adapter_rates else max(1.0, parameters(model) / d) ** GROWTH
+        lr = float(f"{rate * growth / math.sqrt(d or 1):.3g}")
     return _spec(
-        cfg, seed, adapter=adapter, subspace=space, projection=projection, d=d, lr=number("lr", lr, float)
-    )
+        cfg, seed, model=model, adapter=adapter, subspace=space,
+        projection=_part(cfg.projection, "projection"), d=d, lr=number("lr", lr, float),
+    )  # fmt: skip
 
 
 def untrained(cfg: DictConfig) -> RunSpec:
     """The spec of the run that trains nothing. Raises ConfigError where its score would be that of a drawn head."""
-    spec = _spec(cfg, 0, subspace=SubspaceSpec("none"), d=0, lr=0.0)
+    model = _model(cfg.model, output_dir(cfg))
+    spec = _spec(cfg, 0, model=model, subspace=SubspaceSpec("none"), d=0, lr=0.0)
     if KINDS[spec.task.kind].fresh_head:
         raise ConfigError(
             f"d=0 says nothing with task.kind={spec.task.kind}, whose head is drawn anew; d must be at least 1"
@@ -322,12 +327,11 @@ def untrained(cfg: DictConfig) -> RunSpec:
 
 
 def _spec(cfg: DictConfig, seed: Any, **space: Any) -> RunSpec:
-    """A spec of what `cfg` says beside the space, d and rate."""
+    """A spec of what `cfg` says beside the model, the space, d and rate."""
     tracker = text("tracker", cfg.tracker or "none", "none")
     if tracker in TRACKERS[1:] and find_spec(tracker) is None:
         raise ConfigError(f"tracker={tracker} is not installed; {to_install(tracker)}")
     return RunSpec(
-        model=_model(cfg.model, output_dir(cfg)),
         task=_task(cfg.task, output_dir(cfg)),
         train=_part(cfg.train, "train"),
         data=_part(cfg.data, "data"),
@@ -346,14 +350,17 @@ def output_dir(cfg: DictConfig) -> str:
         raise ConfigError(f"output_dir={name} is no folder ({error}); write its whole path") from error
 
 
-Rates = dict[str, Any]  # the keys default_lr and lr_sqrt_d of a group
+# A step of Adam moves the weights by about lr · sqrt(d), and the best such length grows by this power of D/d, from
+# that of full fine-tuning at d = D (docs/calibration.md).
+GROWTH = 0.2
+Rates = dict[str, Any]  # the keys default_lr, lr_sqrt_d and lr_step of a group
 
 
 def _apart(cfg: DictConfig) -> tuple[DictConfig, Rates]:
     """A group without its default learning rates, and those that are not null."""
     own = cfg.copy()
     OmegaConf.set_struct(own, False)
-    rates = {key: own.pop(key, None) for key in ("default_lr", "lr_sqrt_d")}
+    rates = {key: own.pop(key, None) for key in ("default_lr", "lr_sqrt_d", "lr_step")}
     return own, {key: rate for key, rate in rates.items() if rate is not None}
 
 
@@ -369,13 +376,14 @@ def _adapter(cfg: DictConfig) -> tuple[AdapterSpec, Rates]:
 
 
 def _subspace(cfg: DictConfig, instead: Rates) -> tuple[SubspaceSpec, float]:
-    """The subspace, and its default learning rate (of d = 1 where it depends on d), for which an adapter may have
-    one `instead`."""
+    """The subspace, and what its default learning rate is made of: the rate itself (full), or the length of a step,
+    rate · sqrt(d), at any d (over an adapter, which has one `instead`) or at d = D."""
     if not isinstance(cfg, DictConfig):
         return _part(cfg, "subspace"), 0.0
     own, given = _apart(cfg)
     space = _part(own, "subspace")
-    key = "default_lr" if space.kind == "full" else "lr_sqrt_d"
+    length = "lr_sqrt_d" if instead else "lr_step"
+    key = "default_lr" if space.kind == "full" else length
     whose = "adapter" if key in instead else "subspace"
     rate = {**given, **instead}.get(key)
     if space.kind == "full":

@@ -61,7 +61,7 @@ def test_rates_are_the_adapters_own_unless_they_are_given():
     assert run_spec("adapter=lora", "d=100", "adapter.lr_sqrt_d.global=7").lr == 0.7
     assert run_spec("adapter=lora", "d=100", "adapter.lr_sqrt_d.global=7", "lr=0.3").lr == 0.3
     assert (
-        run_spec("adapter=lora", "d=100", "subspace.lr_sqrt_d.global=7").lr
+        run_spec("adapter=lora", "d=100", "subspace.lr_step.global=7").lr
         == run_spec("adapter=lora", "d=100").lr
     )
 

@@ -63,12 +63,17 @@ def test_a_run_can_be_written_down_and_read_again():
     assert spec.subspace.include == ("a", "b*")
 
 
-def test_the_default_learning_rate_depends_on_the_subspace():
-    rates = {words: run_spec("model=tiny", *words).lr for words in [
-        ("d=100",), ("d=400",), ("d=100", "subspace.normalize=tensor"), ("subspace=full",)
-    ]}  # fmt: skip
-    assert len(set(rates.values())) == 4
-    assert rates["d=100",] == pytest.approx(2 * rates["d=400",], rel=0.01)  # a step moves θ by lr·√d
+def test_the_default_learning_rate_falls_with_d_and_knows_the_model():
+    """MiniLM, d = 1,000: (22.7e6 / 1,000)^0.2 is 7.434, times 1.2 is 8.92, over the root of 1,000 is 0.282."""
+    assert run_spec("d=1000").lr == 0.282
+    assert run_spec("d=1000", "subspace=said").lr == 0.282
+    assert run_spec("d=1000", "subspace.normalize=tensor").lr == 0.0282
+    assert run_spec("d=1000", "subspace.lr_step.global=0.12").lr == 0.0282
+    larger = run_spec("model=bert-large", "d=1000").lr  # 335 M parameters
+    assert larger == pytest.approx(0.282 * (335 / 22.7) ** 0.2, rel=0.005)
+    # Where d is all there is, a step is as long as full fine-tuning's.
+    assert run_spec("model=tiny", "d=40000").lr == pytest.approx(1.2 / 40000**0.5, rel=0.005)
+    assert run_spec("d=1000", "subspace=full").lr == run_spec("model=bert-large", "subspace=full").lr == 1e-4
 
 
 @pytest.mark.parametrize(

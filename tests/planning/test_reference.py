@@ -16,7 +16,7 @@ def test_every_key_has_a_meaning_and_a_default():
     names = {key.name for key in reference()}
     known = compose.keys("sweep")
     leaves = {key for key in known if not any(other.startswith(f"{key}.") for other in known)}
-    parts = {"subspace.lr_sqrt_d.global", "subspace.lr_sqrt_d.tensor"}
+    parts = {"subspace.lr_step.global", "subspace.lr_step.tensor"}
     assert leaves - {key for key in leaves if key.endswith(".kind")} - parts <= names
     assert {*compose.GROUPS} <= names
     assert [key.name for key in reference() if not key.meaning or not key.default] == []
