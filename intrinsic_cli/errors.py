@@ -93,6 +93,14 @@ class Stopped(IdimError):
         self.exit_status = 128 + number
 
 
+def check_new(option: str, folder: Path) -> None:
+    """Raise StoreError unless `folder`, which `option` names, is not there yet or empty."""
+    with writing(option, folder, "folder"):
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken:
+        raise StoreError(f"{option} {folder} is there already; give a new folder")
+
+
 @contextmanager
 def writing(option: str, path: Path, kind: str) -> Iterator[None]:
     """Raise StoreError where `path`, a `file` or `folder` that `option` names, can't be written."""

@@ -710,7 +710,7 @@ class Store:
 
     def survey(self) -> Survey:
         """Look at every run under the root. Raises StoreError where that is no folder."""
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):  # which takes a name of any length
             raise StoreError(f"{self.root} is not a folder; give the output_dir of a sweep, such as outputs/")
         chosen: dict[str, Look] = {}
         left_out = []

@@ -37,6 +37,7 @@ def folder(parser: argparse.ArgumentParser) -> None:
 
 def own_configs(arguments: argparse.Namespace) -> Path | None:
     """The folder of `--config-dir`. Raises ConfigError where it is none."""
+    import os
     from pathlib import Path
 
     from intrinsic_cli.errors import ConfigError
@@ -44,7 +45,7 @@ def own_configs(arguments: argparse.Namespace) -> Path | None:
     if arguments.config_dir is None:
         return None
     folder = Path(arguments.config_dir)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ConfigError(f"--config-dir {folder} is not a folder; give one that holds task/ or model/")
     return folder.absolute()
 

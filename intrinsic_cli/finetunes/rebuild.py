@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from intrinsic_cli.errors import ModelError, StoreError, writing
+from intrinsic_cli.errors import ModelError, StoreError, check_new, writing
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune
 from intrinsic_cli.models import adapters, pretrained
 from intrinsic_cli.models.pretrained import LoadedModel
@@ -129,11 +129,12 @@ def export(run: RunDir, out: Path) -> Path:
     The base model is loaded to record the head that its library draws. Raises StoreError or ModelError.
     """
     found = FineTune.of_run(run)
+    with writing("--out", out, "file"):
+        if out.is_dir() or out.suffix != SUFFIX:
+            out = out / f"{run.path.resolve().name}{SUFFIX}"
     base = base_of(found, trust_remote_code=found.model.trust_remote_code)
     pretrained.draw_head(base.model, base.head, found.seed)
     content = replace(found, head_hash=head_hash(base)).to_bytes()
-    if out.is_dir() or out.suffix != SUFFIX:
-        out = out / f"{run.path.resolve().name}{SUFFIX}"
     with writing("--out", out, "file"):
         out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, content)
@@ -149,8 +150,7 @@ def apply(
     Raises StoreError where `out` is a file or a folder that is not empty or the base model is quantized, and as
     `load`.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"--out {out} is there already; give a new folder")
+    check_new("--out", out)
     found = FineTune.read(source)
     if found.model.quantize is not None:
         raise StoreError(

@@ -38,6 +38,7 @@ def score(
     task = task_of(spec)
     rows = splits.load(spec, data)
     check_labels(found, spec, rows.label_names)
+    task.check(rows.label_names)
     base = base_of(found, model, trust_remote_code=trust_remote_code)
     encoded = task.encode(rows.validation, rows.label_names, base, data.max_length)
     return task.score(answer(task, build(found, base), encoded, found.precision, batch_size)), len(encoded)

@@ -7,6 +7,7 @@ its weights, by singular values (Eckart and Young 1936), and of the rest nothing
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from intrinsic_cli.errors import ConfigError, StoreError, to_install, writing
+from intrinsic_cli.errors import ConfigError, check_new, to_install, writing
 from intrinsic_cli.finetunes.card import HUB_IDS
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import base_of, build
@@ -48,8 +49,7 @@ def export(run: RunDir, out: Path, rank: int | None = None) -> Fidelity | None:
     """
     if find_spec("peft") is None:
         raise ConfigError(f"--to peft needs peft, which is not installed; {to_install('peft')}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"--to peft {out} is there already; give a new folder")
+    check_new("--to peft", out)
     found = FineTune.of_run(run)
     exact = found.adapter.kind in adapters.METHODS
     if exact and rank is not None:
@@ -168,6 +168,9 @@ def _compared(
 
 
 def _write(wrapped: Any, found: FineTune, out: Path) -> None:
-    with writing("--to peft", out, "folder"):
+    with (
+        writing("--to peft", out, "folder"),
+        warnings.catch_warnings(action="ignore"),
+    ):  # PEFT's, of its own calls
         out.mkdir(parents=True, exist_ok=True)
         wrapped.save_pretrained(out)

@@ -18,10 +18,11 @@ Answers = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a table of answers."""
+    """A number of a table of answers, which are of so many `classes`; None for any."""
 
     of: Callable[[Answers], float]
     higher_is_better: bool = True
+    classes: int | None = None
 
     def __call__(self, answers: Answers) -> float:
         return float(self.of(answers))
@@ -74,7 +75,7 @@ def _correlation(name: str) -> Callable[[Answers], float]:
 
 CLASSIFICATION = {
     "accuracy": Metric(_accuracy),
-    "f1": Metric(_f1),
+    "f1": Metric(_f1, classes=2),
     "f1_macro": Metric(_f1_macro),
     "matthews": Metric(_matthews),
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from intrinsic_cli.errors import ConfigError, RunError, near
+from intrinsic_cli.errors import ConfigError, DataError, RunError, near
 from intrinsic_cli.spec import Registry, TaskSpec
 from intrinsic_cli.tasks.metrics import Answers, Metric
 
@@ -118,6 +118,16 @@ class Task(ABC):
     @abstractmethod
     def table(self, encoded: Encoded, columns: Answers) -> Answers:
         """The answers to all rows beside what is right: columns (n,), of which every metric is made."""
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise DataError where a metric is not of as many classes as there are `names`."""
+        for metric in self.spec.metrics:
+            wanted = self.metrics[metric].classes
+            if wanted is not None and len(names) != wanted:
+                raise DataError(
+                    f"task.metrics: {metric} is of {wanted} classes, and task {self.spec.name} has {len(names)}; "
+                    f"use {metric}_macro"
+                )
 
     # --- answers -> numbers ------------------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ def load(spec: RunSpec) -> Inputs:
     """Load model and data of `spec`. Raises ConfigError, ModelError or DataError."""
     task = task_of(spec.task)
     rows = splits.load(spec.task, spec.data)
+    task.check(rows.label_names)
     base = pretrained.load(spec.model, len(rows.label_names), rows.label_names, kind=task.kind)
 
     def encode(part: splits.Part) -> Encoded:

@@ -92,6 +92,15 @@ def test_f1_is_for_two_classes():
         score(("f1",), np.array([0, 1, 2]), np.array([0, 1, 1]))
 
 
+def test_f1_of_other_than_two_classes_is_refused_before_any_training(idim, tmp_path):
+    (tmp_path / "x.csv").write_text("text,label\n" + "".join(f"row {i},{i % 3}\n" for i in range(40)))
+    words = [f"task={tmp_path / 'x.csv'}", "model=tiny", "d=20", f"output_dir={tmp_path / 'out'}"]
+    status, out, err = idim("run", *words, "task.metrics=[accuracy,f1]")
+    assert (status, out) == (2, "")
+    assert err == "idim: task.metrics: f1 is of 2 classes, and task custom has 3; use f1_macro\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_columns_must_be_of_one_length():
     with pytest.raises(ValueError, match="2 predictions and 3 labels"):
         score(("accuracy",), np.zeros(2), np.zeros(3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from intrinsic_cli.cli.arguments import fine_tune
+from intrinsic_cli.cli.arguments import fine_tune, tell
 
 SUMMARY = "write a fine-tune as an ordinary Hugging Face model folder"
 EXAMPLES = """\
@@ -24,5 +24,5 @@ def execute(arguments: argparse.Namespace) -> int:
 
     out = Path(arguments.out)
     apply(arguments.file, out, arguments.model, trust_remote_code=arguments.trust_remote_code)
-    print(out)
+    tell(str(out))
     return 0

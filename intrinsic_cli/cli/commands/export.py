@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from intrinsic_cli.cli.arguments import tell
+
 if TYPE_CHECKING:
     from intrinsic_cli.store import RunDir
 
@@ -40,7 +42,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.finetunes.rebuild import export
 
     path = export(run, Path(arguments.out))
-    print(f"{path}  {path.stat().st_size:,} bytes")
+    tell(f"{path}  {path.stat().st_size:,} bytes")
     return 0
 
 
@@ -53,7 +55,7 @@ def _to_peft(run: RunDir, form: str, folder: str, rank: int | None) -> int:
     if form != "peft":
         raise ConfigError(f"--to {form} is not known; use --to peft {folder}")
     fidelity = export(run, Path(folder), rank)
-    print(folder)
+    tell(folder)
     if fidelity is not None:
         print(
             f"rank {fidelity.rank} keeps {fidelity.kept:.1%} of what training moved: {fidelity.metric} "

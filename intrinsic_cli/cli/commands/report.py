@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from intrinsic_cli.cli.arguments import folder, selection
+from intrinsic_cli.cli.arguments import folder, selection, tell
 
 SUMMARY = "write a page of tables, figures and runs to open in a browser"
 EXAMPLES = """\
@@ -38,8 +38,8 @@ def execute(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     out = Path(arguments.out or store.root / "report.html")
     page.write(store.root.resolve().name, survey, found, out)
-    print(out)
+    tell(str(out))
     if arguments.figures:
         written = figures.write(plots.every(found), Path(arguments.figures))
-        print(f"{len(written)} figures in {arguments.figures}")
+        tell(f"{len(written)} figures in {arguments.figures}")
     return 0

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.cli.arguments import overrides, own_configs, print_config
+from intrinsic_cli.cli.arguments import overrides, own_configs, print_config, tell
 
 if TYPE_CHECKING:
     from intrinsic_cli.result import RunResult
@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(f"idim: {spec.run_id} is running in another process", file=sys.stderr)
         return 1
     print(f"{result.metric} {result.score:.4f}")
-    print(store.run(spec).path)
+    tell(str(store.run(spec).path))
     return 0
 
 

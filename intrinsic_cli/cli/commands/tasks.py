@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from intrinsic_cli.cli.arguments import folder, print_answer, table_format
+from intrinsic_cli.errors import printable
 
 SUMMARY = "show how near the tasks of finished runs are in the space of θ"
 EXAMPLES = """\
@@ -33,5 +34,5 @@ def execute(arguments: argparse.Namespace) -> int:
         for each in found:
             picture = heatmap.draw(f"cosine, {each.name}", each.tasks, each.cosines.tolist())
             heatmap.write(Path(arguments.figures) / f"{space.slug(each)}.svg", picture)
-        print(f"{len(found)} figures in {arguments.figures}", file=sys.stderr)
+        print(printable(f"{len(found)} figures in {arguments.figures}"), file=sys.stderr)
     return 0
