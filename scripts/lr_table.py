@@ -2,7 +2,7 @@
 
     python scripts/lr_table.py outputs/calibration
 
-A cell is the mean over seeds; the best of a column is bold.
+A cell is the mean over seeds; the best of a column is bold, of a loss the lowest.
 """
 
 import sys
@@ -18,6 +18,7 @@ def main(folder: str) -> None:
     tables: dict[tuple[str, ...], dict[tuple[float, int], list[float]]] = defaultdict(
         lambda: defaultdict(list)
     )
+    up: dict[tuple[str, ...], bool] = {}
     for result in Store(folder).results():
         spec = result.spec
         space, adapter = spec.subspace, spec.adapter.kind
@@ -30,9 +31,11 @@ def main(folder: str) -> None:
             convention = (space.kind.upper(),)
         name = (spec.task.name, *convention, *([space.normalize] if spec.d else []))
         tables[name][spec.lr, result.d].append(result.score)
+        up[name] = result.higher_is_better
     for name, scores in sorted(tables.items()):
         lrs, ds = (sorted({key[i] for key in scores}) for i in (0, 1))
-        best = {d: max(mean(v) for (_, other), v in scores.items() if other == d) for d in ds}
+        choose = max if up[name] else min
+        best = {d: choose(mean(v) for (_, other), v in scores.items() if other == d) for d in ds}
         rows = [[f"{lr:g}", *(_cell(scores.get((lr, d)), best[d]) for d in ds)] for lr in lrs]
         print(f"\n{', '.join(name)}\n")
         print(tabulate(rows, ["lr", *(f"d = {d:,}" for d in ds)], tablefmt="github", disable_numparse=True))
