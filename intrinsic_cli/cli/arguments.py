@@ -62,6 +62,23 @@ def tell(line: str) -> None:
     print(printable(line))
 
 
+def read(folder: str) -> Survey:
+    """The runs of a folder, with a word on stderr where some are not done, as they are no part of any answer."""
+    from collections import Counter
+
+    from intrinsic_cli.result import RunState
+    from intrinsic_cli.store import Store
+
+    survey = Store(folder).read()
+    left = Counter(look.state for look in survey.runs)
+    del left[RunState.DONE], left[RunState.UNREADABLE]
+    if left:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(left.items()))
+        line = f"{left.total()} of {len(survey.runs)} runs are not done ({states}); idim status {folder} shows them"
+        print(printable(line), file=sys.stderr)
+    return survey
+
+
 def print_answer(answer: Answer, form: str = "table") -> None:
     """Print what a command found, no wider than the terminal (or COLUMNS) and in letters that it has."""
     width = shutil.get_terminal_size(fallback=(0, 0)).columns or None

@@ -92,6 +92,8 @@ def _parse(word: str) -> Override:
         return setting(key, typed)
     if not {"'", '"'} & set(typed):
         word = f"{key}={HOME.sub(lambda path: spelled(path[0]), typed)}" if "~" in typed else word
+    if typed.endswith(","):
+        raise ConfigError(f"{word!r} ends in a comma; write a list without spaces: {key}=A,B")
     try:
         override = OverridesParser.create().parse_override(word)
     except (HydraException, ValueError, TypeError, RecursionError) as error:

@@ -28,7 +28,8 @@ def tokenize(part: Part, tokenizer: Any, max_length: int, label: type = np.int64
     """
     if max_length > tokenizer.model_max_length:
         raise ConfigError(
-            f"data.max_length={max_length} is above the {tokenizer.model_max_length} tokens the model reads"
+            f"data.max_length={max_length} is above the {tokenizer.model_max_length} tokens the model reads; "
+            f"set data.max_length={tokenizer.model_max_length}"
         )
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []

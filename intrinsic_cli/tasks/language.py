@@ -172,7 +172,8 @@ def word_rows(
     tokenizer = words.tokenizer
     if max_length > tokenizer.model_max_length:
         raise ConfigError(
-            f"data.max_length={max_length} is above the {tokenizer.model_max_length} tokens the model reads"
+            f"data.max_length={max_length} is above the {tokenizer.model_max_length} tokens the model reads; "
+            f"set data.max_length={tokenizer.model_max_length}"
         )
     texts = [text for row in answers for text in row]
     heads = [prompt for prompt, row in zip(prompts, answers, strict=True) for _ in row]

@@ -83,7 +83,7 @@ def _summary(task: TaskSpec, parts: Sequence[Part], names: tuple[str, ...], orig
             labels = "" if task.kind in WRITTEN else f" ({_labels(part, names)})"
             words.append(f"{len(part):,} rows of {place} {use}{labels}")
     unread = f"; not read: {', '.join(origin.unread)}" if origin.unread else ""
-    return printable(f"task {task.name}: {', '.join(words)}{unread}")
+    return printable(f"task {task.title}: {', '.join(words)}{unread}")
 
 
 def _labels(part: Part, names: tuple[str, ...]) -> str:

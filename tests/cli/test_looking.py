@@ -194,7 +194,7 @@ def test_forget_leaves_a_run_that_somebody_holds_and_files_that_are_no_run_s(idi
 
 
 def test_a_folder_that_is_no_run_is_refused(idim, store, tmp_path):
-    for words in (["show", tmp_path / "nix"], ["show", store.root / "model"], ["diff", tmp_path, tmp_path]):
+    for words in (["show", tmp_path], ["show", store.root / "model"], ["diff", tmp_path, tmp_path]):
         status, printed, said = idim(*words)
         assert (status, printed, said.count("\n")) == (2, "", 1)
         assert "config.json is not the configuration of a run (" in said
@@ -203,3 +203,20 @@ def test_a_folder_that_is_no_run_is_refused(idim, store, tmp_path):
 def test_words_of_a_spec_with_a_rate_that_is_the_default_still_have_it(store):
     spec = replace(store.results()[0].spec, lr=0.231)
     assert "lr=0.231" in compose.words_of(spec)
+
+
+@pytest.mark.parametrize("command", ["summarize", "report", "compare"])
+def test_what_is_told_of_a_study_says_that_runs_are_missing(idim, store, command):
+    """A study that was stopped would else look like one that measured that d90 lies above its d's."""
+    _, printed, said = idim(command, store.root)
+    assert "2 of 5 runs are not done (1 failed, 1 pending); idim status" in said
+    assert "not done" not in printed
+    for kind in ("--pending", "--failed"):
+        assert idim("forget", store.root, kind, "--yes")[0] == 0
+    assert "not done" not in idim(command, store.root)[2]
+
+
+def test_a_run_that_is_no_folder_is_called_so(idim, tmp_path):
+    status, _, said = idim("show", tmp_path / "nowhere")
+    assert status == 2
+    assert "nowhere is not a folder; give that of a run" in said

@@ -355,3 +355,10 @@ def test_a_model_that_was_fetched_into_this_folder_stands_for_its_name(tmp_path,
         assert here.fingerprint is not None
     assert run_spec("model=smollm2-135m", "model.name=owner/other").model.name == "owner/other"
     assert dict(compose.describe("model"))["smollm2-135m"] == "./models/smollm2-135m"
+
+
+def test_a_list_with_spaces_is_told_how_to_be_written():
+    with pytest.raises(
+        ConfigError, match=r"'seed=0,' ends in a comma; write a list without spaces: seed=A,B"
+    ):
+        parse(["seed=0,", "1,", "2"])

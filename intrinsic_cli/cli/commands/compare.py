@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.cli.arguments import folder, print_answer, show_trends, trend
+from intrinsic_cli.cli.arguments import folder, print_answer, read, show_trends, trend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +48,11 @@ def execute(arguments: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
     from intrinsic_cli.reports.trends import AXES, step_axis, steps
-    from intrinsic_cli.store import Store
 
     def members(spec: RunSpec) -> bool:
         return fnmatchcase(spec.model.label, arguments.models)
 
-    survey = Store(arguments.dir).read()
+    survey = read(arguments.dir)
     if arguments.pair:
         return _show_pairs(survey, members, arguments)
     if arguments.against == "step":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from intrinsic_cli.cli.arguments import folder, selection, tell
+from intrinsic_cli.cli.arguments import folder, read, selection, tell
 
 SUMMARY = "write a page of tables, figures and runs to open in a browser"
 EXAMPLES = """\
@@ -26,18 +26,16 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from intrinsic_cli.reports import curves, figures, page, plots
-    from intrinsic_cli.store import Store
 
     if arguments.figures:
         figures.require_matplotlib()
-    store = Store(arguments.dir)
-    survey = store.read()
+    survey = read(arguments.dir)
     found = curves.estimates(
         curves.group(survey.results, survey.diverged), thresholds=[arguments.threshold],
         selection=arguments.selection,
     )  # fmt: skip
-    out = Path(arguments.out or store.root / "report.html")
-    page.write(store.root.resolve().name, survey, found, out)
+    out = Path(arguments.out or Path(arguments.dir) / "report.html")
+    page.write(Path(arguments.dir).resolve().name, survey, found, out)
     tell(str(out))
     if arguments.figures:
         written = figures.write(plots.every(found), Path(arguments.figures))

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     import json
+    import os
     import shlex
     from pathlib import Path
 
@@ -32,6 +33,10 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.result import RunState
     from intrinsic_cli.store import RunDir
 
+    if not os.path.isdir(arguments.run):
+        raise StoreError(
+            f"{arguments.run} is not a folder; give that of a run, such as idim status DIR lists"
+        )
     run = RunDir(Path(arguments.run))
     state, spec = run.state, run.spec()
     result = run.result() if state is RunState.DONE else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from intrinsic_cli.cli.arguments import folder, print_answer, selection, table_format
+from intrinsic_cli.cli.arguments import folder, print_answer, read, selection, table_format
 
 SUMMARY = "print the d90 table of finished runs"
 EXAMPLES = """\
@@ -34,9 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.reports import curves, tables
-    from intrinsic_cli.store import Store
 
-    survey = Store(arguments.dir).read()
+    survey = read(arguments.dir)
     found = curves.estimates(
         curves.group(survey.results, survey.diverged),
         thresholds=arguments.threshold,
