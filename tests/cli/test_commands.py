@@ -135,7 +135,7 @@ def test_argparse_refuses_with_status_2(words, capsys):
 
 
 DATA = (
-    "task custom: 96 rows of train.jsonl to train on (calm 48, loud 48), 40 rows of validation.jsonl to validate "
+    "task task: 96 rows of train.jsonl to train on (calm 48, loud 48), 40 rows of validation.jsonl to validate "
     "(calm 20, loud 20)\n"
 )
 
@@ -367,7 +367,7 @@ def test_a_file_with_one_split_is_enough(idim, easy, tmp_path):
     status, _, said = idim("run", *easy, "d=50", f"task.path={path}", f"output_dir={tmp_path / 'out'}")
     assert status == 0
     assert re.fullmatch(
-        r"task custom: (\d+) rows of rows.jsonl to train on \(calm \d+, loud \d+\), (\d+) rows of rows.jsonl to "
+        r"task rows: (\d+) rows of rows.jsonl to train on \(calm \d+, loud \d+\), (\d+) rows of rows.jsonl to "
         r"validate \(calm \d+, loud \d+\)\ntrained on .*\n", said,
     )  # fmt: skip
     [result] = (tmp_path / "out").rglob("result.json")
