@@ -43,6 +43,7 @@ def shown():
             yield pytest.param(words, id=f"--help of {name}: {' '.join(words)}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", list(shown()))
 def test_every_command_that_is_shown_can_be_typed(words):
     words = [w.rstrip(";") for w in words if not w.startswith("$(")]

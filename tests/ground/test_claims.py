@@ -65,6 +65,7 @@ def run(tmp_path):
     return RunDir(tmp_path / "run")
 
 
+@pytest.mark.long
 def test_one_owner_and_one_after_it_dies(hold, run, without):
     owner = hold(without)
     assert owner.stdout.readline() == "True\n"

@@ -184,6 +184,7 @@ def test_a_result_of_any_kind_is_listed_with_its_reason_and_the_rest_is_shown(st
         store.run(RunSpec.from_dict(json.loads((run / CONFIG).read_text()))).result()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [CONFIG, ERROR, HISTORY, SNAPSHOT, ".lock", ".lease"])
 def test_no_file_of_any_kind_ends_a_command_or_hides_a_finished_run(store, name, kind, capsys):

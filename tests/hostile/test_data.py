@@ -181,6 +181,7 @@ def run(cases, monkeypatch):
     return call
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", FILES)
 def test_a_file_is_read_or_refused_with_its_reason(run, tmp_path, case):
     name, content, words, part = FILES[case]

@@ -109,6 +109,7 @@ def test_every_adapter_that_can_be_chosen_is_tested_here():
     assert set(options("adapter")) == set(ADAPTERS) == {"none", *SPECS}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", SPECS)
 def test_an_adapter_trains_as_many_numbers_as_in_peft_and_leaves_the_weights(family, kind):
     name, original, head, batch = family
@@ -317,6 +318,7 @@ def test_without_peft_the_extra_is_named(idim, task_folder, tmp_path, monkeypatc
     assert said.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", SPECS)
 def test_every_adapter_that_is_listed_trains_and_its_numbers_are_counted(kind, idim, task_folder, tmp_path):
     status, listed, _ = idim("list", "adapters")

@@ -59,6 +59,7 @@ def test_a_file_for_hydra_chooses_groups_in_its_defaults(file):
     assert ids(study_file.read(path)) == ids(parse(["task=rte", "model=tiny", "d=50"]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [

@@ -48,6 +48,7 @@ def test_is_the_matrix_of_its_definition(make, kind, D, d):
     np.testing.assert_allclose(P.rmatvec(v).numpy(), expected.T @ v.numpy(), rtol=0, atol=1e-13 * size * D)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", [1, 2, 3])
 @pytest.mark.parametrize(
     ("D", "d", "rows"),
@@ -147,6 +148,7 @@ def test_norm_is_kept_on_average(make, kind, D, d):
     assert abs(np.mean(ratios) - 1) <= 5 * np.std(ratios) / math.sqrt(len(ratios)) + 1e-9
 
 
+@pytest.mark.long
 def test_every_row_has_the_same_share_of_the_norm(make, kind):
     # Each entry of P has variance 1/D: rows at the start, in the middle and in the cut last block alike.
     D, d = 90, 20  # n = 32: two blocks and 26 rows

@@ -16,6 +16,7 @@ def randn(size, seed, dtype=torch.float64):
     return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("D", "d"), SHAPES)
 def test_the_kernel_agrees_with_the_definition_in_torch(make, kind, D, d):
     if D * d > (1e7 if kind == "dense" else 1e9 if kind == "sparse" else math.inf):

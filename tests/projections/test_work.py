@@ -28,6 +28,7 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("source", "target"), [("bfloat16", "bfloat16"), ("float32", "bfloat16"), ("bfloat16", "float32")]
@@ -53,6 +54,7 @@ def test_bfloat16_rounding_of_ties_infinities_and_nan(make):
     torch.testing.assert_close(out, w0.to(torch.bfloat16), rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16_gradients_are_folded_in_float32(make, kind):
     P = make(kind, shape=(700, 40), seed=2)

@@ -155,6 +155,7 @@ def test_what_cannot_be_used_is_refused():
 
 
 # A smaller version of the tables in docs/statistics.md: one that falls to 90 % is seen.
+@pytest.mark.long
 @pytest.mark.parametrize(
     "family", ["logistic", "double", "step", "stairs", "hump", "collapse_both", "heteroscedastic"]
 )

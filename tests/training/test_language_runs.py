@@ -55,6 +55,7 @@ def specs(make_spec, folder):
     return make
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["llama", "t5"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_taken_up_exported_and_scored_again(kind, family, specs, t5, tmp_path):

@@ -113,6 +113,7 @@ def test_what_was_logged_behind_a_snapshot_is_forgotten(make_spec, loader, tmp_p
     assert same(outcome(store, spec), outcome(whole, spec))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", [None, "", '{"step": 1'])
 @pytest.mark.parametrize("steps", [7, 13])
 def test_a_history_that_lost_lines_takes_the_snapshot_along(content, steps, make_spec, loader, tmp_path):
@@ -196,6 +197,7 @@ WRONG = {  # whole by their hash, and yet nothing that this run has saved
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_snapshot_that_can_not_be_used_is_passed_over_with_a_word(
     kind, make_spec, loader, tmp_path, caplog

@@ -73,6 +73,7 @@ LEARNS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", LEARNS, ids=lambda o: "-".join(map(str, o.values())))
 def test_the_loss_falls(fit, make_spec, options):
     spec = make_spec(max_steps=60, **options)
