@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 DISTRIBUTION = "intrinsic-cli"  # what pip calls this project; `idim` there is somebody else's
 LONGEST = 600  # characters of a message: enough for a path and a list of names, too few for a whole file
@@ -99,6 +100,14 @@ def check_new(option: str, folder: Path) -> None:
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken:
         raise StoreError(f"{option} {folder} is there already; give a new folder")
+
+
+class Pruned(IdimError):
+    """A run that was ended at an evaluation, as it can't matter; `record` says when, by what score and why."""
+
+    def __init__(self, record: dict[str, Any]) -> None:
+        super().__init__(record["reason"])
+        self.record = record
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class RunState(StrEnum):
     DONE = "done"  # its result is whole
     RUNNING = "running"  # somebody holds its claim
     FAILED = "failed"  # it left a reason, and nobody has begun it again
+    PRUNED = "pruned"  # ended at an evaluation that said it can't matter; it goes on where pruning is off
     PENDING = "pending"  # none of these: not begun, or interrupted
     UNREADABLE = "unreadable"  # what it left can't be read, or is not what a run leaves
     STOPPED = "stopped"  # asked to leave; it goes on from its snapshot next time
@@ -31,7 +32,7 @@ class RunState(StrEnum):
     @property
     def over(self) -> bool:
         """Whether the run has ended for good, unless somebody asks for another attempt."""
-        return self in (RunState.DONE, RunState.FAILED)
+        return self in (RunState.DONE, RunState.FAILED, RunState.PRUNED)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """One directory per run, and the state of a run read off its files.
 
 `result.json` is published last, by write and rename: where it stands whole, the run is done. `error.json`
-(the reason and the traceback) says it failed. Neither: pending, or running while somebody holds its claim.
+(the reason and the traceback) says it failed, `pruned.json` that an evaluation ended it. None of these: pending, or
+running while somebody holds its claim.
 Whatever is read may be torn, edited, huge, or no file at all: each file is read with limits and checked once.
 """
 
@@ -38,7 +39,7 @@ from intrinsic_cli.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
-RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, BOUND = (
+RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, BOUND, LIMITS, PRUNED = (
     "result.json",
     "error.json",
     "config.json",
@@ -47,17 +48,22 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, BOUND = (
     "snapshot.bin",
     "outcomes.npz",
     "bound.json",
+    "limits.json",  # at which scores its driver wants the run ended
+    "pruned.json",  # that it was
 )
 LARGEST_OUTCOMES = 2**30  # bytes of a run's outcomes, unpacked
 LOCK, LEASE = ".lock", ".lease"
 BEAT = ".beat"  # its time is that of the last step of the run that is trained
+# Bytes that a run writes at most.
 MOST = {
     RESULT: 64 << 20,
     ERROR: 16 << 20,
     CONFIG: 4 << 20,
     HISTORY: 256 << 20,
     BOUND: 1 << 20,
-}  # bytes that a run writes
+    LIMITS: 4 << 20,
+    PRUNED: 1 << 20,
+}
 DEEPEST = 50  # of JSON; a run's files nest four deep
 BEATS = 30.0  # seconds without a heartbeat until a claim on a file system without locks may be taken over
 QUIET = 60.0  # seconds without a step that are worth a word
@@ -251,7 +257,8 @@ class Look:
 
     `spec` is the run's, by its result or else its configuration, and None where neither can be read. `reason`
     says why the run failed, or why it is unreadable; `diverged`: it failed as its numbers stopped being finite,
-    which tells of its learning rate, and for no reason of the machine.
+    which tells of its learning rate, and for no reason of the machine. `pruned`: why it can't matter, a kind of
+    `statistics.pruning.Limit`.
     """
 
     path: Path
@@ -260,6 +267,7 @@ class Look:
     result: RunResult | None = None
     reason: str = ""
     diverged: bool = False
+    pruned: str = ""
 
 
 class RunDir:
@@ -288,6 +296,8 @@ class RunDir:
             why = self.error()
             diverged = why["error"] == "RunError"
             return Look(self.path, RunState.FAILED, spec, reason=why["message"], diverged=diverged)
+        if (end := self.pruned()) is not None:
+            return Look(self.path, RunState.PRUNED, spec, reason=end["reason"], pruned=end["kind"])
         if problem and self._has(CONFIG, HISTORY, SNAPSHOT, THETA):
             return Look(self.path, RunState.UNREADABLE, reason=self._brief(problem))
         return Look(self.path, RunState.PENDING, spec)
@@ -394,10 +404,47 @@ class RunDir:
         if not (self.path / CONFIG).exists():
             publish(self.path / CONFIG, spec.to_dict())
 
+    def limit(self, limits: Sequence[Mapping[str, Any]]) -> None:
+        """Record at which scores the run is to end early, none for nowhere, and forget that it did before."""
+        with self._writing():
+            if limits or self._has(PRUNED, LIMITS):
+                self.path.mkdir(parents=True, exist_ok=True)
+            _remove(self.path / PRUNED)
+            if not limits:
+                _remove(self.path / LIMITS)
+        if limits:
+            publish(self.path / LIMITS, list(limits))
+
+    def limits(self) -> list[Any]:
+        """What `limit` was given. Raises DamagedError where the file is not whole."""
+        try:
+            return list(read_json(self.path / LIMITS))
+        except FileNotFoundError:
+            return []
+        except TypeError as error:
+            raise DamagedError(f"{self.path / LIMITS} is damaged (it holds no list); delete it") from error
+
+    def prune(self, record: Mapping[str, Any]) -> None:
+        """Record that the run ended early: `step`, `kind`, `reason`, and `score` where it has one. It can go on."""
+        self._still_mine()
+        publish(self.path / PRUNED, dict(record))
+
+    def pruned(self) -> dict[str, Any] | None:
+        """What `prune` was given; None where it was not, or where that can't be read: the run is done again."""
+        try:
+            record = read_json(self.path / PRUNED)
+        except (StoreError, FileNotFoundError):
+            return None
+        texts = isinstance(record, dict) and all(isinstance(record.get(k), str) for k in ("kind", "reason"))
+        if not texts or not all(_number(record.get(k, 0)) for k in ("step", "score")):
+            return None
+        return {**record, "reason": one_line(record["reason"])}
+
     def begin(self, spec: RunSpec, history: int | None = None) -> None:
         """Record the resolved configuration and clear what an earlier attempt left. With `history`, its
         snapshot and so many bytes of its history stay."""
-        cleared = (RESULT, ERROR, THETA, OUTCOMES, BOUND) + ((HISTORY, SNAPSHOT) if history is None else ())
+        cleared = (RESULT, ERROR, PRUNED, THETA, OUTCOMES, BOUND)
+        cleared += () if history is not None else (HISTORY, SNAPSHOT)
         with self._writing():
             for name in cleared:
                 _remove(self.path / name)
@@ -512,6 +559,7 @@ class RunDir:
         publish(self.path / RESULT, result.to_dict())
         with self._writing():
             _remove(self.path / SNAPSHOT)
+            _remove(self.path / LIMITS)
 
     def result(self) -> RunResult | None:
         """The published result, or None. Raises DamagedError where the file is not whole or holds what no run
@@ -571,7 +619,18 @@ class RunDir:
                 return False
             drafts = [path.name for path in self.path.glob(".*.tmp")]
             with self._writing():
-                for name in (ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, *drafts, LOCK):
+                for name in (
+                    ERROR,
+                    CONFIG,
+                    HISTORY,
+                    THETA,
+                    SNAPSHOT,
+                    OUTCOMES,
+                    LIMITS,
+                    PRUNED,
+                    *drafts,
+                    LOCK,
+                ):
                     _remove(self.path / name)
         with suppress(OSError):
             self.path.rmdir()
@@ -669,6 +728,11 @@ class Survey:
     def diverged(self) -> list[RunSpec]:
         """The runs that failed as their numbers stopped being finite."""
         return [look.spec for look in self.runs if look.diverged and look.spec is not None]
+
+    @property
+    def pruned(self) -> list[tuple[RunSpec, str]]:
+        """The runs that ended early as they can't matter, with the kind of their reason."""
+        return [(look.spec, look.pruned) for look in self.runs if look.pruned and look.spec is not None]
 
     @property
     def unreadable(self) -> list[Look]:

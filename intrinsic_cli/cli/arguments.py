@@ -115,7 +115,9 @@ def show_trends(
     if arguments.figures:
         figures.require_matplotlib()
     chosen = curves.group(
-        (run for run in survey.results if members(run.spec)), filter(members, survey.diverged)
+        (run for run in survey.results if members(run.spec)),
+        filter(members, survey.diverged),
+        ((spec, kind) for spec, kind in survey.pruned if members(spec)),
     )
     found = curves.estimates(chosen, thresholds=[arguments.threshold], selection=arguments.selection)
     made = trends(found, axis)

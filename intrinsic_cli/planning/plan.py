@@ -19,7 +19,7 @@ from intrinsic_cli.render import flat
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.tasks.task import KINDS
 
-ONE = {"output_dir": "folder", "launcher": "launcher"}  # of these a sweep has one, however many runs
+ONE = {"output_dir": "folder", "launcher": "launcher", "search.prune": "rule"}  # of these a sweep has one
 
 
 def _values(cfg: DictConfig, key: str) -> list[Any]:
@@ -59,7 +59,7 @@ class StudyPlan:
     """What `idim sweep` does: runs known beforehand, then searches that choose theirs as they go.
 
     `launcher` is the kind of launcher and its options; `notes` are lines that are worth saying first,
-    `cells` the configurations that its words make.
+    `cells` the configurations that its words make, `prune` whether runs that can't matter are ended early.
     """
 
     specs: tuple[RunSpec, ...]
@@ -68,6 +68,7 @@ class StudyPlan:
     output_dir: str
     notes: tuple[str, ...] = ()
     cells: tuple[DictConfig, ...] = ()
+    prune: bool = False
 
 
 def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyPlan:
@@ -107,7 +108,20 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
         compose.output_dir(cfg),
         (*_notes(overrides, cfg, full), *_guesses(cells)),
         tuple(cells),
+        any([_pruned(cell) for cell in cells]),
     )
+
+
+def _pruned(cfg: DictConfig) -> bool:
+    """Whether its runs may be ended early. Raises ConfigError where nothing could tell."""
+    if not isinstance(cfg.search.prune, bool):
+        raise ConfigError(f"search.prune={cfg.search.prune} is neither true nor false; use one of them")
+    if cfg.search.prune and cfg.train.evals == 1:
+        raise ConfigError(
+            "search.prune=true goes by evaluations before a run's end, and train.evals=1 has none; "
+            "add train.evals=5, say"
+        )
+    return cfg.search.prune
 
 
 def _notes(overrides: Sequence[Override], cfg: DictConfig, full: DictConfig) -> tuple[str, ...]:
@@ -180,9 +194,9 @@ def _refuse_lists(overrides: Sequence[Override]) -> None:
     """Raise ConfigError at several values of what a sweep has one of."""
     for override in overrides:
         key = override.key_or_group
-        group = key.partition(".")[0]
-        if group in ONE and override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: a sweep has one {ONE[group]}; give {key} one value")
+        one = ONE.get(key, ONE.get(key.partition(".")[0]))
+        if one is not None and override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: a sweep has one {one}; give {key} one value")
 
 
 def _refuse_twins(spec: RunSpec, twin: RunSpec) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat, natural
 from intrinsic_cli.result import RunResult
-from intrinsic_cli.spec import AdapterSpec, RunSpec, SubspaceSpec
+from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics import runs as points
 from intrinsic_cli.statistics.estimate import Estimate, Level, Measured
+from intrinsic_cli.statistics.pruning import counts
 from intrinsic_cli.statistics.targets import TARGETS, begin
 
 KINDS = ("full", "said", "did")  # in the order of the paper's columns, before those of adapters
@@ -29,6 +30,7 @@ class Curve:
     and `variant` name the curve among the others: the model with what differs between its studies, and what
     differs between its subspaces. `settings` are those differences alone. `diverged` are runs, full
     fine-tuning's among them, that have no result as their loss was not finite. `untrained` are runs of d = 0.
+    `pruned` is how many ended early as they could not matter; finished ones of their cells are not among `runs`.
     `selection` is what learning rates are chosen by.
     """
 
@@ -42,6 +44,7 @@ class Curve:
     diverged: tuple[RunSpec, ...] = ()
     untrained: tuple[RunResult, ...] = ()
     selection: str = "validation"
+    pruned: int = 0
 
     @property
     def task(self) -> str:
@@ -90,20 +93,22 @@ class Curve:
         return [name for name in TARGETS if begin(name, self.measured.scale) is not None]
 
 
-# Of a curve: with the kind of P, and its seed where that is set.
-Space = tuple[SubspaceSpec, AdapterSpec, str, int | None]
 Found = Sequence[tuple[Curve, Estimate]]
 
 
-def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> list[Curve]:
+def group(
+    results: Iterable[RunResult],
+    diverged: Iterable[RunSpec] = (),
+    pruned: Iterable[tuple[RunSpec, str]] = (),
+) -> list[Curve]:
     """The curves among finished runs, in the order of a table; `diverged` ones (`Survey.diverged`) count
-    against their learning rates.
+    against their learning rates, and what the `pruned` ones (`Survey.pruned`) leave of their cells is left out.
 
     Raises StoreError where no subspace run has finished.
     """
     baselines: dict[str, list[RunResult]] = {}
     untrained: dict[str, list[RunResult]] = {}
-    members: dict[tuple[str, Space], list[RunResult]] = {}  # by setting and by variant
+    members: dict[tuple[str, points.Space], list[RunResult]] = {}  # by setting and by variant
     for result in results:
         spec, setting = result.spec, json.dumps([result.study, result.conditions])
         if spec.is_full:
@@ -111,33 +116,32 @@ def group(results: Iterable[RunResult], diverged: Iterable[RunSpec] = ()) -> lis
         elif spec.subspace.kind == "none":
             untrained.setdefault(setting, []).append(result)
         else:
-            members.setdefault((setting, _space(spec)), []).append(result)
+            members.setdefault((setting, points.space(spec)), []).append(result)
     if not members:
         raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")
-    lost = list(diverged)
-    curves = [
-        Curve(
-            runs[0].study,
-            runs[0].spec,
-            tuple(runs),
-            tuple(baselines.get(setting, ())),
-            untrained=tuple(untrained.get(setting, ())),
-            diverged=tuple(s for s in lost if s.study == runs[0].study and (s.is_full or _space(s) == space)),
-        )
-        for (setting, space), runs in members.items()
-    ]
+    lost, ended = list(diverged), list(pruned)
+    curves = []
+    for (setting, space), finished in members.items():
+        study = finished[0].study
+
+        def mine(spec: RunSpec, study: str = study, space: points.Space = space) -> bool:
+            return spec.study == study and (spec.is_full or points.space(spec) == space)
+
+        without = [(points.place(spec), kind) for spec, kind in ended if mine(spec)]
+        runs = tuple(run for run in finished if counts(points.place(run.spec), without))
+        if not runs:  # a search that has only begun
+            continue
+        full = tuple(run for run in baselines.get(setting, ()) if counts(points.place(run.spec), without))
+        curves.append(
+            Curve(
+                study, finished[0].spec, runs, full, untrained=tuple(untrained.get(setting, ())),
+                diverged=tuple(filter(mine, lost)), pruned=len(without),
+            )
+        )  # fmt: skip
     return sorted(
         _name(curves),
         key=lambda c: (natural(c.row), natural(c.task), place(c.kind), natural(c.variant)),
     )
-
-
-def _space(spec: RunSpec) -> Space:
-    """What the runs of a curve share. Runs of one projection.seed repeat the training and not the space: each has
-    a curve of its own. An adapter that is trained itself has a curve over its sizes."""
-    if spec.subspace.kind == "full":
-        return spec.subspace, replace(spec.adapter, r=None), "", None
-    return spec.subspace, spec.adapter, spec.projection.kind, spec.projection.seed
 
 
 def space_name(spec: RunSpec) -> str:

@@ -59,7 +59,9 @@ def summarize(
     from pandas import DataFrame
 
     survey = Store(folder).read()
-    found = estimates(group(survey.results, survey.diverged), thresholds=thresholds, selection=selection)
+    found = estimates(
+        group(survey.results, survey.diverged, survey.pruned), thresholds=thresholds, selection=selection
+    )
     return DataFrame(tables.records(found, normalised=normalised))
 
 

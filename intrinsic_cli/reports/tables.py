@@ -312,6 +312,8 @@ def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
     ):  # fmt: skip
         if count:
             yield f"{curve.name}: {count} {what}, which counts against their learning rates."
+    if curve.pruned:
+        yield f"{curve.name}: {curve.pruned} runs were pruned, and what is left of their d and rate takes no part."
     if value.collapsed or value.full_collapsed:
         mean = "has no number" if value.mean_d_t is None else f"is {value.mean_d_t}"
         yield (

@@ -1,4 +1,4 @@
-"""Runs of a folder as points of a curve: finished ones with what each row said, and those that diverged."""
+"""Runs of a folder as points of curves: which share one, what rows said of finished ones, those that diverged."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from intrinsic_cli.result import RunResult
-from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.spec import AdapterSpec, RunSpec, SubspaceSpec
 from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.pruning import Place
 from intrinsic_cli.statistics.rows import of_answers
 from intrinsic_cli.statistics.targets import Scale
 from intrinsic_cli.store import RunDir
+
+# Of a curve: with the kind of P, and its seed where that is set.
+Space = tuple[SubspaceSpec, AdapterSpec, str, int | None]
+
+
+def space(spec: RunSpec) -> Space:
+    """What the runs of a curve share. Runs of one projection.seed repeat the training and not the space: each has
+    a curve of its own. An adapter that is trained itself has a curve over its sizes."""
+    if spec.subspace.kind == "full":
+        return spec.subspace, replace(spec.adapter, r=None), "", None
+    return spec.subspace, spec.adapter, spec.projection.kind, spec.projection.seed
+
+
+def place(spec: RunSpec) -> Place:
+    """Where a run stands on its curve."""
+    size = spec.d if spec.d is not None else spec.adapter.r or 0
+    return Place(None if spec.is_full else size, spec.lr, spec.seed)
 
 
 def finished(run: RunResult) -> Point:

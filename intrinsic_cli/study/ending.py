@@ -25,7 +25,7 @@ def ended(
     if word not in (None, RunState.STOPPED) and not out_of_memory(run):
         return word
     found = run.state
-    if found is RunState.DONE:  # its process died after it
+    if found in (RunState.DONE, RunState.PRUNED):  # its process died after it
         return found
     if found is RunState.RUNNING:  # in another process
         return RunState.ELSEWHERE
@@ -42,8 +42,8 @@ def record_death(run: RunDir, reason: str, attempts: int) -> RunState:
         with run.claim() as mine:
             if not mine:
                 return RunState.ELSEWHERE
-            if run.state is RunState.DONE:
-                return RunState.DONE
+            if (state := run.state) in (RunState.DONE, RunState.PRUNED):
+                return state
             if not run.has_error:
                 run.fail(RunError(reason), attempts=attempts)
     except StoreError as error:  # the folder can't even take the reason: the run stays pending there

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.planning.plan import Study
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.statistics.pruning import Known, Place, counts
+from intrinsic_cli.statistics.runs import place
 from intrinsic_cli.store import Store, Survey
 from intrinsic_cli.study.launchers.base import Launcher
+from intrinsic_cli.study.pruning import known
 from intrinsic_cli.study.sweep import WAIT, outcome
 from intrinsic_cli.training.stop import Stop
 
@@ -30,12 +33,14 @@ def run_study(
     stop: Stop | None = None,
     *,
     retry_failed: bool = False,
+    prune: bool = False,
 ) -> list[str]:
     """Do the runs of `study` until it is finished; returns the ids of those that failed.
 
     Whatever runs of the study the store holds count, so a search goes on from any point, and several
     processes that search on one folder share the runs. A run that failed in an earlier search is tried again
-    only with `retry_failed`. Raises Stopped.
+    only with `retry_failed`. With `prune`, runs that can't matter are ended early, by what has finished when they
+    are proposed, and are no longer wanted. Raises Stopped.
     """
     stop = stop or Stop()
     failed: dict[Proposal, str] = {}
@@ -43,18 +48,23 @@ def run_study(
     while True:
         elsewhere = {p for p in elsewhere if store.run(study.make(*p)).state is RunState.RUNNING}
         # What diverged in an earlier search tells of its rate, unless it is to be tried again.
-        members = Members.of(study, store.read(), set(failed.values()) if retry_failed else None)
+        survey = store.read()
+        members = Members.of(study, survey, set(failed.values()) if retry_failed else None)
         if not members.full:
             say("no full fine-tuning has finished, so there is no target to search for")
             return members.lost(failed.values())
-        plan = members.plan(study, launcher.slots, elsewhere, list(failed))
+        ended = [Proposal(at.size, at.seed, at.lr) for at, _ in members.pruned if prune]
+        plan = members.plan(study, launcher.slots, elsewhere, [*failed, *ended])
         if plan.finished:
             say(f"search finished after {members.done} runs: {plan.reason}")
             return members.lost(failed.values())
         say(f"search: {plan.reason}")
         if not plan.runs:
             time.sleep(WAIT)
-        states = _launch(plan.runs, study, store, launcher, say, stop, retry_failed=retry_failed)
+        before = (
+            known(look for look in survey.runs if look.spec and _belongs(look.spec, study)) if prune else None
+        )
+        states = _launch(plan.runs, study, store, launcher, say, stop, before, retry_failed=retry_failed)
         failed |= {p: study.make(*p).run_id for p, state in states.items() if state is RunState.FAILED}
         elsewhere |= {p for p, state in states.items() if state is RunState.ELSEWHERE}
         stop.raise_if_requested(f"the search after {members.done} runs")
@@ -62,28 +72,32 @@ def run_study(
 
 @dataclass(frozen=True)
 class Members:
-    """The runs of one search that are over: of the curve, full fine-tuning and d = 0, and those that diverged."""
+    """The runs of one search that are over: of the curve, full fine-tuning and d = 0, and those that diverged or
+    were pruned; what is left of pruned cells is left out."""
 
     curve: tuple[RunResult, ...]
     full: tuple[RunResult, ...]
     untrained: tuple[RunResult, ...]
     diverged: tuple[RunSpec, ...]
+    pruned: tuple[tuple[Place, str], ...] = ()
 
     @classmethod
     def of(cls, study: Study, survey: Survey, own: set[str] | None = None) -> Members:
         """Those of `study` in a folder; of diverged ones only `own`, by their names, where these are given."""
         first = study.ends()[0]
-        results = [run for run in survey.results if run.study == first.study]
-        lost = [spec for spec in survey.diverged if spec.study == first.study]
+        results = [run for run in survey.results if _belongs(run.spec, study)]
+        pruned = [(place(spec), kind) for spec, kind in survey.pruned if _belongs(spec, study)]
+        whole = [run for run in results if counts(place(run.spec), pruned)]
         return cls(
-            tuple(run for run in results if _same_curve(run.spec, first)),
-            tuple(run for run in results if run.spec.is_full),
+            tuple(run for run in whole if _same_curve(run.spec, first)),
+            tuple(run for run in whole if run.spec.is_full),
             tuple(run for run in results if run.spec.subspace.kind == "none"),
             tuple(
                 spec
-                for spec in lost
-                if (spec.is_full or _same_curve(spec, first)) and (own is None or spec.run_id in own)
+                for spec in survey.diverged
+                if _belongs(spec, study) and (own is None or spec.run_id in own)
             ),
+            tuple(pruned),
         )
 
     @property
@@ -130,6 +144,7 @@ def _launch(
     launcher: Launcher,
     say: Callable[[str], None],
     stop: Stop,
+    before: Known | None,
     *,
     retry_failed: bool,
 ) -> dict[Proposal, RunState]:
@@ -139,6 +154,8 @@ def _launch(
     states = {proposals.pop(spec): RunState.FAILED for spec in lost}
     for spec in proposals:
         store.run(spec).plan(spec)
+        limits = before.limits(place(spec)) if before else []
+        store.run(spec).limit([asdict(limit) for limit in limits])
     with closing(launcher.launch(list(proposals), store, stop)) as ended:
         for spec, state in ended:
             states[proposals[spec]] = state
@@ -156,6 +173,12 @@ def _check_alike(results: Sequence[RunResult]) -> None:
                 f"{results[0].run_id} was trained under {told[0]} and {other.run_id} under {told[1]}: a search "
                 "needs runs of one kind; move the others away, or set train.precision"
             )
+
+
+def _belongs(run: RunSpec, study: Study) -> bool:
+    """Whether a run is one of the search's, of full fine-tuning or of the model before training."""
+    first = study.ends()[0]
+    return run.study == first.study and (not run.in_space or _same_curve(run, first))
 
 
 def _same_curve(run: RunSpec, first: RunSpec) -> bool:

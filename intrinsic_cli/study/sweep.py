@@ -15,6 +15,7 @@ from intrinsic_cli.spec import RunSpec, TrainSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.clock import Clock
 from intrinsic_cli.study.launchers.base import Launcher
+from intrinsic_cli.study.pruning import Pruning
 from intrinsic_cli.training.stop import Stop
 
 WAIT = 1.0  # seconds between two looks at runs that another process has
@@ -26,6 +27,7 @@ class Ended:
 
     done: tuple[str, ...]
     failed: tuple[str, ...]
+    pruned: tuple[str, ...] = ()
 
 
 def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
@@ -36,22 +38,29 @@ def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
     yield from groups.values()
 
 
-def pending(specs: Sequence[RunSpec], store: Store, *, retry_failed: bool = False) -> list[RunSpec]:
-    """The runs still to be done, cell by cell. A run that failed is one only with `retry_failed`.
+def pending(
+    specs: Sequence[RunSpec], store: Store, *, retry_failed: bool = False, pruning: Pruning | None = None
+) -> list[RunSpec]:
+    """The runs still to be done, cell by cell. A run that failed is one only with `retry_failed`, and one that was
+    pruned unless `pruning` would do so again.
 
     A result that is damaged is done again. Raises StoreError at one that is to be kept: another run's, of a
     later format, or one that may not be read.
     """
     over = (RunState.DONE,) if retry_failed else (RunState.DONE, RunState.FAILED)
-    todo = []
+    todo: list[RunSpec] = []
+    pruned: list[RunSpec] = []
     for spec in (spec for cell in cells(specs) for spec in cell):
         run = store.run(spec)
         if (state := run.state) is RunState.UNREADABLE:
             with suppress(DamagedError):
                 run.result()
+        if state is RunState.PRUNED:
+            pruned.append(spec)
         if state not in over:
             todo.append(spec)
-    return todo
+    standing = pruning.standing(pruned) if pruning else set()
+    return [spec for spec in todo if spec not in standing]
 
 
 def clipped_otherwise(specs: Sequence[RunSpec], store: Store) -> list[str]:
@@ -81,18 +90,19 @@ class _Tally:
     ) -> None:
         waiting = {spec.run_id for spec in todo}
         self.over = [spec for spec in specs if spec.run_id not in waiting]
-        self.failed = [spec.run_id for spec in self.over if store.run(spec).state is RunState.FAILED]
-        self.done = [spec.run_id for spec in self.over if spec.run_id not in self.failed]
+        self.ids: dict[RunState, list[str]] = {state: [] for state in RunState if state.over}
+        for spec in self.over:
+            self.ids[store.run(spec).state].append(spec.run_id)
         self.total = len(specs)
         self._store, self._say, self._clock = store, say, Clock(len(todo), slots)
 
     @property
     def to_go(self) -> int:
-        return self.total - len(self.done) - len(self.failed)
+        return self.total - sum(map(len, self.ids.values()))
 
     def add(self, spec: RunSpec, state: RunState) -> None:
         """A run has ended."""
-        (self.done if state is RunState.DONE else self.failed).append(spec.run_id)
+        self.ids[state].append(spec.run_id)
         self._clock.tick()
         told = f"{outcome(spec, self._store)}; {self._clock.left()}"
         self._say(f"[{self.total - self.to_go}/{self.total}] {spec.run_id}  {told}")
@@ -108,25 +118,28 @@ def sweep(
     retry_failed: bool = False,
     later: Sequence[RunSpec] = (),
     study: str | None = None,
+    prune: bool = False,
 ) -> Ended:
     """Finish every pending run of the study; a run that fails is recorded and the rest go on.
 
     `later` are runs to check with these, such as the ends of a search that follows, and `study` is the text of a
-    study file to keep. The same call again continues. A run that another process has is waited for, and taken
-    over if that process dies. Raises IdimError, before any training, at input that can't be used, and Stopped.
+    study file to keep. `prune` ends runs that can't matter, as `pruning` has it. The same call again continues. A
+    run that another process has is waited for, and taken over if that process dies. Raises IdimError, before any
+    training, at input that can't be used, and Stopped.
     """
     stop = stop or Stop()
-    todo = pending(specs, store, retry_failed=retry_failed)
+    pruning = Pruning(specs, store) if prune else None
+    todo = pending(specs, store, retry_failed=retry_failed, pruning=pruning)
     unchecked = [*todo, *pending(later, store, retry_failed=retry_failed)]
     lines = launcher.check(list(cells(unchecked)), store, stop)
     if todo:
         store.check_writable()
     tally = _Tally(specs, todo, store, launcher.slots, say)
     if tally.over:
-        lost = (
-            f", {len(tally.failed)} of them failed and are left so (--retry-failed)" if tally.failed else ""
-        )
-        say(f"{len(tally.over)} of {tally.total} runs are over already{lost}")
+        failed, pruned = (len(tally.ids[state]) for state in (RunState.FAILED, RunState.PRUNED))
+        lost = f", {failed} of them failed and are left so (--retry-failed)" if failed else ""
+        ended = f", {pruned} of them pruned" if pruned else ""
+        say(f"{len(tally.over)} of {tally.total} runs are over already{lost}{ended}")
     lines += clipped_otherwise(todo, store)
     if todo:
         lines.append(f"{len(todo)} runs to do, {launcher.slots} at once")
@@ -136,8 +149,26 @@ def sweep(
         store.keep_study(study)
     for spec in todo:
         store.run(spec).plan(spec, forget=retry_failed)
-    _train(todo, tally, store, launcher, say, stop)
-    return Ended(tuple(tally.done), tuple(tally.failed))
+    for wave in _waves(todo, store, pruning, tally):
+        _train(wave, tally, store, launcher, say, stop)
+    return Ended(*(tuple(tally.ids[state]) for state in (RunState.DONE, RunState.FAILED, RunState.PRUNED)))
+
+
+def _waves(
+    todo: Sequence[RunSpec], store: Store, pruning: Pruning | None, tally: _Tally
+) -> Iterator[list[RunSpec]]:
+    """The runs to do, in parts of which each waits for those before it: one, where nothing is pruned."""
+    if pruning is None:
+        for spec in todo:
+            store.run(spec).limit([])
+        yield list(todo)
+        return
+    for wave in (wave for cell in cells(todo) for wave in pruning.waves(cell)):
+        begun = pruning.begin(wave)
+        for spec in wave:
+            if spec not in begun:
+                tally.add(spec, RunState.PRUNED)
+        yield begun
 
 
 def _train(
@@ -183,6 +214,8 @@ def outcome(spec: RunSpec, store: Store) -> str:
         if error.get("expected"):
             return f"failed: {error['message']}"
         return f"failed: {error.get('error')}: {error['message']} (traceback in {run.path})"
+    if (end := run.pruned()) is not None and run.state is RunState.PRUNED:
+        return f"pruned at step {end['step']}: {end['reason']}"
     result = run.result()
     if result is None:
         return f"failed, and its folder {run.path} could not take the reason"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from intrinsic_cli.errors import DamagedError, OutOfMemory, Stopped, StoreError, is_failure
+from intrinsic_cli.errors import DamagedError, OutOfMemory, Pruned, Stopped, StoreError, is_failure
 from intrinsic_cli.result import RunResult, RunState
-from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.spec import RunSpec, record
+from intrinsic_cli.statistics.pruning import Limit
 from intrinsic_cli.store import RunDir, Store
 from intrinsic_cli.training import ranks, theta, trackers, untrained
 from intrinsic_cli.training.environment import environment, peak_memory_mb, reset_peak_memory
@@ -33,8 +34,11 @@ def execute(
     *,
     progress: bool = False,
     stop: Stop | None = None,
+    limits: Sequence[Limit] = (),
 ) -> RunResult | None:
     """Train `spec` in its directory and return its result; None where another process holds the run.
+
+    Raises Pruned at an evaluation at which one of the `limits` ends the run, which a later call goes on from.
 
     A run that was stopped or killed goes on from its last snapshot. Under `torchrun` all processes call this
     and the first one alone has the directory. Any error of the run is recorded with its traceback and raised
@@ -48,8 +52,11 @@ def execute(
         if (result := ranks.told(_finished(run) if ranks.rank() == 0 else None)) is not None:
             return result
         try:
-            result = _train(spec, run, load, progress, stop)
+            result = _train(spec, run, load, progress, stop, limits)
         except (StoreError, Stopped):
+            raise
+        except Pruned as end:
+            run.prune(end.record)
             raise
         except BaseException as error:
             if not is_failure(error):  # an interrupted run stays pending
@@ -68,9 +75,12 @@ def execute(
 def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: bool = False) -> RunState:
     """Train one run and say what became of it, as `Launcher.launch` does. Its errors are in its directory."""
     try:
-        result = execute(spec, store, load, progress=progress, stop=stop)
+        limits = _limits(store.run(spec))
+        result = execute(spec, store, load, progress=progress, stop=stop, limits=limits)
     except Stopped:
         return RunState.STOPPED
+    except Pruned:
+        return RunState.PRUNED
     except StoreError as error:  # the folder could not take it, so it is said here or nowhere
         log.error("%s: %s", spec.run_id, error)
         taken = store.run(spec).state is RunState.RUNNING  # over by another process
@@ -82,6 +92,15 @@ def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: 
     return RunState.ELSEWHERE if result is None else RunState.DONE
 
 
+def _limits(run: RunDir) -> list[Limit]:
+    """At which scores the run's driver wants it ended; none, with a word, where that can't be read."""
+    try:
+        return [record(Limit, tree, "limit", DamagedError) for tree in run.limits()]
+    except StoreError as error:
+        log.warning("%s; the run is trained to its end", error)
+        return []
+
+
 def _finished(run: RunDir) -> RunResult | None:
     """The run's result; None where there is none, or one to be made again. Raises StoreError at one to keep."""
     try:
@@ -90,7 +109,9 @@ def _finished(run: RunDir) -> RunResult | None:
         return None
 
 
-def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | None) -> RunResult:
+def _train(
+    spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | None, limits: Sequence[Limit]
+) -> RunResult:
     """Train in the claimed directory of the run; returns its result."""
     first = ranks.rank() == 0
     if first:
@@ -98,7 +119,7 @@ def _train(spec: RunSpec, run: RunDir, load: Load, progress: bool, stop: Stop | 
     reset_peak_memory()
     started = datetime.now(UTC)
     inputs = load(spec)
-    outcome = _trained(spec, inputs, run, progress, stop)
+    outcome = _trained(spec, inputs, run, progress, stop, limits)
     if first:
         run.theta(theta.to_bytes(spec, outcome.tensors, outcome.projection_version))
         run.keep_outcomes(outcome.answers)
@@ -143,7 +164,9 @@ def _result(spec: RunSpec, run: RunDir, inputs: Inputs, outcome: Outcome, starte
     )
 
 
-def _trained(spec: RunSpec, inputs: Inputs, run: RunDir, progress: bool, stop: Stop | None) -> Outcome:
+def _trained(
+    spec: RunSpec, inputs: Inputs, run: RunDir, progress: bool, stop: Stop | None, limits: Sequence[Limit]
+) -> Outcome:
     """Train from the last snapshot on, if there is one. The first process alone writes files."""
     first = ranks.rank() == 0
     snapshot = ranks.told(_begin(spec, run, resume_key(spec, inputs)) if first else None)
@@ -156,7 +179,7 @@ def _trained(spec: RunSpec, inputs: Inputs, run: RunDir, progress: bool, stop: S
         if spec.subspace.kind == "none":
             return untrained.measure(spec, inputs, log=record if first else ignore, beat=run.beat)
         files: dict[str, Any] = {
-            "log": record, "save": partial(_save, run), "beat": run.beat, "progress": progress
+            "log": record, "save": partial(_save, run), "beat": run.beat, "progress": progress, "limits": limits
         }  # fmt: skip
         trainer = Trainer(spec, inputs, **(files if first else {}))
         if snapshot is not None and not _resumed(trainer, snapshot):

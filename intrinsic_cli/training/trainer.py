@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from tqdm import tqdm
 
-from intrinsic_cli.errors import RunError
+from intrinsic_cli.errors import Pruned, RunError
 from intrinsic_cli.models import quantized
 from intrinsic_cli.spec import RunSpec, stream_seed
+from intrinsic_cli.statistics.pruning import Limit, first
 from intrinsic_cli.subspace.attach import Full, Subspace
 from intrinsic_cli.tasks.batches import batches
 from intrinsic_cli.tasks.metrics import Answers
@@ -95,7 +96,8 @@ class Trainer:
 
     `log` receives keyword records for the history. `save` receives a snapshot after every epoch and when a
     stop is requested; `load_state_dict` goes on from one, of the same `resume_key`; `beat` is called after every
-    step, and every batch of an evaluation. The random streams
+    step, and every batch of an evaluation; an evaluation at which one of the `limits` ends the run is its last. The
+    random streams
     (P, head, order, dropout) are seeded from hash(seed, name), the last two anew for each epoch. Under
     `torchrun` the processes share every batch. `run` may be called once.
     """
@@ -110,10 +112,11 @@ class Trainer:
         beat: Callable[[], None] = ignore,
         progress: bool = False,
         compute: Compute | None = None,
+        limits: Sequence[Limit] = (),
     ) -> None:
         self._began = time.perf_counter()
         self.spec, self.inputs = spec, inputs
-        self.log, self.save, self.beat = log, save, beat
+        self.log, self.save, self.beat, self.limits = log, save, beat, limits
         self.compute = compute or Compute.here(spec.train.precision)
         self.model = quantized.placed(inputs.fresh_model(spec.space_seed, spec.adapter), self.compute.device)
         self.space = self._make_space()
@@ -148,7 +151,7 @@ class Trainer:
         return self.at.step >= self.steps or self.patience.spent
 
     def run(self, stop: Stop | None = None) -> Outcome:
-        """Train to the end and score. Raises RunError where a loss is not finite, and Stopped."""
+        """Train to the end and score. Raises RunError where a loss is not finite, Stopped, and Pruned."""
         with closing(self.space), closing(self._bar):
             while not self.finished:
                 self._epoch(stop)
@@ -174,6 +177,8 @@ class Trainer:
                 self._score()
             if self.finished:
                 return
+            if self.at.step in self.eval_steps:
+                self._judge()
             # Several processes agree on when to leave, where they meet anyway.
             if stop is not None and (ranks.count() == 1 or looked) and ranks.told(stop.requested):
                 self._leave(stop)
@@ -279,6 +284,14 @@ class Trainer:
         self.log(step=self.at.step, epoch=self.at.epoch, **named)
         self.patience.see(self.scores[self.inputs.task.primary], self.scores, self.answers, self.trained)
         self.seconds["evaluation"] += time.perf_counter() - start
+
+    def _judge(self) -> None:
+        """Save where the run stands and raise Pruned, where its score says that it can't matter."""
+        score = self.scores[self.inputs.task.primary]
+        if (limit := first(self.limits, self.at.step, score)) is not None:
+            if self.save is not None:
+                self.save(self.state_dict())
+            raise Pruned({"step": self.at.step, "score": score, "kind": limit.kind, "reason": limit.reason})
 
     def _leave(self, stop: Stop) -> None:
         """Save where the run stands and raise Stopped."""

@@ -131,4 +131,4 @@ def test_any_json_at_all_is_refused(tree):
 
 def test_a_state_is_a_word_everywhere():
     assert f"{RunState.DONE}" == str(RunState("done")) == json.loads(json.dumps(RunState.DONE)) == "done"
-    assert {state for state in RunState if state.over} == {RunState.DONE, RunState.FAILED}
+    assert {state for state in RunState if state.over} == {RunState.DONE, RunState.FAILED, RunState.PRUNED}

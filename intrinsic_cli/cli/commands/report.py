@@ -31,7 +31,7 @@ def execute(arguments: argparse.Namespace) -> int:
         figures.require_matplotlib()
     survey = read(arguments.dir)
     found = curves.estimates(
-        curves.group(survey.results, survey.diverged), thresholds=[arguments.threshold],
+        curves.group(survey.results, survey.diverged, survey.pruned), thresholds=[arguments.threshold],
         selection=arguments.selection,
     )  # fmt: skip
     out = Path(arguments.out or Path(arguments.dir) / "report.html")

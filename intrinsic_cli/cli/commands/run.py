@@ -97,6 +97,7 @@ def _train_apart(spec: RunSpec, store: Store) -> RunResult | None:
         launcher = Local(slots=1, retries=0, progress=sys.stderr.isatty())
         lines = launcher.check([[spec]], store, stop)
         store.check_writable()
+        store.run(spec).limit([])  # of a sweep that would have ended it early
         for line in lines:
             to_stderr(line)
         with closing(launcher.launch([spec], store, stop)) as ended:

@@ -86,7 +86,7 @@ def _summary(counts: Counter[str], seconds: Sequence[float]) -> str:
     from intrinsic_cli.result import RunState
 
     told: list[str] = [RunState.DONE, RunState.RUNNING, RunState.FAILED, RunState.PENDING]
-    told += [state for state in (RunState.UNREADABLE, "left out") if counts[state]]
+    told += [state for state in (RunState.PRUNED, RunState.UNREADABLE, "left out") if counts[state]]
     line = ", ".join(f"{counts[state]} {state}" for state in told)
     to_go = counts[RunState.PENDING] + counts[RunState.RUNNING]
     if not to_go or not seconds:

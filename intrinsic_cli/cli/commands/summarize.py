@@ -37,7 +37,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     survey = read(arguments.dir)
     found = curves.estimates(
-        curves.group(survey.results, survey.diverged),
+        curves.group(survey.results, survey.diverged, survey.pruned),
         thresholds=arguments.threshold,
         selection=arguments.selection,
     )

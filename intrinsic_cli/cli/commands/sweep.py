@@ -69,7 +69,7 @@ def _show_table(plan: StudyPlan, store: Store) -> None:
     from intrinsic_cli.reports.tables import answer
 
     survey = store.read()
-    print_answer(answer(estimates(group(survey.results, survey.diverged))))
+    print_answer(answer(estimates(group(survey.results, survey.diverged, survey.pruned))))
 
 
 def words_given(arguments: argparse.Namespace) -> list[Override]:
@@ -102,19 +102,23 @@ def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> 
     ):
         ended = sweep.sweep(
             plan.specs, store, launcher, say, stop=stop, retry_failed=retry_failed,
-            later=[spec for each in plan.searches for spec in each.ends()], study=study,
+            later=[spec for each in plan.searches for spec in each.ends()], study=study, prune=plan.prune,
         )  # fmt: skip
         failed = list(ended.failed)
         for search in plan.searches:
-            failed += run_study(search, store, launcher, say, stop, retry_failed=retry_failed)
+            failed += run_study(
+                search, store, launcher, say, stop, retry_failed=retry_failed, prune=plan.prune
+            )
     return failed
 
 
 def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: bool) -> int:
     """Print what a sweep would do; with `estimate` also how long, by training a few steps."""
+    from intrinsic_cli.study.pruning import Pruning
     from intrinsic_cli.study.sweep import clipped_otherwise, pending
 
-    todo = pending(plan.specs, store, retry_failed=retry_failed)
+    pruning = Pruning(plan.specs, store) if plan.prune else None
+    todo = pending(plan.specs, store, retry_failed=retry_failed, pruning=pruning)
     for spec in plan.specs:
         print(f"{store.run(spec).state:8} {spec.run_id}")
     for note in clipped_otherwise(todo, store):

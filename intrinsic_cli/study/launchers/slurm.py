@@ -212,7 +212,7 @@ class Slurm:
         for spec in group:
             run = store.run(spec)
             state = run.state
-            if ending is None and state is not RunState.DONE:
+            if ending is None and state not in (RunState.DONE, RunState.PRUNED):
                 yield spec, RunState.PENDING
                 continue
             word = state if state.over else None
@@ -289,8 +289,9 @@ class Runs:
         try:
             for tree in self.trees:
                 spec = RunSpec.from_dict(tree)
-                if (
-                    not stop.requested and store.run(spec).state is not RunState.FAILED
+                if not stop.requested and store.run(spec).state not in (
+                    RunState.FAILED,
+                    RunState.PRUNED,
                 ):  # before this task was queued again
                     train_one(spec, store, load, stop)
             # Preempted, or cancelled: to leave now would end the job for good, where Slurm may queue it again.
