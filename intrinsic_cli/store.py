@@ -443,8 +443,8 @@ class RunDir:
     def begin(self, spec: RunSpec, history: int | None = None) -> None:
         """Record the resolved configuration and clear what an earlier attempt left. With `history`, its
         snapshot and so many bytes of its history stay."""
-        cleared = (RESULT, ERROR, PRUNED, THETA, OUTCOMES, BOUND)
-        cleared += () if history is not None else (HISTORY, SNAPSHOT)
+        anew = (HISTORY, SNAPSHOT) if history is None else ()
+        cleared = (RESULT, ERROR, PRUNED, THETA, OUTCOMES, BOUND, *anew)
         with self._writing():
             for name in cleared:
                 _remove(self.path / name)
