@@ -288,7 +288,8 @@ class Trainer:
     def _judge(self) -> None:
         """Save where the run stands and raise Pruned, where its score says that it can't matter."""
         score = self.scores[self.inputs.task.primary]
-        if (limit := first(self.limits, self.at.step, score)) is not None:
+        # The first process has the limits, and all end together.
+        if (limit := ranks.told(first(self.limits, self.at.step, score))) is not None:
             if self.save is not None:
                 self.save(self.state_dict())
             raise Pruned({"step": self.at.step, "score": score, "kind": limit.kind, "reason": limit.reason})

@@ -40,7 +40,7 @@ def test_full_fine_tuning_has_rates_and_no_size():
     assert {limit.kind for limit in known.limits(Place(None, 1e-2, 0))} == {BEHIND}
 
 
-FULL = ran(None, 1e-3, 0.8, 0.9)
+FULL = ran(None, 1e-3, 0.5, 0.9)  # its gains say nothing of a run in the space
 # The targets: 0.9 · 0.9 = 0.81 of the score, and 0.5 + 0.9 · 0.4 = 0.86 from chance.
 
 
