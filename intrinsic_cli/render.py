@@ -11,12 +11,13 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 from intrinsic_cli.errors import ConfigError, printable
 
@@ -273,6 +274,11 @@ def _tex_letter(c: str) -> str:
     if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in ACCENTS:
         return rf"\{ACCENTS[marks[0]]}{{{base}}}"
     return f"U+{ord(c):04X}"
+
+
+def can_draw(stream: IO[str]) -> bool:
+    """Whether a bar can be drawn on `stream`: a terminal, and none that can only print (TERM=dumb)."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def spelled(text: str, encoding: str) -> str:

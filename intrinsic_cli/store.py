@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 import traceback
@@ -39,7 +40,7 @@ from intrinsic_cli.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
-RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, BOUND, LIMITS, PRUNED = (
+RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, BOUND, LIMITS, PRUNED = FILES = (
     "result.json",
     "error.json",
     "config.json",
@@ -51,6 +52,7 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, BOUND, LIMITS, PRUNED
     "limits.json",  # at which scores its driver wants the run ended
     "pruned.json",  # that it was
 )
+TRACKED = ("idim/events.out.tfevents.*", "wandb/*run*", "wandb/debug*.log")  # what trackers write beside them
 LARGEST_OUTCOMES = 2**30  # bytes of a run's outcomes, unpacked
 LOCK, LEASE = ".lock", ".lease"
 BEAT = ".beat"  # its time is that of the last step of the run that is trained
@@ -64,11 +66,13 @@ MOST = {
     LIMITS: 4 << 20,
     PRUNED: 1 << 20,
 }
+LOOKS = 5  # at a file that changes while it is read
 DEEPEST = 50  # of JSON; a run's files nest four deep
 BEATS = 30.0  # seconds without a heartbeat until a claim on a file system without locks may be taken over
 QUIET = 60.0  # seconds without a step that are worth a word
 PATIENCE = BEATS + 5  # seconds to wait for a heartbeat where there is a lease and no lock
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+DRAFT = re.compile(rf"\.({'|'.join(map(re.escape, FILES))})\.[0-9a-f]{{8}}\.tmp")  # of `write_whole`
 RUN_NAME = re.compile(r".+-lr\S+-s\d+-[0-9a-f]{10}")  # of `RunSpec.run_id`
 
 
@@ -129,10 +133,31 @@ def _regular(path: Path, mode: int) -> None:
 def read_json(path: Path, most: int = 0) -> Any:
     """The record in a file of a run, or in another one of at most so many bytes. Raises FileNotFoundError,
     DamagedError where it is not whole JSON of a size and a depth that a run writes, and StoreError where it can't
-    be read."""
-    most = most or MOST[path.name]
-    with opened(path) as file:
-        content = file.read(most + 1)
+    be read. What somebody writes at that moment (a copy, a slow file system) is looked at again."""
+    for left in reversed(range(LOOKS)):
+        try:
+            with opened(path) as file:
+                seen = os.fstat(file.fileno())
+                content = file.read((most or MOST[path.name]) + 1)
+            return _whole_json(path, content, most or MOST[path.name])
+        except StoreError as error:
+            torn = isinstance(error, DamagedError) and _changed(path, seen)
+            replaced = getattr(error.__cause__, "errno", None) == errno.ESTALE  # by another machine
+            if not left or not (torn or replaced):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _changed(path: Path, seen: os.stat_result) -> bool:
+    """Whether another file, or other content, is where one was read."""
+    try:
+        now = os.stat(path)
+    except OSError:
+        return True
+    return (now.st_ino, now.st_size, now.st_mtime_ns) != (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+
+
+def _whole_json(path: Path, content: bytes, most: int) -> Any:
     if len(content) > most:
         raise DamagedError(f"{path} is damaged: it is longer than the {most >> 20} MB that a run writes")
     try:
@@ -292,6 +317,8 @@ class RunDir:
         spec, problem = self._spec()
         if claimed(self.path):
             return Look(self.path, RunState.RUNNING, spec)
+        if (self.path / RESULT).exists():  # its owner has published it and left since this looked
+            return self.look()
         if self.has_error:
             why = self.error()
             diverged = why["error"] == "RunError"
@@ -611,29 +638,22 @@ class RunDir:
     def forget(self) -> bool:
         """Remove what the run has left, if it has no result and nobody holds it. Returns whether it is gone.
 
-        Only files of a run are removed: others stay, and so does their folder.
+        Only files of a run and of its tracker are removed: others stay, and so does their folder.
         """
         self.spec()
         with self.claim() as mine:
             if not mine or self._has(RESULT):
                 return False
-            drafts = [path.name for path in self.path.glob(".*.tmp")]
+            drafts = [path for path in self.path.iterdir() if DRAFT.fullmatch(path.name)]
+            tracked = [path for pattern in TRACKED for path in self.path.glob(pattern)]
             with self._writing():
-                for name in (
-                    ERROR,
-                    CONFIG,
-                    HISTORY,
-                    THETA,
-                    SNAPSHOT,
-                    OUTCOMES,
-                    LIMITS,
-                    PRUNED,
-                    *drafts,
-                    LOCK,
-                ):
-                    _remove(self.path / name)
-        with suppress(OSError):
-            self.path.rmdir()
+                for path in tracked:
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                for path in (*drafts, *(self.path / name for name in (*FILES, LOCK))):
+                    _remove(path)
+        for folder in (*{path.parent for path in tracked}, self.path):
+            with suppress(OSError):  # it holds something else
+                folder.rmdir()
         return True
 
     def step(self) -> int | None:
@@ -779,6 +799,7 @@ class Store:
         chosen: dict[str, Look] = {}
         left_out = []
         looks = [RunDir(path).look() for path, names in _folders(self.root) if _may_be_run(path, names)]
+        looks = [look for look in looks if os.path.lexists(look.path)]  # not forgotten meanwhile
         # Under one folder the name of today goes before that of an earlier version, as in `run`.
         looks.sort(
             key=lambda look: (len(look.path.parts), look.spec is None or look.path.name != look.spec.run_id)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 from intrinsic_cli.errors import printable
 from intrinsic_cli.render import FORMATS, Answer, check_format, render
 
+NARROWEST = 20  # columns that a terminal has, whatever COLUMNS says
+
 
 def overrides(parser: argparse.ArgumentParser) -> None:
     """`key=value …`, `--config-dir` and `--cfg job`, of commands that train."""
@@ -81,8 +83,15 @@ def read(folder: str) -> Survey:
 
 def print_answer(answer: Answer, form: str = "table") -> None:
     """Print what a command found, no wider than the terminal (or COLUMNS) and in letters that it has."""
-    width = shutil.get_terminal_size(fallback=(0, 0)).columns or None
-    print(render(answer, form, width, getattr(sys.stdout, "encoding", None) or "utf-8"))
+    width = shutil.get_terminal_size(fallback=(0, 0)).columns
+    print(
+        render(
+            answer,
+            form,
+            max(width, NARROWEST) if width else None,
+            getattr(sys.stdout, "encoding", None) or "utf-8",
+        )
+    )
 
 
 def selection(parser: argparse.ArgumentParser) -> None:

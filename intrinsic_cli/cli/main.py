@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from intrinsic_cli import __version__
+from intrinsic_cli.cli.apart import status_apart
 from intrinsic_cli.cli.commands import COMMANDS
 from intrinsic_cli.errors import ConfigError, IdimError, is_failure, one_line
 from intrinsic_cli.render import SPELL
@@ -77,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __main__
             signal.signal(signal.SIGINT, signal.default_int_handler)
         _open_streams()
+        apart = None if argv is not None else status_apart(next(iter(words), ""))
+        if apart is not None:
+            return apart
         status = _execute(words)
         sys.stdout.flush()  # here, where a full disk is an error as any other
         return status

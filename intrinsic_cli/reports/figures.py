@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from intrinsic_cli.errors import ConfigError, to_install, writing
+from intrinsic_cli.render import can_draw
 from intrinsic_cli.reports.plots import ARROWS, Plot, number, ticks
 
 FORMATS = ("svg", "pdf")
@@ -54,7 +55,7 @@ def write(plots: Iterable[Plot], folder: Path) -> list[Path]:
     with writing("--figures", folder, "folder"):
         folder.mkdir(parents=True, exist_ok=True)
     count = min(os.cpu_count() or 1, len(every) // WORTH)
-    bar = tqdm(total=len(every), desc="figures", unit="plot", disable=not sys.stderr.isatty(), leave=False)
+    bar = tqdm(total=len(every), desc="figures", unit="plot", disable=not can_draw(sys.stderr), leave=False)
     files: list[Path] = []
     with bar, ExitStack() as stack:
         if count > 1:

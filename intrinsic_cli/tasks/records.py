@@ -27,6 +27,7 @@ ROW_BYTES = 64  # that Python needs for the shortest row, beside its text
 CHUNK = 1 << 24  # bytes read at a time
 BATCH = 1000  # rows of a Parquet file decoded at a time
 LISTED = 1000  # names of columns kept for messages
+SEPARATOR_TOLD = re.compile(r"sep=(.|\\t)?", re.IGNORECASE | re.DOTALL)  # Excel's first line of a CSV
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -111,8 +112,9 @@ def _content(file: Path, limit: int, *, text: bool) -> bytes:
 
 
 def _decoded(file: Path, content: bytes) -> str:
+    """The text of a file, without its byte order mark, or the several that a chain of programs has put there."""
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8").lstrip("\ufeff")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
@@ -177,6 +179,11 @@ def _separated(file: Path, text: str, separator: str, columns: Sequence[str]) ->
 
 def _header(file: Path, rows: Iterable[list[str]], columns: Sequence[str]) -> list[str]:
     header = next((row for row in rows if row), [])
+    if SEPARATOR_TOLD.fullmatch(",".join(header)):
+        raise DataError(
+            f"{file}: the first line, {','.join(header)!r}, tells a spreadsheet the separator and names no column; "
+            "take it out, and put commas between the fields (tabs in a .tsv)"
+        )
     if not any(name.strip() for name in header):
         raise DataError(f"{file} has no header; write the names of the columns into its first line")
     for name in columns:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,8 @@ from support.made_runs import result, save
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.planning import compose
 from intrinsic_cli.planning.words import parse
-from intrinsic_cli.store import BEAT, CONFIG, RunDir
+from intrinsic_cli.result import RunBound
+from intrinsic_cli.store import BEAT, CONFIG, RunDir, publish
 
 
 @pytest.fixture
@@ -191,6 +193,37 @@ def test_forget_leaves_a_run_that_somebody_holds_and_files_that_are_no_run_s(idi
     (run.path / "notes.txt").write_text("mine")
     assert run.forget()
     assert [path.name for path in run.path.iterdir()] == ["notes.txt"]
+
+
+def test_forget_takes_all_that_a_run_leaves_and_nothing_of_its_owner_s(store):
+    spec, theirs = (result(1000, 0.5, seed=seed).spec for seed in (9, 10))
+    run, other = store.run(spec), store.run(theirs)
+    with run.claim():
+        run.begin(spec)
+        run.log(step=1, loss=0.5)
+        run.save(b"where it goes on")
+        run.theta(b"what it learned")
+        run.keep_outcomes({"validation": {"label": [0, 1]}})
+        run.keep_bound(RunBound(risk=0.3, delta=0.05, levels=4, bits=100.0, valid=True))
+        run.limit([{"step": 1}])
+        run.prune({"step": 1, "kind": "low", "reason": "too low"})
+        run.fail(RuntimeError("the disk went away"))
+    for name in ("idim/events.out.tfevents.1.host.2.0", "wandb/run-1/run.wandb", "wandb/debug.log",
+                 f".theta.safetensors.{'0a' * 4}.tmp"):  # fmt: skip
+        path = run.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (run.path / "wandb" / "latest-run").symlink_to(run.path / "wandb" / "run-1")
+    shutil.copytree(run.path, other.path, symlinks=True)
+    publish(other.path / "config.json", theirs.to_dict())
+    own = [other.path / name for name in (".notes.tmp", ".result.json.tmp", "wandb/mine.txt", "idim/x/y.txt")]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    assert run.forget()
+    assert not run.path.exists()
+    assert other.forget()
+    assert sorted(path for path in other.path.rglob("*") if path.is_file()) == sorted(own)
 
 
 def test_a_folder_that_is_no_run_is_refused(idim, store, tmp_path):

@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from contextlib import suppress
+import sys
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import made_runs
 
+from intrinsic_cli import store as files
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.reports.curves import group
@@ -282,3 +284,79 @@ def test_files_longer_than_a_run_writes_are_not_held(store):
     run = RunDir(one_of(store))
     os.truncate(run.path / RESULT, MOST[RESULT] + 1)
     assert "longer than the 64 MB" in run.look().reason
+
+
+# --- what changes while it is looked at -------------------------------------------------------------------
+
+
+@contextmanager
+def at_call(function, path, act):
+    """Have somebody else `act` at the moment when `function` is called first for `path`, or for its run."""
+    acts = [act]
+
+    def look(frame, event, _):
+        if event != "call" or frame.f_code is not function.__code__ or not acts:
+            return
+        if path in [*frame.f_locals.values(), getattr(frame.f_locals.get("self"), "path", None)]:
+            acts.pop()()
+
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+    assert not acts
+
+
+@pytest.mark.parametrize("how", ["in place", "by rename"])
+@pytest.mark.parametrize("name", [RESULT, CONFIG, ERROR])
+def test_a_file_that_is_written_while_it_is_read_is_read_again(store, name, how):
+    run = RunDir(one_of(store))
+    if name == ERROR:
+        run.fail(ValueError("too bad"))
+    if name != RESULT:
+        (run.path / RESULT).unlink()
+    before, whole = run.look(), (run.path / name).read_bytes()
+    (run.path / name).write_bytes(whole[:40])
+
+    def write():
+        new = run.path / ("new" if how == "by rename" else name)
+        new.write_bytes(whole)
+        new.replace(run.path / name)
+
+    with at_call(files._whole_json, run.path / name, write):
+        assert run.look() == before
+
+
+def test_a_file_that_changes_for_ever_ends_nobody(store):
+    run = RunDir(one_of(store))
+
+    def tear(frame, event, _):
+        if event == "call" and frame.f_code is files.parse_json.__code__:
+            with (run.path / RESULT).open("ab") as file:
+                file.write(b"{")
+
+    (run.path / RESULT).write_bytes(b"{")
+    sys.setprofile(tear)
+    try:
+        assert run.state is RunState.UNREADABLE
+    finally:
+        sys.setprofile(None)
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_done(store):
+    path = one_of(store)
+    result = (path / RESULT).read_bytes()
+    (path / RESULT).unlink()
+    with at_call(files.claimed, path, lambda: (path / RESULT).write_bytes(result)):
+        assert RunDir(path).state is RunState.DONE
+    (path / RESULT).unlink()
+    (path / RESULT).symlink_to(path / "nowhere")
+    assert RunDir(path).state is RunState.PENDING
+
+
+def test_a_run_that_is_forgotten_while_it_is_looked_for_is_none(store):
+    path = one_of(store)
+    with at_call(RunDir.look, path, lambda: shutil.rmtree(path)):
+        assert path not in [look.path for look in store.survey().runs]
+    assert len(store.survey().runs) == len(STUDY) - 1

@@ -13,11 +13,14 @@ import pytest
 from support.processes import PATIENCE, end, idim, results, science, training, until, workers
 
 from intrinsic_cli.errors import ModelError, StoreError
+from intrinsic_cli.finetunes.rebuild import export
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.store import SNAPSHOT, Store
+from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.study.launchers.local import Local
+from intrinsic_cli.study.sweep import sweep
 from intrinsic_cli.training import stop as stop_module
 from intrinsic_cli.training.stop import Stop
 
@@ -210,6 +213,58 @@ def test_a_stranger_s_model_is_read_where_a_crash_costs_a_line(words, wide_model
     assert f"model.name={wide_model}" in said
     assert "its process was killed by SIGABRT while it read them" in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def fine_tune(tmp_path_factory, task_folder, make_spec):
+    """A run and its fine-tune as a file."""
+    store = Store(tmp_path_factory.mktemp("runs"))
+    spec = make_spec()
+    sweep([spec], store, Inline(), str)
+    run = store.run(spec)
+    return run.path, export(run, store.root / "it.safetensors")
+
+
+@pytest.fixture
+def reading(fine_tune, tmp_path):
+    """A command that reads a model in a process of its own, begun, and that process."""
+    driver = idim("export", fine_tune[0], "--out", tmp_path / "out.safetensors")
+    [reader] = until(lambda: psutil.Process(driver.pid).children(), "the process")
+    until(lambda: reader.memory_info().rss > 80 << 20, "torch in it")
+    return driver, reader
+
+
+def test_a_model_that_kills_its_reader_leaves_a_line(reading, tmp_path):
+    driver, reader = reading
+    reader.send_signal(signal.SIGABRT)
+    status, printed, said = end(driver)
+    assert (status, printed, said.count("\n")) == (2, "", 1)
+    assert said.startswith(
+        "idim: idim export can't go on: its process was killed by SIGABRT; give other files"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_reader_ends_with_its_command(reading, number):
+    driver, reader = reading
+    reader.suspend()  # as one that hangs in native code
+    driver.send_signal(number)
+    status, _, said = end(driver)
+    assert status == (130 if number == signal.SIGINT else -number)
+    assert ("interrupted" in said) == (number == signal.SIGINT)
+    until(lambda: not reader.is_running() or reader.status() == psutil.STATUS_ZOMBIE, "its end")
+
+
+@pytest.mark.long
+def test_a_command_that_reads_a_model_answers_as_ever(fine_tune, tmp_path):
+    run, file = fine_tune
+    status, out, said = end(idim("export", run, "--out", tmp_path / "it.safetensors"))
+    assert (status, said) == (0, "")
+    assert out == f"{tmp_path / 'it.safetensors'}  {file.stat().st_size:,} bytes\n"
+    assert (tmp_path / "it.safetensors").read_bytes() == file.read_bytes()
+    status, out, said = end(idim("eval", tmp_path / "none.safetensors"))
+    assert (status, out, said.count("\n")) == (2, "", 1)
 
 
 def test_a_process_that_somebody_kills_over_the_inputs_is_tried_again(words, undisturbed, tmp_path):

@@ -2,9 +2,12 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,45 @@ def test_neither_a_folder_nor_a_message_is_a_command_of_the_terminal(tmp_path, c
     assert any("a\\x1b[31mb" in line for line in lines)
     if command == "show":
         assert any("evil \\x1b[2J" in line for line in lines)
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "-3", "many", "", "9" * 30, "1e3"])
+def test_odd_columns_end_no_command(folder, columns):
+    for words in (["summarize", folder], ["status", folder], ["summarize", "--help"], ["--help"]):
+        status, out, err = idim(*words, COLUMNS=columns, LINES=columns)
+        assert (status, b"Traceback" in err) == (0, False)
+        assert len(out.splitlines()[0]) > 9  # no word is cut into its letters
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("variables", "draws"),
+    [
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "xterm", "COLUMNS": "1"}, True),
+        ({"COLUMNS": "many", "NO_COLOR": "1"}, True),
+    ],
+)
+def test_a_bar_is_drawn_where_it_can_be(tmp_path, task_folder, variables, draws):
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 80))
+    words = f"run model=tiny task=custom task.path={task_folder} d=20 train.max_steps=2 train.precision=fp32"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "intrinsic_cli", *words.split(), f"output_dir={tmp_path / 'out'}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **variables},
+        stdout=subprocess.PIPE, stderr=end,
+    )  # fmt: skip
+    os.close(end)
+    said = b""
+    with suppress(OSError):  # of a terminal that nobody writes to any more
+        while part := os.read(terminal, 4096):
+            said += part
+    os.close(terminal)
+    out, _ = process.communicate()
+    assert (process.returncode, b"Traceback" in said) == (0, False), said
+    assert out.startswith(b"accuracy ")
+    assert (b"\r" in said.replace(b"\r\n", b"\n")) == draws
+    assert b"\x1b[3" not in said  # no colour, which nobody asked for
 
 
 def test_a_table_fits_the_columns_of_the_terminal(folder):

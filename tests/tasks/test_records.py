@@ -300,3 +300,29 @@ def test_a_pipe_or_device_is_no_file(tmp_path, name):
         read(tmp_path)
     with pytest.raises(DataError, match="neither a file nor a folder"):
         read(tmp_path / name)
+
+
+@pytest.mark.parametrize("marks", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl"])
+def test_byte_order_marks_are_no_part_of_a_file_s_first_word(tmp_path, kind, marks):
+    columns = labelled("a", "b")
+    path = write(tmp_path / f"rows.{kind}", columns)
+    path.write_bytes(b"\xef\xbb\xbf" * marks + path.read_bytes())
+    assert read(path) == dict(zip(columns["text"], columns["label"], strict=True))
+
+
+@pytest.mark.parametrize("first", ["sep=,", "sep=;", "SEP=,", '"sep=,"', "sep=|", "sep=\t", "sep="])
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_first_line_for_excel_is_named_as_such(tmp_path, kind, first):
+    path = write(tmp_path / f"rows.{kind}", labelled("a", "b"))
+    path.write_text(first + "\n" + path.read_text())
+    with pytest.raises(DataError, match=rf"rows.{kind}: the first line, .*tells a spreadsheet the separator"):
+        read(path)
+
+
+def test_a_column_may_be_called_sep(tmp_path):
+    columns = labelled("a", "b")
+    path = write(
+        tmp_path / "rows.csv", {"sep=": columns["text"], "text": columns["text"], "label": columns["label"]}
+    )
+    assert read(path) == dict(zip(columns["text"], columns["label"], strict=True))

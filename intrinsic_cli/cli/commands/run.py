@@ -67,6 +67,7 @@ def _finished(spec: RunSpec, store: Store) -> RunResult | None:
 
 def _train_here(spec: RunSpec, store: Store) -> RunResult | None:
     """Train in this process; None where another one has the run."""
+    from intrinsic_cli.render import can_draw
     from intrinsic_cli.study.sweep import to_stderr
     from intrinsic_cli.training import run
     from intrinsic_cli.training.device import Compute
@@ -80,7 +81,7 @@ def _train_here(spec: RunSpec, store: Store) -> RunResult | None:
         if os.environ.get("RANK", "0") == "0":
             to_stderr(summary)
             to_stderr(Compute.here(spec.train.precision).words(spec))
-        return run.execute(spec, store, load, progress=sys.stderr.isatty(), stop=stop)
+        return run.execute(spec, store, load, progress=can_draw(sys.stderr), stop=stop)
 
 
 def _train_apart(spec: RunSpec, store: Store) -> RunResult | None:
@@ -88,13 +89,14 @@ def _train_apart(spec: RunSpec, store: Store) -> RunResult | None:
     from contextlib import closing
 
     from intrinsic_cli.errors import RunError
+    from intrinsic_cli.render import can_draw
     from intrinsic_cli.result import RunState
     from intrinsic_cli.study.launchers.local import Local
     from intrinsic_cli.study.sweep import outcome, to_stderr
     from intrinsic_cli.training.stop import on_signals
 
     with on_signals() as stop:
-        launcher = Local(slots=1, retries=0, progress=sys.stderr.isatty())
+        launcher = Local(slots=1, retries=0, progress=can_draw(sys.stderr))
         lines = launcher.check([[spec]], store, stop)
         store.check_writable()
         store.run(spec).limit([])  # of a sweep that would have ended it early

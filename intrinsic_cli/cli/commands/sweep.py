@@ -84,18 +84,18 @@ def words_given(arguments: argparse.Namespace) -> list[Override]:
 
 def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> list[str]:
     """Do all runs of the plan, with `study` written beside them; returns the ids of those that failed."""
+    from intrinsic_cli.render import can_draw
     from intrinsic_cli.study import progress, sweep
     from intrinsic_cli.study.launchers import make_launcher
     from intrinsic_cli.study.search import run_study
     from intrinsic_cli.training.stop import on_signals
 
-    options = plan.launcher
+    options, terminal = plan.launcher, can_draw(sys.stderr)
     if options["kind"] in ("inline", "local"):
-        options = {**options, "progress": sys.stderr.isatty()}
+        options = {**options, "progress": terminal}
     launcher = make_launcher(**options)
     for note in plan.notes:
         sweep.to_stderr(note)
-    terminal = sys.stderr.isatty()
     with (
         on_signals() as stop,
         progress.shown(plan.specs, store, terminal=terminal, slots=launcher.slots) as say,
