@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from intrinsic_cli.errors import DataError, near
 from intrinsic_cli.spec import TaskSpec
-from intrinsic_cli.tasks.records import LONGEST_CELL, NUMBER, Table, shown
+from intrinsic_cli.tasks.records import LONGEST_CELL, NUMBER, Table, in_all, shown
 
 MOST_CLASSES = 1000
 LONGEST_NAME = 1000  # characters of a class name
@@ -30,16 +31,17 @@ def cells(task: TaskSpec, split: str, table: Table, name: str, option: str) -> l
     if name not in table.cells:
         columns = ", ".join(table.names) + (_separator(table.names) or near(name, table.names))
         raise DataError(f"{option}={name}: {task.path} has no such column; it has {columns}")
+    kind = "text" if option != "task.label" else "number" if task.regression else "class"
+
+    def problem(value: Any) -> str | None:
+        if isinstance(value, str):
+            return None
+        if value is None:
+            return "has no value; fill it, or remove the row"
+        return f"is no {kind} but {value!r:.40}; name another column by {option}, or write it as text"
+
     values = table.cells[name]
-    for row, value in enumerate(values):
-        if not isinstance(value, str):
-            kind = "text" if option != "task.label" else "number" if task.regression else "class"
-            problem = (
-                "has no value; fill it, or remove the row"
-                if value is None
-                else f"is no {kind} but {value!r:.40}; name another column by {option}, or write it as text"
-            )
-            raise _bad(task, split, row, f"{option}={name}", problem)
+    _check(task, split, values, f"{option}={name}", problem)
     return values
 
 
@@ -51,11 +53,19 @@ def _separator(names: Sequence[str]) -> str:
     return f", one column; if {marks[0]!r} separates it, save it with commas as .csv, or with tabs as .tsv"
 
 
-def _bad(task: TaskSpec, split: str, row: int, option: str, problem: str) -> DataError:
-    """What is wrong in a row, counted as an editor counts: from 1."""
-    return DataError(
-        f"{option}: row {row + 1} (without the header) of split {split} of {task.path} {problem}"
-    )
+def _check(
+    task: TaskSpec, split: str, values: Sequence[Any], option: str, problem: Callable[[Any], str | None]
+) -> None:
+    """Raise DataError with the `problem` of the first cell that has one, and the rows of all that do.
+
+    Rows are counted as an editor counts, from 1.
+    """
+    rows = [row for row, value in enumerate(values, 1) if problem(value)]
+    if rows:
+        raise DataError(
+            f"{option}: row {rows[0]} (without the header) of split {split} of {task.path} "
+            f"{problem(values[rows[0] - 1])}{in_all(rows, 'rows')}"
+        )
 
 
 def _unicode(text: str, longest: int) -> str | None:
@@ -72,26 +82,24 @@ def _unicode(text: str, longest: int) -> str | None:
 def texts(task: TaskSpec, split: str, table: Table, name: str, option: str = "task.text") -> list[str]:
     """The text column `name`, (n,), which `option` named."""
     values = cells(task, split, table, name, option)
-    for row, value in enumerate(values):
-        if problem := _unicode(value, LONGEST_CELL):
-            raise _bad(task, split, row, f"{option}={name}", problem)
+    _check(task, split, values, f"{option}={name}", lambda value: _unicode(value, LONGEST_CELL))
     return values
 
 
 def reals(task: TaskSpec, split: str, table: Table) -> list[float]:
     """The label column of a regression, (n,): finite."""
-    values = []
-    for row, cell in enumerate(cells(task, split, table, task.label, "task.label")):
+
+    def problem(cell: str) -> str | None:
         number = float(cell) if NUMBER.fullmatch(cell.strip()) else math.nan
         if not math.isfinite(number):
-            problem = f"is no finite number but {shown(cell)}; leave out task.regression for classes"
-        elif abs(number) > LARGEST_VALUE:
-            problem = f"is {shown(cell)}, and {LARGEST_VALUE:g} is the most; divide all labels by one number"
-        else:
-            values.append(number)
-            continue
-        raise _bad(task, split, row, f"task.label={task.label}", problem)
-    return values
+            return f"is no finite number but {shown(cell)}; leave out task.regression for classes"
+        if abs(number) > LARGEST_VALUE:
+            return f"is {shown(cell)}, and {LARGEST_VALUE:g} is the most; divide all labels by one number"
+        return None
+
+    values = cells(task, split, table, task.label, "task.label")
+    _check(task, split, values, f"task.label={task.label}", problem)
+    return [float(cell) for cell in values]
 
 
 def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...], dict[str, list[int]]]:
@@ -104,9 +112,7 @@ def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...
     """
     labels = {split: cells(task, split, table, task.label, "task.label") for split, table in tables.items()}
     for split, values in labels.items():
-        for row, value in enumerate(values):
-            if problem := _unicode(value, LONGEST_NAME):
-                raise _bad(task, split, row, f"task.label={task.label}", problem)
+        _check(task, split, values, f"task.label={task.label}", lambda value: _unicode(value, LONGEST_NAME))
     declared = _declared(task, tables)
     distinct = set().union(*labels.values())
     if declared is not None:
@@ -159,33 +165,38 @@ def _found(task: TaskSpec, labels: Sequence[str], distinct: Collection[str]) -> 
         raise DataError(
             f"{where} has {len(own)} different values; at most {MOST_CLASSES} classes are allowed"
         )
-    for row, label in enumerate(labels):
-        if label != label.strip():
-            problem = (
-                f"is {label!r:.60}, with white space around it; remove it, or state the names by task.labels"
-            )
-            raise _bad(task, task.train, row, f"task.label={task.label}", problem)
+
+    def problem(label: str) -> str | None:
+        if label == label.strip():
+            return None
+        return f"is {label!r:.60}, with white space around it; remove it, or state the names by task.labels"
+
+    _check(task, task.train, labels, f"task.label={task.label}", problem)
     return tuple(sorted(own, key=int) if all(map(_WHOLE.fullmatch, distinct)) else sorted(own))
 
 
 def _numbered(task: TaskSpec, split: str, labels: Sequence[str], names: tuple[str, ...]) -> list[str]:
     """The names of labels that are their numbers."""
     known = {str(i): name for i, name in enumerate(names)}
-    for row, label in enumerate(labels):
-        if label not in known:
-            raise _unknown(task, split, row, label, names)
+    _check_known(task, split, labels, known, names)
     return [known[label] for label in labels]
 
 
 def _ids(task: TaskSpec, split: str, labels: Sequence[str], names: tuple[str, ...]) -> list[int]:
     known = {name: i for i, name in enumerate(names)}
-    for row, label in enumerate(labels):
-        if label not in known:
-            raise _unknown(task, split, row, label, names)
+    _check_known(task, split, labels, known, names)
     return [known[label] for label in labels]
 
 
-def _unknown(task: TaskSpec, split: str, row: int, label: str, names: Sequence[str]) -> DataError:
-    way = "-1 marks hidden labels, so take another split" if label == HIDDEN else "mend it or task.labels"
-    problem = f"is {shown(label)}, not one of {', '.join(names)}; {way}"
-    return _bad(task, split, row, f"task.label={task.label}", problem)
+def _check_known(
+    task: TaskSpec, split: str, labels: Sequence[str], known: Collection[str], names: Sequence[str]
+) -> None:
+    listed = ", ".join(names)
+
+    def problem(label: str) -> str | None:
+        if label in known:
+            return None
+        way = "-1 marks hidden labels, so take another split" if label == HIDDEN else "mend it or task.labels"
+        return f"is {shown(label)}, not one of {listed}; {way}"
+
+    _check(task, split, labels, f"task.label={task.label}", problem)

@@ -26,6 +26,7 @@ LONGEST_CELL = 1_000_000  # characters: a long book; more is a quote that is nev
 ROW_BYTES = 64  # that Python needs for the shortest row, beside its text
 CHUNK = 1 << 24  # bytes read at a time
 BATCH = 1000  # rows of a Parquet file decoded at a time
+NAMED = 5  # places at fault in a message
 LISTED = 1000  # names of columns kept for messages
 SEPARATOR_TOLD = re.compile(r"sep=(.|\\t)?", re.IGNORECASE | re.DOTALL)  # Excel's first line of a CSV
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -137,6 +138,14 @@ def shown(value: Any) -> str:
     return value[:40] if number else f"{value!r:.40}"
 
 
+def in_all(places: Sequence[int], kind: str) -> str:
+    """`; 17 rows in all: 2, 5, 9, 12, 20, …` for a message about the first of them; "" where there is but one."""
+    if len(places) < 2:
+        return ""
+    more = ", …" if len(places) > NAMED else ""
+    return f"; {len(places):,} {kind} in all: {', '.join(map(str, places[:NAMED]))}{more}"
+
+
 # --- CSV and TSV ------------------------------------------------------------------------------------------
 
 
@@ -158,14 +167,11 @@ def _separated(file: Path, text: str, separator: str, columns: Sequence[str]) ->
             places = {name: header.index(name) for name in columns if name in header}
             cells: dict[str, list[Any]] = {name: [] for name in places}
             count = 0
-            for row in rows:
-                if not row:
-                    continue
+            uneven: dict[int, int] = {}  # lines and their fields
+            for row in filter(None, rows):
                 if len(row) != len(header):
-                    raise DataError(
-                        f"{file}, line {rows.line_num}: has {len(row)} fields where the header has {len(header)}; "
-                        'put a field that holds the separator in "quotes"'
-                    )
+                    uneven[rows.line_num] = len(row)
+                    continue
                 count += 1
                 for name, place in places.items():
                     cells[name].append(row[place] or None)
@@ -174,6 +180,12 @@ def _separated(file: Path, text: str, separator: str, columns: Sequence[str]) ->
             raise DataError(
                 f"{file}, line {rows.line_num}: {reason}; close every quote, and double those inside a field"
             ) from error
+    if uneven:
+        line, fields = next(iter(uneven.items()))
+        raise DataError(
+            f"{file}, line {line}: has {fields} fields where the header has {len(header)}; put a field that holds "
+            f'the separator in "quotes"{in_all(list(uneven), "lines")}'
+        )
     return Table(count, tuple(header[:LISTED]), cells)
 
 
@@ -199,26 +211,32 @@ def _header(file: Path, rows: Iterable[list[str]], columns: Sequence[str]) -> li
 
 def _json(file: Path, text: str, columns: Sequence[str]) -> Table:
     """One array of records, or one record a line: only the first character tells. A number is its digits."""
-    start = len(text) - len(text.lstrip())
-    records: Iterable[tuple[str, Any]]
-    if text.startswith("[", start):
-        found = _loads(text, str(file), columns)
-        records = ((f"{file}, record {i}", record) for i, record in enumerate(found, 1))
-    else:
-        records = (
-            (f"{file}, line {number}", _loads(line, f"{file}, line {number}", columns))
-            for number, line in enumerate(io.StringIO(text, newline=None), 1)
-            if line.strip()
-        )
-    rows = []
-    for where, record in records:
-        if not isinstance(record, dict):
-            raise DataError(f'{where}: is no record but {shown(record)}; write {{"text": "…", "label": …}}')
-        rows.append(record)
+    listed = text.lstrip().startswith("[")
+    kind = "record" if listed else "line"
+    rows: list[dict[str, Any]] = []
+    wrong: dict[int, DataError] = {}
+    for number, part in enumerate(
+        _loads(text, str(file), columns) if listed else io.StringIO(text, newline=None), 1
+    ):
+        where = f"{file}, {kind} {number}"
+        try:
+            if listed or part.strip():
+                rows.append(_record(part if listed else _loads(part, where, columns), where))
+        except DataError as error:
+            wrong[number] = error
+    if wrong:
+        first = next(iter(wrong.values()))
+        raise DataError(f"{first}{in_all(list(wrong), f'{kind}s')}") from first
     present = [name for name in columns if any(name in row for row in rows)]
     cells = {name: [as_text(row.get(name)) for row in rows] for name in present}
     lacking = len(present) < len(columns)
     return Table(len(rows), _first_keys(text) if lacking and rows else tuple(present), cells)
+
+
+def _record(found: Any, where: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise DataError(f'{where}: is no record but {shown(found)}; write {{"text": "…", "label": …}}')
+    return found
 
 
 def _first_keys(text: str) -> tuple[str, ...]:

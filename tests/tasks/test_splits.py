@@ -280,6 +280,7 @@ def test_regression_reads_integers_and_reals(tmp_path):
 # --- bad input ---------------------------------------------------------------------------------------
 
 ROWS = [f"t{i},{i % 2}" for i in range(30)]
+REALS = {"regression": True, "metrics": ["pearson"]}
 
 
 @pytest.mark.parametrize(
@@ -305,6 +306,33 @@ def test_bad_rows_are_named(tmp_path, rows, changes, message):
     with pytest.raises(DataError, match=message) as raised:
         splits.load(custom(file, **changes), DataSpec())
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "changes", "where"),
+    [
+        ("a.csv", "t,{0}\n", "t,\n", {}, "row 2 .* has no value"),
+        ("a.csv", "t,{0}\n", ",1\n", {}, "row 2 .* has no value"),
+        ("a.csv", "t,{0}\n", "t, 1\n", {}, "row 2 .* white space around it"),
+        ("a.csv", "t,{0}\n", "t,7\n", {"labels": ["0", "1"]}, "row 2 .* is 7, not one of 0, 1"),
+        ("a.csv", "t,{0}\n", "t,7\n", {"labels": ["no", "yes"]}, "row 2 .* is 7, not one of no, yes"),
+        ("a.csv", "t,{0}\n", f"t,{'c' * 2000}\n", {}, "row 2 .* 2000 characters"),
+        ("a.csv", "t,{0}.5\n", "t,much\n", REALS, "row 2 .* no finite number but 'much'"),
+        ("a.csv", "t,{0}\n", "t,1,2\n", {}, "line 3: has 3 fields"),
+        ("a.jsonl", '{{"text": "t", "label": {0}}}\n', '{"text": 5\n', {}, "line 2: is no JSON"),
+        ("a.jsonl", '{{"text": "t", "label": {0}}}\n', "5\n", {}, "line 2: is no record but 5"),
+        ("a.jsonl", '{{"text": "t", "label": {0}}}\n', '{"text": "t"}\n', {}, "row 2 .* has no value"),
+    ],
+)  # fmt: skip
+def test_all_rows_at_fault_are_told_at_once(tmp_path, name, good, bad, changes, where):
+    """Every second of 20 rows is bad: ten of them, of which five are named."""
+    lines = [bad if i % 2 else good.format(i // 2 % 2) for i in range(20)]
+    first = int(re.search(r"\d+", where)[0])
+    (tmp_path / name).write_text("".join(["text,label\n" * name.endswith(".csv"), *lines]))
+    with pytest.raises(DataError, match=where) as raised:
+        splits.load(custom(tmp_path / name, **changes), DataSpec())
+    kind, places = where.split()[0], ", ".join(str(first + 2 * i) for i in range(5))
+    assert str(raised.value).endswith(f"; 10 {kind}s in all: {places}, …")
 
 
 @pytest.mark.parametrize(
