@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...
         if words and not distinct & set(names) and all(map(_WHOLE.fullmatch, distinct)):
             labels = {split: _numbered(task, split, values, names) for split, values in labels.items()}
     else:
-        names = _found(task, labels[task.train], distinct)
+        names = _found(task, tables[task.train], labels)
     return names, {split: _ids(task, split, values, names) for split, values in labels.items()}
 
 
@@ -151,16 +152,36 @@ def _spelled(name: str, cells: Collection[str]) -> str:
     return written[0] if len(written) == 1 else name
 
 
-def _found(task: TaskSpec, labels: Sequence[str], distinct: Collection[str]) -> tuple[str, ...]:
-    """Class names where none are given: all that occur in the training split."""
+def _refuse_ids(task: TaskSpec, table: Table, labels: Sequence[str]) -> None:
+    """Raise DataError where most of the rows, of all splits, have a label that no other row has.
+
+    Such a column names rows: an id, a text, a number to predict. A class of one row to train on is found again in
+    the validation split.
+    """
+    rows_of = Counter(labels)
+    if len(rows_of) < 2 or 2 * sum(rows == 1 for rows in rows_of.values()) <= len(labels):
+        return
+    others = ", ".join(name for name in table.names if name not in (task.label, *task.read_columns))
+    ways = [f"name the column of the classes by task.label{f' (there are {others})' if others else ''}"]
+    if all(map(NUMBER.fullmatch, rows_of)):
+        ways += ["predict its numbers by task.regression=true task.metrics=[pearson,spearman]"]
+    raise DataError(
+        f"task.label={task.label} of {task.path} has {len(rows_of)} different values in {len(labels)} rows, so it "
+        f"names rows and no classes; {', '.join(ways)}, or list the classes by task.labels"
+    )
+
+
+def _found(task: TaskSpec, table: Table, labels: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Class names where none are given: all that occur in the training split, whose table is `table`."""
     where = f"task.label={task.label} of {task.path}"
-    own = set(labels)
+    own, everywhere = set(labels[task.train]), [label for values in labels.values() for label in values]
     if own == {HIDDEN}:
         raise DataError(f"{where} is -1 in every row of split {task.train}: the labels are hidden")
     if all(map(NUMBER.fullmatch, own)) and any(not float(label).is_integer() for label in own):
         raise DataError(
             f"{where} holds real numbers; add task.regression=true task.metrics=[pearson,spearman]"
         )
+    _refuse_ids(task, table, everywhere)
     if len(own) > MOST_CLASSES:
         raise DataError(
             f"{where} has {len(own)} different values; at most {MOST_CLASSES} classes are allowed"
@@ -171,8 +192,8 @@ def _found(task: TaskSpec, labels: Sequence[str], distinct: Collection[str]) -> 
             return None
         return f"is {label!r:.60}, with white space around it; remove it, or state the names by task.labels"
 
-    _check(task, task.train, labels, f"task.label={task.label}", problem)
-    return tuple(sorted(own, key=int) if all(map(_WHOLE.fullmatch, distinct)) else sorted(own))
+    _check(task, task.train, labels[task.train], f"task.label={task.label}", problem)
+    return tuple(sorted(own, key=int) if all(map(_WHOLE.fullmatch, everywhere)) else sorted(own))
 
 
 def _numbered(task: TaskSpec, split: str, labels: Sequence[str], names: tuple[str, ...]) -> list[str]:

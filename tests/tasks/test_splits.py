@@ -308,6 +308,38 @@ def test_bad_rows_are_named(tmp_path, rows, changes, message):
     assert "\n" not in str(raised.value)
 
 
+def test_a_column_that_names_rows_is_no_label(tmp_path):
+    header, words = "text,user,stars,likes", [f"t{i},u{i},{i % 5},{7 * i}" for i in range(40)]
+    file = write_csv(tmp_path / "rows.csv", words, header=header)
+    said = r"task\.label={} of .*rows\.csv has 40 different values in 40 rows.*task\.label \(there are {}\){}"
+    for label, others, more in (
+        ("user", "stars, likes", ", or list the classes by task.labels"),
+        ("likes", "user, stars", ", predict its numbers by task.regression=true"),
+    ):
+        with pytest.raises(DataError, match=said.format(label, others, more)):
+            splits.load(custom(file, label=label), DataSpec())
+    assert len(splits.load(custom(file, label="stars"), DataSpec()).label_names) == 5
+    nearly = write_csv(tmp_path / "nearly.csv", [*words, *words[:5]], header=header)
+    with pytest.raises(DataError, match="has 40 different values in 45 rows"):
+        splits.load(custom(nearly, label="user"), DataSpec())
+
+
+def test_many_classes_of_few_rows_are_classes(tmp_path):
+    """Two rows of each in one file, or one to train on and one to validate; or as many names as somebody lists."""
+    pairs = [f"t{i},c{i % 150}" for i in range(300)]
+    assert len(splits.load(custom(write_csv(tmp_path / "a.csv", pairs)), DataSpec()).label_names) == 150
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    write_csv(folder / "train.csv", pairs[:150])
+    write_csv(folder / "validation.csv", pairs[150:])
+    assert len(splits.load(custom(folder), DataSpec()).label_names) == 150
+    write_csv(folder / "validation.csv", [f"t{i},u{i}" for i in range(150)])
+    with pytest.raises(DataError, match="has 300 different values in 300 rows"):
+        splits.load(custom(folder), DataSpec())
+    rows = write_csv(tmp_path / "b.csv", [f"t{i},c{i}" for i in range(9)])
+    assert splits.load(custom(rows, labels=[f"c{i}" for i in range(9)]), DataSpec()).label_names[8] == "c8"
+
+
 @pytest.mark.parametrize(
     ("name", "good", "bad", "changes", "where"),
     [
