@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 
@@ -295,6 +295,16 @@ class Look:
     pruned: str = ""
 
 
+class Progress(NamedTuple):
+    """How far a run is; `steps` is None where an earlier version did not record it."""
+
+    step: int
+    steps: int | None
+
+    def __str__(self) -> str:
+        return f"step {self.step}" + (f" of {self.steps}" if self.steps else "")
+
+
 class RunDir:
     """The directory of one run: of `spec`, where that is given."""
 
@@ -497,14 +507,14 @@ class RunDir:
         path = self.path / SNAPSHOT
         try:
             with opened(path) as file:
-                digest = file.read(32)
+                digest = file.read(HASH)
                 # Hashed before it is held, so that a huge file costs no memory; a hole of terabytes is no snapshot.
-                if _safetensors_size(file.read(8), file) != os.fstat(file.fileno()).st_size - 32:
+                if _safetensors_size(file) != os.fstat(file.fileno()).st_size - HASH:
                     raise DamagedError(f"{path} is damaged")
-                file.seek(32)
+                file.seek(HASH)
                 if hashlib.file_digest(file, "sha256").digest() != digest:
                     raise DamagedError(f"{path} is damaged")
-                file.seek(32)
+                file.seek(HASH)
                 return file.read()
         except FileNotFoundError:
             return None
@@ -656,13 +666,26 @@ class RunDir:
                 folder.rmdir()
         return True
 
-    def step(self) -> int | None:
-        """The last step in the history; None where there is none to read."""
+    def progress(self) -> Progress | None:
+        """How far the history is; None where there is none to read."""
         try:
             lines = self.history()
         except StoreError:
             return None
-        return int(lines[-1]["step"]) if lines else None
+        return _progress(lines[-1], lines[-1].get("steps")) if lines else None
+
+    def resumes_at(self) -> Progress | None:
+        """Where the snapshot goes on, without a look at what it has learned; None where there is none to read."""
+        try:
+            with opened(self.path / SNAPSHOT) as file:
+                file.seek(HASH)
+                size, header = _safetensors_header(file)
+                begin, end = header["state"]["data_offsets"]
+                file.seek(HASH + size + begin)
+                state = parse_json(file.read(max(0, min(end - begin, MOST[RESULT]))))
+                return _progress(state["position"], state.get("steps"))
+        except (FileNotFoundError, StoreError, *NO_HEADER):
+            return None
 
     def history(self) -> list[dict[str, float]]:
         """The whole lines of the history; a torn last line (a run that was killed) is left out.
@@ -714,19 +737,36 @@ def _number(value: object) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300  # type: ignore[arg-type]
 
 
-def _safetensors_size(length: bytes, file: BufferedReader) -> int | None:
-    """The bytes that a safetensors file has by its header, whose 8 bytes of length were read; None for no such."""
-    size = int.from_bytes(length, "little")
+def _progress(position: Mapping[str, Any], steps: Any) -> Progress:
+    return Progress(int(position["step"]), None if steps is None else int(steps))
+
+
+HASH = 32  # bytes of SHA-256 before a snapshot's content
+NO_HEADER = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+)  # of no safetensors file
+
+
+def _safetensors_header(file: BufferedReader) -> tuple[int, dict[str, Any]]:
+    """The bytes before the tensors of a safetensors file that begins here, and what they say of each. Raises one of
+    NO_HEADER at no such."""
+    size = int.from_bytes(length := file.read(8), "little")
     if len(length) < 8 or not 2 <= size <= 100 << 20:
-        return None
+        raise ValueError(f"a header of {size} bytes")
+    return 8 + size, parse_json(file.read(size))
+
+
+def _safetensors_size(file: BufferedReader) -> int | None:
+    """The bytes that a safetensors file has by its header; None for no such."""
     try:
-        header = parse_json(file.read(size))
-        return (
-            8
-            + size
-            + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        size, header = _safetensors_header(file)
+        return size + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
+    except NO_HEADER:
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,6 +62,14 @@ def table_format(parser: argparse.ArgumentParser) -> None:
 def tell(line: str) -> None:
     """Print one line. What a name or a message spells can't move the cursor, change colours or end the line."""
     print(printable(line))
+
+
+def in_shell(words: Sequence[str]) -> str:
+    """The command line of `words`: in double quotes where a word itself has single ones, which shells let stand."""
+    import shlex
+
+    plain = {word for word in words if "'" in word and not set(word) & set('"$`\\!')}
+    return " ".join(f'"{word}"' if word in plain else shlex.quote(word) for word in words)
 
 
 def read(folder: str) -> Survey:

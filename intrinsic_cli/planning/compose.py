@@ -439,8 +439,9 @@ def look_again() -> None:
     _fingerprint.cache_clear()
 
 
-def words_of(spec: RunSpec) -> list[str]:
-    """The fewest words of `idim run` that make `spec` again, the learning rate always among them."""
+def words_of(spec: RunSpec, output_dir: Path | None = None) -> list[str]:
+    """The fewest words of `idim run` that make `spec` again, in `output_dir` where one is given, the learning rate
+    always among them."""
     chosen = {
         "task": spec.task.name if spec.task.name in options("task") else "custom",
         "model": _ids().get(spec.model.name.lower(), "minilm"),
@@ -460,6 +461,8 @@ def words_of(spec: RunSpec) -> list[str]:
             ]
         elif tree is not None and (part == "lr" or usual[part] != tree):  # the default rate depends on d
             words.append(f"{part}={tree}")
+    if output_dir not in (None, Path(usual["output_dir"])):
+        words.append(str(setting("output_dir", str(output_dir)).input_line))
     return words
 
 

@@ -17,7 +17,7 @@ NAMED = 3  # runs in a line
 
 
 def under_way(store: Store) -> str:
-    """The runs that somebody trains now, with their steps: `2 running: RUN step 40, RUN step 10`; "" for none."""
+    """The runs that somebody trains now, with their steps: `1 running: RUN step 40 of 90`; "" for none."""
     running = [run for run in store.runs() if run.state is RunState.RUNNING] if store.root.is_dir() else []
     told = [_one(run) for run in running[:NAMED]]
     more = [f"and {len(running) - NAMED} more"] if len(running) > NAMED else []
@@ -27,7 +27,7 @@ def under_way(store: Store) -> str:
 def _one(run: RunDir) -> str:
     silence = run.silence()
     late = f" ({duration(silence)} ago)" if silence > QUIET else ""
-    return f"{run.path.name} step {run.step() or 0}{late}"
+    return f"{run.path.name} {run.progress() or 'step 0'}{late}"
 
 
 @contextmanager

@@ -172,8 +172,8 @@ def _trained(
     snapshot = ranks.told(_begin(spec, run, resume_key(spec, inputs)) if first else None)
     with trackers.tracked(spec.tracker if first else "none", spec, run.path) as track:
 
-        def record(**values: float) -> None:
-            run.log(**values)
+        def record(steps: int = 0, **values: float) -> None:
+            run.log(steps=steps, **values)
             track(**values)
 
         if spec.subspace.kind == "none":

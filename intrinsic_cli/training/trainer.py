@@ -239,6 +239,7 @@ class Trainer:
         state = {
             "resume_key": resume_key(self.spec, self.inputs),
             "position": asdict(self.at),
+            "steps": self.steps,
             "scores": self.scores,
             "seconds": self._spent(),
             "resumed": self.resumed,
@@ -271,7 +272,7 @@ class Trainer:
             norm = self.space.theta.detach().norm().item()
             self._finite(norm, f"the length of θ after step {self.at.step} of {self.steps}")
             record["theta_norm"] = norm
-        self.log(step=self.at.step, **record)
+        self.log(step=self.at.step, steps=self.steps, **record)
 
     def _score(self) -> None:
         """Evaluate on the validation rows."""
@@ -281,7 +282,7 @@ class Trainer:
         self._finite(loss, f"the validation loss after step {self.at.step} of {self.steps}")
         self.scores = self.inputs.task.score(self.answers)
         named = {"eval_loss": loss, **{f"eval_{name}": value for name, value in self.scores.items()}}
-        self.log(step=self.at.step, epoch=self.at.epoch, **named)
+        self.log(step=self.at.step, steps=self.steps, epoch=self.at.epoch, **named)
         self.patience.see(self.scores[self.inputs.task.primary], self.scores, self.answers, self.trained)
         self.seconds["evaluation"] += time.perf_counter() - start
 

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 from support.made_runs import result, save
+from support.rows import write_task
 
+from intrinsic_cli.cli.arguments import in_shell
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.planning import compose
-from intrinsic_cli.planning.words import parse
+from intrinsic_cli.planning.words import parse, setting
 from intrinsic_cli.result import RunBound
-from intrinsic_cli.store import BEAT, CONFIG, RunDir, publish
+from intrinsic_cli.store import BEAT, CONFIG, RunDir, Store, publish
 
 
 @pytest.fixture
@@ -100,12 +102,76 @@ def test_status_of_the_failed_alone_and_as_json(idim, store):
 
 def test_status_shows_the_step_of_a_run_that_is_running(idim, store):
     run = store.run(result(1000, 0.5, seed=7).spec)
-    run.log(step=40, loss=1.0)
+    run.log(step=40, steps=250, loss=1.0)
     with run.claim() as mine:
         assert mine
         _, printed, _ = idim("status", store.root)
+        _, shown, _ = idim("show", run.path)
     [line] = [line for line in printed.splitlines() if line.startswith("running")]
-    assert line.endswith("  step 40")
+    assert line.endswith("  step 40 of 250")
+    assert shown.splitlines()[0].endswith(": running, step 40 of 250")
+
+
+@pytest.fixture
+def interrupted(store):
+    """A run of the store that left a snapshot at step 33 of 250."""
+    run = store.run(result(1000, 0.5, seed=7).spec)
+    run.log(step=30, steps=250, loss=1.0)
+    state = json.dumps({"position": {"step": 33}, "steps": 250}).encode()
+    header = json.dumps({"state": {"data_offsets": [0, len(state)]}}).encode()
+    run.save(len(header).to_bytes(8, "little") + header + state)
+    return run
+
+
+def test_a_run_that_was_interrupted_is_said_to_go_on(idim, store, interrupted):
+    first, *lines = idim("status", store.root)[1].splitlines()
+    assert "1 pending (1 interrupted)" in first
+    [line] = [line for line in lines if line.startswith("pending")]
+    assert line.endswith("  interrupted at step 33 of 250; the same command continues there")
+    [found] = [r for r in json.loads(idim("status", store.root, "--json")[1])["runs"] if "step" in r]
+    assert (found["state"], found["step"], found["steps"]) == ("pending", 33, 250)
+    shown = idim("show", interrupted.path)[1].splitlines()
+    assert shown[0].endswith(": pending, interrupted at step 33 of 250; the same command continues there")
+    assert f"output_dir={store.root}" in shlex.split(shown[1])
+
+
+@pytest.mark.parametrize("name", ["out", "my runs", "runs (2), it's $HOME"])
+def test_the_command_that_show_prints_finds_the_run(idim, tmp_path, monkeypatch, name):
+    """Whatever its folder and its data are called, and from wherever it is shown."""
+    data = write_task(tmp_path / f"data of {name}", 12, 12)
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "model=tiny",
+        setting("task", str(data)).input_line,
+        "d=9",
+        setting("output_dir", name).input_line,
+    ]
+    cfg = compose.compose_config("run", parse(words))
+    spec = compose.run_spec(cfg)
+    run = Store(tmp_path / name).run(spec)
+    run.plan(spec)
+    for place, typed in (
+        (tmp_path, f"{name}/{run.path.name}"),
+        (tmp_path / name, run.path.name),
+        (run.path, "."),
+    ):
+        monkeypatch.chdir(place)
+        line = idim("show", typed)[1].splitlines()[1]
+        told = subprocess.run(
+            ["sh", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True
+        )
+        idim_, command, *again = told.stdout.split("\0")[:-1]
+        assert (idim_, command) == ("idim", "run")
+        cfg = compose.compose_config("run", parse(again))
+        assert compose.run_spec(cfg) == spec
+        assert Store(compose.output_dir(cfg)).run(spec).path.samefile(run.path)
+
+
+def test_a_command_is_printed_as_it_is_easily_read():
+    words = ["idim", "d=5", "task.path='a b.csv'", "x='$y'", "task.text=[a,b]"]
+    line = in_shell(words)
+    assert shlex.split(line) == words
+    assert "\"task.path='a b.csv'\"" in line
 
 
 def test_status_tells_of_a_run_that_takes_no_step(idim, store):

@@ -33,6 +33,27 @@ def run(store, make_spec):
     return store.run(make_spec())
 
 
+@pytest.mark.parametrize(
+    ("state", "offsets", "found"),
+    [
+        ('{"position": {"step": 7}, "steps": 90}', None, (7, 90)),
+        ('{"position": {"step": 7}}', None, (7, None)),  # of an earlier version
+        ('{"position": 7}', None, None),
+        ('{"position": {"step": 1e400}}', None, None),
+        ("[]", None, None),
+        ("", None, None),
+        ("{}", [0, -1], None),
+        ("{}", [-99, 2], None),
+        ("{}", [10**30, 10**30], None),
+    ],
+)
+def test_where_a_snapshot_goes_on_is_read_from_any_file(run, state, offsets, found):
+    header = json.dumps({"state": {"data_offsets": offsets or [0, len(state)]}}).encode()
+    run.path.mkdir(parents=True)
+    run.save(len(header).to_bytes(8, "little") + header + state.encode())
+    assert run.resumes_at() == found
+
+
 def begun(run, spec):
     with run.claim() as mine:
         assert mine

@@ -24,8 +24,8 @@ def test_runs_under_way_are_named_with_their_steps(store, make_spec):
     run = store.run(specs[0])
     with run.claim():
         assert progress.under_way(store) == f"1 running: {run.path.name} step 0"
-        run.log(step=20, loss=1.0)
-        assert progress.under_way(store) == f"1 running: {run.path.name} step 20"
+        run.log(step=20, steps=90, loss=1.0)
+        assert progress.under_way(store) == f"1 running: {run.path.name} step 20 of 90"
         with store.run(specs[1]).claim(), store.run(specs[2]).claim(), store.run(specs[3]).claim():
             assert progress.under_way(store).startswith("4 running: ")
             assert progress.under_way(store).endswith(", and 1 more")

@@ -144,6 +144,18 @@ def test_what_was_logged_before_the_first_snapshot_has_any_history_is_forgotten_
     assert [record["step"] for record in store.run(spec).history()] == [10, 20, 30, 30]
 
 
+def test_what_an_interrupted_run_has_left_says_where_it_goes_on(make_spec, loader, tmp_path):
+    """The history ends at a look at the loss, the snapshot where the run stopped."""
+    spec = make_spec("did", lr=0.3, max_steps=30)
+    run = Store(tmp_path).run(spec)
+    with pytest.raises(Stopped):
+        execute(spec, Store(tmp_path), loader, stop=After(13))
+    assert (run.progress(), run.resumes_at()) == ((10, 30), (14, 30))
+    execute(spec, Store(tmp_path), loader)
+    assert (run.progress(), run.resumes_at()) == ((30, 30), None)
+    assert run.result().resumed == (14,)
+
+
 @pytest.mark.long
 @given(cut=st.integers(0, 99), flip=st.booleans())
 @settings(max_examples=10, derandomize=True)

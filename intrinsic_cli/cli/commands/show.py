@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.cli.arguments import tell
+from intrinsic_cli.cli.arguments import in_shell, tell
 
 if TYPE_CHECKING:
     from intrinsic_cli.result import RunResult
@@ -25,32 +25,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     import json
     import os
-    import shlex
     from pathlib import Path
 
+    from intrinsic_cli.cli.commands import status
     from intrinsic_cli.errors import StoreError
     from intrinsic_cli.planning.compose import words_of
-    from intrinsic_cli.result import RunState
     from intrinsic_cli.store import RunDir
 
     if not os.path.isdir(arguments.run):
         raise StoreError(
             f"{arguments.run} is not a folder; give that of a run, such as idim status DIR lists"
         )
-    run = RunDir(Path(arguments.run))
-    state, spec = run.state, run.spec()
-    result = run.result() if state is RunState.DONE else None
+    path = Path(arguments.run)
+    run = RunDir(path if path.name not in ("", "..") else path.resolve())
+    spec, look = run.spec(), run.look()
     if arguments.json:
-        if result is None:
-            raise StoreError(f"{run.path} has no result, as it is {state}; leave --json out")
-        print(json.dumps(result.to_dict(), indent=1, allow_nan=False))
+        if look.result is None:
+            raise StoreError(f"{run.path} has no result, as it is {look.state}; leave --json out")
+        print(json.dumps(look.result.to_dict(), indent=1, allow_nan=False))
         return 0
-    tell(f"{run.path.name}: {state}")
-    tell(shlex.join(["idim", "run", *words_of(spec)]))
-    if result is not None:
-        _print_result(result)
-    elif state is RunState.FAILED:
-        tell(run.error()["message"])
+    told = status.words(status.record_of(look)) if look.result is None else []
+    tell(f"{run.path.name}: {', '.join([look.state, *told])}")
+    tell(in_shell(["idim", "run", *words_of(spec, run.path.parent)]))
+    if look.result is not None:
+        _print_result(look.result)
     _print_curve(run)
     for path in sorted(path for path in run.path.iterdir() if not path.name.startswith(".")):
         tell(f"{path}  {path.stat().st_size:,} bytes")

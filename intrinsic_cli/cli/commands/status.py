@@ -34,7 +34,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.store import Store
 
     survey = Store(arguments.dir).survey()
-    records = [_record(look) for look in sorted(survey.runs, key=lambda look: natural(look.path.name))]
+    records = [record_of(look) for look in sorted(survey.runs, key=lambda look: natural(look.path.name))]
     counts = Counter(record["state"] for record in records)
     shown = [r for r in records if r["state"] == RunState.FAILED] if arguments.failed else records
     if arguments.json:
@@ -42,42 +42,47 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps({"counts": counts, "runs": shown, "left_out": left_out}, indent=1, allow_nan=False))
         return 0
     counts["left out"] = len(survey.left_out)
+    counts["interrupted"] = sum(r["state"] == RunState.PENDING and "step" in r for r in records)
     tell(_summary(counts, [r["seconds"] for r in records if "seconds" in r]))
     for record in shown:
-        tell(_line(record))
+        tell("  ".join([f"{record['state']:8} {one_line(record['run_id'])}", *words(record)]))
     for path, reason in () if arguments.failed else survey.left_out:
         tell(f"left out {one_line(str(path))}  {one_line(reason)}")
     return 0
 
 
-def _record(look: Look) -> dict[str, Any]:
+def record_of(look: Look) -> dict[str, Any]:
     """What there is to say of a run."""
     from intrinsic_cli.result import RunState
     from intrinsic_cli.store import QUIET, RunDir
 
+    run = RunDir(look.path)
     found: dict[str, Any] = {"run_id": look.path.name, "path": str(look.path), "state": str(look.state)}
     if (result := look.result) is not None:
         return found | {"metric": result.metric, "score": result.score, "seconds": result.total_seconds}
     if look.reason:
         return found | {"message": look.reason}
-    if look.state is RunState.RUNNING:
-        run = RunDir(look.path)
-        step, silence = run.step(), run.silence()
-        found |= ({} if step is None else {"step": step}) | ({"silent": silence} if silence > QUIET else {})
-    return found
+    if look.state is RunState.RUNNING and (silence := run.silence()) > QUIET:
+        found["silent"] = silence
+    at = run.progress() if look.state is RunState.RUNNING else run.resumes_at()
+    return found if at is None else found | {"step": at.step, "steps": at.steps}
 
 
-def _line(record: dict[str, Any]) -> str:
+def words(record: dict[str, Any]) -> list[str]:
+    """What a line says of a run behind its state: the score, the reason, or how far it is."""
     from intrinsic_cli.render import duration
+    from intrinsic_cli.result import RunState
+    from intrinsic_cli.store import Progress
 
-    line = f"{record['state']:8} {one_line(record['run_id'])}"
     if "score" in record:
-        return f"{line}  {record['metric']} {record['score']:.4f}"
+        return [f"{record['metric']} {record['score']:.4f}"]
     if "message" in record:
-        return f"{line}  {one_line(record['message'])}"
-    told = [f"step {record['step']}"] if "step" in record else []
+        return [one_line(record["message"])]
+    told = [str(Progress(record["step"], record["steps"]))] if "step" in record else []
+    if told and record["state"] == RunState.PENDING:
+        told = [f"interrupted at {told[0]}; the same command continues there"]
     told += [f"no step for {duration(record['silent'])}"] if "silent" in record else []
-    return f"{line}  {', '.join(told)}" if told else line
+    return [", ".join(told)] if told else []
 
 
 def _summary(counts: Counter[str], seconds: Sequence[float]) -> str:
@@ -87,7 +92,8 @@ def _summary(counts: Counter[str], seconds: Sequence[float]) -> str:
 
     told: list[str] = [RunState.DONE, RunState.RUNNING, RunState.FAILED, RunState.PENDING]
     told += [state for state in (RunState.PRUNED, RunState.UNREADABLE, "left out") if counts[state]]
-    line = ", ".join(f"{counts[state]} {state}" for state in told)
+    some = f" ({counts['interrupted']} interrupted)" if counts["interrupted"] else ""
+    line = ", ".join(f"{counts[state]} {state}{some * (state == RunState.PENDING)}" for state in told)
     to_go = counts[RunState.PENDING] + counts[RunState.RUNNING]
     if not to_go or not seconds:
         return line
