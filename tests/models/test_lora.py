@@ -42,21 +42,23 @@ def adapted(make, dtype=torch.float64, **options):
     return plain, ours
 
 
-def results(model, x):
-    x = x.clone().requires_grad_()
+def results(model, x, moves=True):
+    x = x.clone().requires_grad_(moves)
     y = model(x)
     (y.float() ** 2).sum().backward()
-    return {"y": y, "x": x.grad} | {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    found = {"y": y} | {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    return found | ({"x": x.grad} if moves else {})
 
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("shape", [(6,), (5, 6), (2, 3, 6)])
-def test_values_and_gradients_are_those_of_peft(make, shape):
+@pytest.mark.parametrize("moves", [True, False], ids=["input moves", "input is data"])
+def test_values_and_gradients_are_those_of_peft(make, shape, moves):
     plain, ours = adapted(make)
     assert {type(ours.first), type(ours.second)} == {lora.Linear}
     x = torch.randn(shape, dtype=torch.float64)
-    wanted, found = results(plain, x), results(ours, x)
-    assert len(wanted) == 6
+    wanted, found = results(plain, x, moves), results(ours, x, moves)
+    assert len(wanted) == 5 + moves
     for name, value in wanted.items():
         assert value.abs().max() > 1e-6, name
         torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-8, msg=name)
