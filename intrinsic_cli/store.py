@@ -127,7 +127,9 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 def _regular(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        raise StoreError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')} and no file; remove it")
+        raise StoreError(
+            f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')} and no file; put a file there"
+        )
 
 
 def read_json(path: Path, most: int = 0) -> Any:

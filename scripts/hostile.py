@@ -470,7 +470,8 @@ def models(draw: random.Random, place: Path) -> Iterator[Case]:
             inner = draw.choice([[], ["model"]]) if name == "tokenizer.json" else []
             tree = json.loads(json.dumps(trees[name]))
             spot = tree["model"] if inner else tree
-            spot[draw.choice([*spot, "auto_map", "_attn_implementation_internal"])] = draw.choice(ODD)
+            beside = ["auto_map", "_attn_implementation_internal", "attn_implementation"]
+            spot[draw.choice([*spot, *beside])] = draw.choice(ODD)
             (here / name).write_text(json.dumps(tree))
         elif what == "part":
             part, value = draw.choice(PARTS)
@@ -526,9 +527,15 @@ def outputs(draw: random.Random, place: Path) -> Iterator[Case]:
             "snapshot.bin",
             ".lock",
             "theta.safetensors",
+            "outcomes.npz",
+            "bound.json",
+            "limits.json",
+            "pruned.json",
         ]
         file = run / draw.choice(known)
-        what = draw.choice(["key", "key", "bytes", "pipe", "device", "folder", "nothing", "deep", "copy"])
+        what = draw.choice(
+            ["key", "key", "bytes", "pipe", "device", "loop", "folder", "nothing", "deep", "copy"]
+        )
         if what == "key" and file.suffix == ".json" and file.exists():
             tree = json.loads(file.read_text())
             spot = draw.choice([tree, *(part for part in tree.values() if isinstance(part, dict) and part)])
@@ -541,8 +548,8 @@ def outputs(draw: random.Random, place: Path) -> Iterator[Case]:
             file.unlink(missing_ok=True)
             if what == "pipe":
                 os.mkfifo(file)
-            elif what == "device":
-                file.symlink_to("/dev/zero")
+            elif what in ("device", "loop"):
+                file.symlink_to("/dev/zero" if what == "device" else file)
             elif what == "folder":
                 file.mkdir()
             elif what == "deep":
@@ -551,11 +558,11 @@ def outputs(draw: random.Random, place: Path) -> Iterator[Case]:
                 file.write_bytes(damaged(draw, content))
             else:
                 file.write_bytes(b"")
-        word = draw.choice(["status", "status", "summarize"])
+        words = draw.choice([["status", here], ["summarize", here], ["compare", here], ["show", run]])
 
-        def act(here: Path = here, word: str = word) -> None:
+        def act(here: Path = here, words: list[object] = words) -> None:
             try:
-                command(word, here)
+                command(*words)
             finally:
                 shutil.rmtree(here)
 

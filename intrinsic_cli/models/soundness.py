@@ -22,7 +22,8 @@ from intrinsic_cli.spec import ModelSpec
 
 MOST_PARTS = 10_000  # layers, labels, experts or groups: beyond it, building the model alone takes minutes
 # Keys by which transformers lets its caller choose code; below 5.3 it took some from files (CVE-2026-4372).
-CALLERS_OWN = ("_attn_implementation_internal", "_experts_implementation_internal")
+CALLERS_OWN = re.compile(r"_?(attn|experts)_implementation(_internal)?")  # a kernel of the hub's, by its name
+OF_TRANSFORMERS = ("eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")  # what runs no other code
 LONGEST_FILE = {"config.json": 2**24, "tokenizer_config.json": 2**24, "tokenizer.json": 2**28}  # bytes
 LONGEST_SETTINGS = 2**28  # bytes of another file of settings or words
 SETTINGS = (".json", ".txt", ".model", ".jinja")
@@ -48,7 +49,7 @@ def check_code(spec: ModelSpec, settings: Mapping[str, Any], file: str, *, asks:
     """Refuse a model whose `file` asks for code of its own, unless `model.trust_remote_code`, and one that sets
     what only a caller may. transformers itself asks about the `auto_map` of a hub model (`asks=False`)."""
     for key, value in _entries(settings):
-        if (key == "trust_remote_code" and value) or key in CALLERS_OWN:
+        if (key == "trust_remote_code" and value) or (CALLERS_OWN.fullmatch(key) and _foreign(key, value)):
             raise ModelError(
                 f"model {spec.name}: its {file} sets {key}={value!r:.40}, which is the caller's to choose and "
                 f"can run code; remove {key} from the file"
@@ -58,6 +59,12 @@ def check_code(spec: ModelSpec, settings: Mapping[str, Any], file: str, *, asks:
             f"model {spec.name} brings its own code (auto_map in its {file}); add model.trust_remote_code=true "
             "if you trust it, or remove auto_map to use the class of transformers"
         )
+
+
+def _foreign(key: str, value: Any) -> bool:
+    """Whether `value` of one of CALLERS_OWN, a name or one for each part of a model, may be another's code."""
+    names = value.values() if isinstance(value, Mapping) else [value]
+    return key.endswith("_internal") or any(name not in (None, *OF_TRANSFORMERS) for name in names)
 
 
 def check_sizes(spec: ModelSpec, files: Mapping[str, int]) -> None:

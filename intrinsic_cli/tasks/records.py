@@ -302,10 +302,10 @@ def _decode(file: Path, content: bytes, columns: Sequence[str], limit: int) -> d
 
     # Texts that repeat stay packed until their size is known, where their encoding allows it.
     for packed in (list(columns), None):
-        source = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=packed)
         cells: dict[str, list[Any]] = {name: [] for name in columns}
-        size = ROW_BYTES * source.metadata.num_rows
         try:
+            source = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=packed)
+            size = ROW_BYTES * source.metadata.num_rows
             for batch in source.iter_batches(batch_size=BATCH, columns=list(columns)) if columns else ():
                 for name in columns:
                     size += _characters(batch.column(name))
@@ -313,7 +313,7 @@ def _decode(file: Path, content: bytes, columns: Sequence[str], limit: int) -> d
                         raise too_large(file, size, limit)
                     cells[name] += [as_text(value) for value in batch.column(name).to_pylist()]
             return cells
-        except (pyarrow.ArrowNotImplementedError, OSError):
+        except (pyarrow.ArrowNotImplementedError, OSError, KeyError):  # the last of a nested column
             if packed is None:
                 raise
     raise AssertionError("unreachable")

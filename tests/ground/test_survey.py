@@ -18,7 +18,21 @@ from intrinsic_cli.errors import StoreError
 from intrinsic_cli.reports.curves import group
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import CONFIG, ERROR, HISTORY, MOST, RESULT, SNAPSHOT, RunDir, Store
+from intrinsic_cli.store import (
+    BOUND,
+    CONFIG,
+    ERROR,
+    HISTORY,
+    LIMITS,
+    MOST,
+    OUTCOMES,
+    PRUNED,
+    RESULT,
+    SNAPSHOT,
+    THETA,
+    RunDir,
+    Store,
+)
 
 STUDY = made_runs.study({100: 0.6, 400: 0.84}, 0.8)
 
@@ -184,6 +198,17 @@ def test_a_result_of_any_kind_is_listed_with_its_reason_and_the_rest_is_shown(st
     assert "unreadable" in page.read_text()
     with suppress(StoreError):
         store.run(RunSpec.from_dict(json.loads((run / CONFIG).read_text()))).result()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [BOUND, LIMITS, OUTCOMES, PRUNED, THETA])
+def test_a_file_of_any_kind_is_shown_by_its_size(store, name, kind, capsys):
+    put(one_of(store) / name, kind)
+    assert cli.main(["show", str(one_of(store))]) == 0
+    assert f"{name}  " in capsys.readouterr().out
+    for words in (["status"], ["compare", "--against", "bound"]):
+        assert cli.main([words[0], str(store.root), *words[1:]]) in (0, 2)
+        assert "unforeseen" not in capsys.readouterr().err
 
 
 @pytest.mark.long

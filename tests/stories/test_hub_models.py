@@ -135,11 +135,13 @@ def test_weights_are_fetched_last_and_within_the_limit(hub, good, tmp_path):
     hub.add("settings", sizes={"tokenizer.json": 2**40})
     hub.add("code", text_config={"trust_remote_code": True})
     hub.add("kernel", _attn_implementation_internal="me/kernels")
-    names = ["large", "pieces", "claims", "wide", "settings", "code", "kernel"]
+    hub.add("attention", attn_implementation="kernels-community/flash-attn3")
+    names = ["large", "pieces", "claims", "wide", "settings", "code", "kernel", "attention"]
     said = loaded(hub, tmp_path / "cache", *({"name": f"me/{name}"} for name in names))
     parts = ["has weights of 30 GiB, above model.download_limit=20", "has weights of 24 GiB",
              "vocab_size=1000000000", "more than its weights could hold", "1,099,511,627,776 bytes",
-             "trust_remote_code=True", "_attn_implementation_internal='me/kernels'"]  # fmt: skip
+             "trust_remote_code=True", "_attn_implementation_internal='me/kernels'",
+             "attn_implementation='kernels-community/flash-attn3'"]  # fmt: skip
     assert [part in line for part, line in zip(parts, said, strict=True)] == [True] * len(names), said
     assert not [file for file in hub.fetched if file[1].endswith(".safetensors")]
     small = {"name": "me/good", "download_limit": 1e-6}

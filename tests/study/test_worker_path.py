@@ -11,14 +11,17 @@ from intrinsic_cli.study.launchers.local import _environment, same_code
 
 
 @pytest.mark.long
-def test_no_file_of_the_working_folder_is_a_module(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "stated", [os.environ.get("PYTHONPATH", ""), ":/nowhere", "/nowhere::", ".", "./:/nowhere"]
+)
+def test_no_file_of_the_working_folder_is_a_module(tmp_path, monkeypatch, stated):
     for name in ("random", "datasets", "json", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the working folder was run')")
     words = [sys.executable, "-m", "intrinsic_cli.study.worker", str(tmp_path / "out")]
     done = subprocess.run(
         words,
         cwd=tmp_path,
-        env=same_code(os.environ),
+        env=same_code({**os.environ, "PYTHONPATH": stated}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

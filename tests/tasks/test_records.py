@@ -326,3 +326,10 @@ def test_a_column_may_be_called_sep(tmp_path):
         tmp_path / "rows.csv", {"sep=": columns["text"], "text": columns["text"], "label": columns["label"]}
     )
     assert read(path) == dict(zip(columns["text"], columns["label"], strict=True))
+
+
+def test_a_parquet_column_of_lists_is_refused_by_its_row(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": labelled("a")["text"], "label": [[0], [1]] * 30}), path)
+    with pytest.raises(DataError, match=r"row 1 .* is no class but \[0\]"):
+        read(path)

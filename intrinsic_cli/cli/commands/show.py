@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace) -> int:
         _print_result(look.result)
     _print_curve(run)
     for path in sorted(path for path in run.path.iterdir() if not path.name.startswith(".")):
-        tell(f"{path}  {path.stat().st_size:,} bytes")
+        tell(f"{path}  {path.lstat().st_size:,} bytes")
     return 0
 
 

@@ -280,8 +280,11 @@ def same_code(environment: Mapping[str, str]) -> dict[str, str]:
     home = Path(errors.__file__).parents[1]
     own = {name: value for name, value in environment.items() if name not in NOT_FOR_WORKERS}
     own["PYTHONSAFEPATH"] = "1"
+    # An empty entry, as `PYTHONPATH=$PYTHONPATH:/x` easily has, is the working folder.
+    folders = [part for part in own.get("PYTHONPATH", "").split(os.pathsep) if part not in ("", ".", "./")]
     if not {"site-packages", "dist-packages"} & set(home.parts):  # a checkout, which -P takes off the path
-        own["PYTHONPATH"] = os.pathsep.join(filter(None, [str(home), own.get("PYTHONPATH", "")]))
+        folders.insert(0, str(home))
+    own["PYTHONPATH"] = os.pathsep.join(folders)
     return own
 
 
