@@ -294,15 +294,23 @@ def footnotes(found: Found) -> list[str]:
         for _, value in pairs
         if value.definition != HEADLINE
     )
-    lines += dict.fromkeys(
-        f"— {_name(curve, value)}: {value.reason}." for curve, value in pairs if value.status == "undefined"
-    )
+    lines += _reasons(pairs)
     lines += dict.fromkeys(note for curve, value in found for note in notes_on(curve, value))
     return lines + list(_choice_of_rate(found))
 
 
-def _name(curve: Curve, value: Estimate) -> str:
-    return curve.name if value.definition == HEADLINE else f"{curve.name} {value.definition}"
+def _reasons(pairs: Found) -> list[str]:
+    """Why there is a dash, once where it is so by every definition."""
+    told: dict[tuple[str, str | None], list[str]] = {}
+    for curve, value in pairs:
+        if value.status == "undefined":
+            told.setdefault((curve.name, value.reason), []).append(value.definition)
+    return [
+        f"— {name}: {reason}."
+        if HEADLINE in definitions
+        else f"— {name} {' and '.join(definitions)}: {reason}."
+        for (name, reason), definitions in told.items()
+    ]
 
 
 def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:

@@ -43,11 +43,11 @@ class Compute:
         return f"{self.device} in {self.precision}{own}"
 
     def words(self, spec: RunSpec) -> str:
-        """`trained on cpu in bf16 with 2 threads, P by numba`: what a run of `spec` uses here."""
+        """What a run of `spec` uses: `trained on cpu in bf16 with 2 threads, random matrix P computed by numba`."""
         if not spec.subspace.has_theta:
             return f"trained on {self}"
         P = make_projection(spec.projection.kind, shape=(1, 1), seed=0, kernel=spec.projection.kernel)
-        return f"trained on {self}, P by {choose(P, self.device).name}"
+        return f"trained on {self}, random matrix P computed by {choose(P, self.device).name}"
 
     @property
     def weights(self) -> torch.dtype | None:

@@ -59,8 +59,9 @@ def _print_result(result: RunResult) -> None:
     from intrinsic_cli.render import duration
 
     tell("  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
+    scales = f" ({result.m} of them SAID's scales)" if result.m else ""
     tell(
-        f"d {result.d:,} (m {result.m}) of D {result.D:,}; {result.n_train:,} rows trained on, {result.n_eval:,} "
+        f"{result.d:,} of {result.D:,} numbers trained{scales} on {result.n_train:,} rows, {result.n_eval:,} "
         f"scored; {result.steps:,} steps in {duration(result.total_seconds)} on {result.device}, {result.precision}"
     )
 
