@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,21 @@ def one_line(message: str) -> str:
 
 
 def near(word: str, known: Iterable[str], most: int = 3) -> str:
-    """`; did you mean a or b?`: those of `known` that look like `word`, whatever their case; "" where none does."""
+    """`; did you mean a or b?`: those of `known` that look like `word`, whatever their case; "" where none does.
+
+    A dotted name is also known by its last part: `epoch` looks like `train.epochs`.
+    """
     from difflib import get_close_matches
 
-    names = {name.lower(): name for name in known if name != word}
+    whole = {name.lower(): name for name in known if name != word}
+    names = {form.rpartition(".")[2]: name for form, name in whole.items()} | whole
     close = get_close_matches(word.lower(), names, n=most, cutoff=0.5)
-    return f"; did you mean {' or '.join(names[name] for name in close)}?" if close else ""
+    return f"; did you mean {' or '.join(dict.fromkeys(names[form] for form in close))}?" if close else ""
+
+
+def one_of(word: object, known: Sequence[str]) -> str:
+    """` is not known; use one of a, b` and, where one of them looks like `word`, `; did you mean b?`."""
+    return f" is not known; use one of {', '.join(known)}{near(str(word), known)}"
 
 
 def is_failure(error: BaseException) -> bool:

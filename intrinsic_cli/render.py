@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from intrinsic_cli.errors import ConfigError, printable
+from intrinsic_cli.errors import ConfigError, one_of, printable
 
 FORMATS = ("table", "md", "csv", "tex", "json")
 COLUMNS = 8  # of a table on a page
@@ -102,7 +102,7 @@ class Answer:
 def check_format(form: str) -> str:
     """`form`, if it is one of FORMATS. Raises ConfigError if not."""
     if form not in FORMATS:
-        raise ConfigError(f"--format {form} is not known; use one of {', '.join(FORMATS)}")
+        raise ConfigError(f"--format {form}{one_of(form, FORMATS)}")
     return form
 
 

@@ -17,7 +17,7 @@ from importlib import import_module
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from intrinsic_cli.errors import ConfigError, IdimError, near
+from intrinsic_cli.errors import ConfigError, IdimError, near, one_of
 
 BUILTIN_MODELS = ("minilm", "tiny")  # of `model.name`, beside hub ids and folders
 SUBSPACES = ("full", "did", "said", "none")
@@ -57,7 +57,7 @@ MOST_PATTERNS = 1000  # of one key: each is held against the name of every tenso
 
 def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(allowed)}")
+        raise ConfigError(f"{key}={value!r}{one_of(value, allowed)}")
 
 
 def _at_least(

@@ -9,7 +9,7 @@ from intrinsic_cli.bounds import theory
 from intrinsic_cli.bounds.description import Description
 from intrinsic_cli.bounds.seen import Answer
 from intrinsic_cli.bounds.theory import Bound
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.spec import RunSpec
 
 LEVELS = (2, 3, 4, 6, 8, 16)
@@ -47,7 +47,7 @@ class Options:
         if not all(0 < noise < 1 for noise in self.noise):
             raise ConfigError(f"noise={list(self.noise)} are shares of θ; use numbers between 0 and 1")
         if self.groups not in GROUPS:
-            raise ConfigError(f"groups={self.groups!r} is not known; use one of {', '.join(GROUPS)}")
+            raise ConfigError(f"groups={self.groups!r}{one_of(self.groups, GROUPS)}")
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import itertools
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from intrinsic_cli import __version__
 from intrinsic_cli.cli.apart import status_apart
 from intrinsic_cli.cli.commands import COMMANDS
-from intrinsic_cli.errors import ConfigError, IdimError, is_failure, one_line
+from intrinsic_cli.errors import ConfigError, IdimError, is_failure, near, one_line
 from intrinsic_cli.render import SPELL
 
 NOT_HEARD = {
@@ -28,6 +30,13 @@ NOT_HEARD = {
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as every other error of `idim`."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name the choices that look like one that there is not, where argparse lists all of them alone."""
+        if action.choices is not None and value not in action.choices:
+            known = list(map(str, action.choices))
+            hint = near(str(value), known) or f"; use one of {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"{value} is not known{hint}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"idim: {one_line(message)} ({self.prog} --help shows the usage)\n")
@@ -62,12 +71,26 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     argparse itself takes `key=value` words in one stretch only, and leaves those behind an option over.
     """
     parser = build_parser()
+    _check_options(parser, words)
     arguments, rest = parser.parse_known_args(words)
     if rest and (not hasattr(arguments, "overrides") or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         arguments.overrides = [*arguments.overrides, *rest]
     return arguments
+
+
+def _check_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """End with a guess at an option that there is not, before argparse takes its value for an argument."""
+    commands = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
+    own = commands.get(words[0], parser if words[0].startswith("-") else None) if words else None
+    if own is None:  # a command that there is not
+        return
+    known = [option for action in own._actions for option in action.option_strings]
+    for word in itertools.takewhile(lambda word: word != "--", words):
+        option = word.partition("=")[0]
+        if re.match("--?[A-Za-z]", option) and not any(name.startswith(option) for name in known):
+            own.error(f"{option} is no option{near(option, known)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

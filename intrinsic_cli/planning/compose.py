@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from intrinsic_cli import paths
-from intrinsic_cli.errors import ConfigError, ModelError, near, to_install
+from intrinsic_cli.errors import ConfigError, ModelError, near, one_of, to_install
 from intrinsic_cli.paths import fingerprint, local_path
 from intrinsic_cli.planning.sizes import parameters
 from intrinsic_cli.planning.words import LISTS, put, resolve, setting, single
@@ -240,7 +240,7 @@ def _check_option(override: Override, own: Path | None) -> None:
             f"{key}={choice} is not known{near(choice, known)} "
             f"(idim list {key}s shows all; {ELSEWHERE[key]}{choice})"
         )
-    raise ConfigError(f"{key}={choice} is not known; use one of {', '.join(known)}")
+    raise ConfigError(f"{key}={choice}{one_of(choice, known)}")
 
 
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:

@@ -31,8 +31,9 @@ def reference(pattern: str = "*") -> list[Key]:
     """The keys of `idim sweep` whose names match `pattern`, or begin with it. Raises ConfigError if none does."""
     found = [key for key in _all() if fnmatchcase(key.name, pattern) or key.name.startswith(pattern)]
     if not found:
+        groups = {key.name.partition(".")[0]: None for key in _all()}
         raise ConfigError(
-            f"{pattern} is no key{near(pattern, {key.name for key in _all()})} (idim keys shows all)"
+            f"{pattern} is no key{near(pattern, [*groups, *(key.name for key in _all())])} (idim keys shows all)"
         )
     return found
 

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from intrinsic_cli import __version__
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.planning.compose import GROUPS, config_dir, options
 from intrinsic_cli.planning.words import LISTS, MAPPINGS, SEQUENCES, choice, setting, single, values
 from intrinsic_cli.planning.yaml_file import sound_text
@@ -50,7 +50,7 @@ def preset(given: Sequence[Override]) -> list[Override]:
         return list(given)
     name = single(names[-1])
     if name not in options("study"):
-        raise ConfigError(f"study={name} is not known; use one of {', '.join(options('study'))}")
+        raise ConfigError(f"study={name}{one_of(name, options('study'))}")
     others = [override for override in given if override.key_or_group != "study"]
     return read(config_dir() / "study" / f"{name}.yaml", others)
 

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import torch
 
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.projections import kernels
 from intrinsic_cli.spec import KERNELS
 
@@ -62,7 +62,7 @@ class Projection(ABC):
         if cache not in ("auto", "store", "regenerate"):
             raise ConfigError(f"projection.cache={cache!r} is not known; use one of auto, store, regenerate")
         if kernel not in KERNELS:
-            raise ConfigError(f"projection.kernel={kernel!r} is not known; use one of {', '.join(KERNELS)}")
+            raise ConfigError(f"projection.kernel={kernel!r}{one_of(kernel, KERNELS)}")
         self.rows = tuple(rows)
         self.shape = (D, d)
         self.seed = int(seed)

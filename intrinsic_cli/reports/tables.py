@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.render import Answer, Table, natural
 from intrinsic_cli.reports.curves import FEW_SEEDS, Curve, Found, few_seeds, levels_at, place, spelled
 from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
@@ -33,7 +33,7 @@ def answer(found: Found, reference: str | None = None, *, normalised: bool = Fal
     `found` comes from `curves.estimates`; each threshold is a table of its own. `normalised` is of `records`.
     """
     if reference is not None and reference not in REFERENCES:
-        raise ConfigError(f"--reference {reference} is not known; use one of {', '.join(REFERENCES)}")
+        raise ConfigError(f"--reference {reference}{one_of(reference, list(REFERENCES))}")
     blocks = []
     for threshold, part in groupby(found, key=lambda pair: pair[1].threshold):
         block, paper = list(part), reference is not None and threshold == 0.9

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit  # Student's quantiles; scipy.stats takes longer to import than the table
 
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.statistics.bootstrap import Replays, replay
 from intrinsic_cli.statistics.curve import crossing
 from intrinsic_cli.statistics.logistic import Logistic, fit_logistic
@@ -128,9 +128,7 @@ class Measured:
 
     def __post_init__(self) -> None:
         if self.selection not in SELECTIONS:
-            raise ConfigError(
-                f"selection={self.selection!r} is not known; use one of {', '.join(SELECTIONS)}"
-            )
+            raise ConfigError(f"selection={self.selection!r}{one_of(self.selection, SELECTIONS)}")
 
     @cached_property
     def study(self) -> Study | str:

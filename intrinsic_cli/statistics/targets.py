@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.errors import ConfigError, one_of
 
 Value = TypeVar("Value", float, np.ndarray)
 
@@ -85,7 +85,7 @@ def begin(definition: str, scale: Scale) -> Any:
     """The score that `definition` counts from, as `scale.up` gives it; None where there is none. Raises ConfigError
     at a definition that is not in TARGETS."""
     if definition not in TARGETS:
-        raise ConfigError(f"definition={definition!r} is not known; use one of {', '.join(TARGETS)}")
+        raise ConfigError(f"definition={definition!r}{one_of(definition, list(TARGETS))}")
     found = TARGETS[definition].begin(scale)
     return None if found is None else scale.up(found)
 

@@ -47,6 +47,41 @@ def study(easy, tmp_path_factory):
     return folder
 
 
+# --- typos ------------------------------------------------------------------------------------------------
+
+TYPOS = {
+    "summrize outputs": "summarize", "Status outputs": "status", "list tsks": "tasks", "completion bsh": "bash",
+    "sweep --dryrun": "--dry-run", "sweep -dry-run": "--dry-run", "sweep d=5 --dryrun --estmate": "--dry-run",
+    "summarize --formt tex": "--format", "show x --jsn": "--json", "--versoin": "--version",
+    "summarize x --format jsn": "json", "compare x --against stp": "step", "run --cfg=jb": "job",
+    "run adapter=lara": "lora", "sweep subspace=dids": "did", "sweep launcher=slrum": "slurm",
+    "sweep search=adaptiv": "adaptive", "run projection=fastfod": "fastfood",
+    "sweep study=paper-tabel1": "paper-table1", "run train.precision=bf61": "bf16",
+    "run subspace.normalize=tensr": "tensor", "run tracker=tensorbord": "tensorboard",
+    "run epoks=3": "train.epochs", "sweep batchsize=4": "train.batch_size", "run modle=tiny": "model",
+    "keys trian": "train", "keys trian.epochs": "train.epochs", "keys epoks": "train.epochs",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", TYPOS)
+def test_a_typo_ends_in_one_line_with_a_guess(typed, capsys):
+    try:
+        status = cli.main(typed.split())
+    except SystemExit as stop:
+        status = stop.code
+    printed, said = capsys.readouterr()
+    assert (status, printed, said.count("\n")) == (2, "", 1)
+    guesses = re.search(r"; did you mean (.*?)\?", said)[1].split(" or ")
+    assert guesses[0] == TYPOS[typed]
+
+
+def test_a_word_like_nothing_is_answered_with_all_that_there_is(capsys):
+    for typed in (["frob"], ["frob", "--format", "json"]):
+        with pytest.raises(SystemExit):
+            cli.main(typed)
+        assert "frob is not known; use one of run, sweep, " in capsys.readouterr().err
+
+
 # --- bad input --------------------------------------------------------------------------------------------
 
 
@@ -387,8 +422,11 @@ def test_options_stand_before_between_and_behind_overrides(capsys):
     for at in range(4):
         arguments = cli.parse(["sweep", *words[:at], "--dry-run", *words[at:]])
         assert (arguments.dry_run, arguments.overrides) == (True, words)
-    for wrong in (["sweep", "d=50", "--dry", "--rerun", "seed=1"], ["status", "outputs", "d=50"]):
+    for wrong, said in (
+        (["sweep", "d=50", "--dry", "--rerun", "seed=1"], "--rerun is no option"),
+        (["status", "outputs", "d=50"], "unrecognized arguments"),
+    ):
         with pytest.raises(SystemExit) as stop:
             cli.parse(wrong)
         assert stop.value.code == 2
-        assert "unrecognized arguments" in capsys.readouterr().err
+        assert said in capsys.readouterr().err

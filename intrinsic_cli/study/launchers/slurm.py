@@ -22,7 +22,7 @@ from typing import Any
 from submitit import AutoExecutor, Job, JobEnvironment
 from submitit.core.utils import DelayedSubmission, FailedJobError
 
-from intrinsic_cli.errors import ConfigError, DamagedError, StoreError
+from intrinsic_cli.errors import ConfigError, DamagedError, StoreError, one_of
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store, publish, read_json
@@ -74,7 +74,7 @@ class Slurm:
         timeout: float | None = None,
     ) -> None:
         if cluster not in CLUSTERS:
-            raise ConfigError(f"launcher.cluster={cluster} is not known; use one of {', '.join(CLUSTERS)}")
+            raise ConfigError(f"launcher.cluster={cluster}{one_of(cluster, CLUSTERS)}")
         self.slots = at_least("array_parallelism", array_parallelism, 1)
         self._cluster = cluster
         self._runs_per_task = at_least("runs_per_task", runs_per_task, 1)
