@@ -3,13 +3,11 @@
 `result.json` is published last, by write and rename: where it stands whole, the run is done. `error.json`
 (the reason and the traceback) says it failed, `pruned.json` that an evaluation ended it. None of these: pending, or
 running while somebody holds its claim.
-Whatever is read may be torn, edited, huge, or no file at all: each file is read with limits and checked once.
+Each file is read with limits (`files`) and checked once; who may train a run, `claims` knows.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import io
 import itertools
@@ -19,7 +17,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import time
 import traceback
 import zipfile
@@ -27,14 +24,13 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
-
+from intrinsic_cli.claims import LOCK, Claim, claimed
 from intrinsic_cli.errors import ConfigError, DamagedError, IdimError, StoreError, one_line
+from intrinsic_cli.files import opened, parse_json, publish, read_json, write_whole
 from intrinsic_cli.result import RunBound, RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 
@@ -54,7 +50,6 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, BOUND, LIMITS, PRUNED
 )
 TRACKED = ("idim/events.out.tfevents.*", "wandb/*run*", "wandb/debug*.log")  # what trackers write beside them
 LARGEST_OUTCOMES = 2**30  # bytes of a run's outcomes, unpacked
-LOCK, LEASE = ".lock", ".lease"
 BEAT = ".beat"  # its time is that of the last step of the run that is trained
 # Bytes that a run writes at most.
 MOST = {
@@ -66,213 +61,10 @@ MOST = {
     LIMITS: 4 << 20,
     PRUNED: 1 << 20,
 }
-LOOKS = 5  # at a file that changes while it is read
-DEEPEST = 50  # of JSON; a run's files nest four deep
-BEATS = 30.0  # seconds without a heartbeat until a claim on a file system without locks may be taken over
 QUIET = 60.0  # seconds without a step that are worth a word
-PATIENCE = BEATS + 5  # seconds to wait for a heartbeat where there is a lease and no lock
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 DRAFT = re.compile(rf"\.({'|'.join(map(re.escape, FILES))})\.[0-9a-f]{{8}}\.tmp")  # of `write_whole`
-RUN_NAME = re.compile(r".+-lr\S+-s\d+-[0-9a-f]{10}")  # of `RunSpec.run_id`
-
-
-# --- files ------------------------------------------------------------------------------------------------
-
 STUDY = "study.yaml"  # the words of the last sweep into a folder
-
-
-def write_whole(path: Path, *parts: bytes) -> None:
-    """Write a file so that a reader sees the whole of it or what was there before. Raises StoreError."""
-    # Processes of different machines may have one number, and one folder.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(draft, "wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise StoreError(
-            f"can't write {path}: {error.strerror or error}; see to the disk and go on"
-        ) from error
-    with suppress(OSError):  # some file systems know no fsync of a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def publish(path: Path, record: Any) -> None:
-    """Write `record` as JSON, whole or not at all. NaN is refused."""
-    write_whole(path, (json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
-    """A regular file to read; links are followed. Raises FileNotFoundError, and StoreError at anything else."""
-    try:
-        _regular(path, os.stat(path).st_mode)  # before it is opened: to open a pipe would wait for a writer
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            _regular(path, os.fstat(file.fileno()).st_mode)
-            yield file
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(str(path)) from error
-    except OSError as error:
-        raise StoreError(f"can't read {path}: {error.strerror or error}") from error
-
-
-def _regular(path: Path, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        raise StoreError(
-            f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')} and no file; put a file there"
-        )
-
-
-def read_json(path: Path, most: int = 0) -> Any:
-    """The record in a file of a run, or in another one of at most so many bytes. Raises FileNotFoundError,
-    DamagedError where it is not whole JSON of a size and a depth that a run writes, and StoreError where it can't
-    be read. What somebody writes at that moment (a copy, a slow file system) is looked at again."""
-    for left in reversed(range(LOOKS)):
-        try:
-            with opened(path) as file:
-                seen = os.fstat(file.fileno())
-                content = file.read((most or MOST[path.name]) + 1)
-            return _whole_json(path, content, most or MOST[path.name])
-        except StoreError as error:
-            torn = isinstance(error, DamagedError) and _changed(path, seen)
-            replaced = getattr(error.__cause__, "errno", None) == errno.ESTALE  # by another machine
-            if not left or not (torn or replaced):
-                raise
-    raise AssertionError("unreachable")
-
-
-def _changed(path: Path, seen: os.stat_result) -> bool:
-    """Whether another file, or other content, is where one was read."""
-    try:
-        now = os.stat(path)
-    except OSError:
-        return True
-    return (now.st_ino, now.st_size, now.st_mtime_ns) != (seen.st_ino, seen.st_size, seen.st_mtime_ns)
-
-
-def _whole_json(path: Path, content: bytes, most: int) -> Any:
-    if len(content) > most:
-        raise DamagedError(f"{path} is damaged: it is longer than the {most >> 20} MB that a run writes")
-    try:
-        return parse_json(content)
-    except ValueError as error:
-        raise DamagedError(f"{path} is damaged ({error})") from error
-
-
-def parse_json(content: bytes) -> Any:
-    """JSON of finite numbers, nested at most DEEPEST deep. Raises ValueError."""
-    try:
-        tree = json.loads(content.decode("utf-8"), parse_constant=_no_number)
-    except RecursionError:
-        raise ValueError("it nests too deep") from None
-    level, depth = [tree], 0
-    while level:
-        depth += 1
-        if depth > DEEPEST:
-            raise ValueError("it nests too deep")
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return tree
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-# --- claims -----------------------------------------------------------------------------------------------
-
-
-class Claim:
-    """The right of one process to train a run.
-
-    A file lock, which the system lets go of when its owner dies, excludes all others. A lease beside it names
-    the owner (process and host) and has a heartbeat: it excludes them where somebody deletes the lock's file,
-    and is all there is where the file system knows no locks. A lease without a heartbeat for BEATS seconds, or
-    of a process of this machine that is gone, is taken over.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        # Not 0: somebody who reads the state holds the lock for an instant.
-        self._lock = FileLock(folder / LOCK, timeout=0.5, fallback_to_soft=False)
-        self._lease = SoftFileLease(folder / LEASE, lease_duration=BEATS, on_compromise=self._lose)
-        self._locked = False
-        self.lost = ""  # why it is another's, where it is
-
-    def take(self) -> bool:
-        """Whether the run is this process's now. Raises OSError where the folder can't be written."""
-        try:
-            self._lock.acquire()
-            self._locked = True
-        except Timeout:
-            return False
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            _say_once(self._folder.parent, error)
-        # A lease that beats has an owner who lives. One found with the lock free is most likely a dead one's.
-        patience = 0.5 if not self._locked and beats(self._folder) else PATIENCE
-        try:
-            self._lease.acquire(timeout=patience)
-        except Timeout:
-            self._lock.release()
-            return False
-        return True
-
-    def release(self) -> None:
-        """Let go of the run."""
-        self._lease.release()
-        self._lock.release()
-
-    def _lose(self, loss: LeaseCompromise) -> None:
-        """Called by the heartbeat. With the lock the run is this process's, whatever became of the lease."""
-        if not self._locked or loss.reason == "owner-changed":
-            self.lost = loss.reason
-
-
-@cache
-def _say_once(folder: Path, error: OSError) -> None:
-    log.warning(
-        "%s: the file system has no locks (%s); runs are claimed by files with a heartbeat instead, and one whose "
-        "machine dies is free %d s later", folder, error.strerror, BEATS,
-    )  # fmt: skip
-
-
-def beats(folder: Path) -> bool:
-    """Whether somebody's lease on a run has had a heartbeat of late."""
-    try:
-        return time.time() - os.lstat(folder / LEASE).st_mtime < 2 * BEATS
-    except OSError:
-        return False
-
-
-def claimed(folder: Path) -> bool:
-    """Whether somebody holds the claim on a run. Reading it takes no lock that an owner would wait for."""
-    try:
-        with opened(folder / LOCK) as lock:
-            # A shared lock, which needs no right to write, and in whose way only the owner's is.
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except StoreError as error:
-        if isinstance(error.__cause__, BlockingIOError):
-            return True
-    except FileNotFoundError:
-        pass
-    else:
-        return False
-    return beats(folder)
+RUN_NAME = re.compile(r".+-lr\S+-s\d+-[0-9a-f]{10}")  # of `RunSpec.run_id`
 
 
 # --- a run ------------------------------------------------------------------------------------------------
@@ -352,10 +144,14 @@ class RunDir:
     def _has(self, *names: str) -> bool:
         return any(os.path.lexists(self.path / name) for name in names)
 
+    def _json(self, name: str) -> Any:
+        """The record in one of the run's files. Raises as `read_json`."""
+        return read_json(self.path / name, MOST[name])
+
     def _spec(self) -> tuple[RunSpec | None, str]:
         """The recorded configuration, or None and why there is none."""
         try:
-            tree = read_json(self.path / CONFIG)
+            tree = self._json(CONFIG)
             return RunSpec.from_dict(tree), ""
         except FileNotFoundError:
             return None, f"{self.path / CONFIG} is missing"
@@ -457,7 +253,7 @@ class RunDir:
     def limits(self) -> list[Any]:
         """What `limit` was given. Raises DamagedError where the file is not whole."""
         try:
-            return list(read_json(self.path / LIMITS))
+            return list(self._json(LIMITS))
         except FileNotFoundError:
             return []
         except TypeError as error:
@@ -471,7 +267,7 @@ class RunDir:
     def pruned(self) -> dict[str, Any] | None:
         """What `prune` was given; None where it was not, or where that can't be read: the run is done again."""
         try:
-            record = read_json(self.path / PRUNED)
+            record = self._json(PRUNED)
         except (StoreError, FileNotFoundError):
             return None
         texts = isinstance(record, dict) and all(isinstance(record.get(k), str) for k in ("kind", "reason"))
@@ -575,7 +371,7 @@ class RunDir:
         """What `keep_bound` wrote; None where there is none. Raises DamagedError where it is not whole."""
         path = self.path / BOUND
         try:
-            return RunBound.from_dict(read_json(path))
+            return RunBound.from_dict(self._json(BOUND))
         except FileNotFoundError:
             return None
         except DamagedError as error:
@@ -607,7 +403,7 @@ class RunDir:
         path = self.path / RESULT
         again = "delete it or run its sweep again"
         try:
-            result = RunResult.from_dict(read_json(path), self.path)
+            result = RunResult.from_dict(self._json(RESULT), self.path)
         except FileNotFoundError:
             return None
         except DamagedError as error:
@@ -636,7 +432,7 @@ class RunDir:
         """The record of `fail`, or one that says why there is none to read. Its message is one line."""
         path = self.path / ERROR
         try:
-            record = read_json(path)
+            record = self._json(ERROR)
             if not isinstance(record, dict) or not isinstance(record.get("message"), str):
                 raise DamagedError(f"{path} is damaged (it lacks a message)")
             return {"error": None, **record, "message": one_line(record["message"])}

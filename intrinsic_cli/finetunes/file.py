@@ -24,6 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from intrinsic_cli.errors import IdimError, StoreError
+from intrinsic_cli.files import opened, parse_json
 from intrinsic_cli.projections import KINDS
 from intrinsic_cli.spec import (
     PRECISIONS,
@@ -34,7 +35,7 @@ from intrinsic_cli.spec import (
     TaskSpec,
     record,
 )
-from intrinsic_cli.store import THETA, RunDir, opened, parse_json
+from intrinsic_cli.store import THETA, RunDir
 from intrinsic_cli.tasks.task import KINDS as TASKS
 from intrinsic_cli.training.theta import fingerprint
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from intrinsic_cli.errors import ModelError, StoreError, check_new, writing
+from intrinsic_cli.files import write_whole
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune
 from intrinsic_cli.models import adapters, pretrained
 from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.projections import versions
-from intrinsic_cli.store import RunDir, write_whole
+from intrinsic_cli.store import RunDir
 from intrinsic_cli.subspace.attach import Full, Subspace
 
 log = logging.getLogger(__name__)

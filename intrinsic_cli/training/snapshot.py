@@ -19,9 +19,9 @@ from torch.optim import Optimizer
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import DamagedError
+from intrinsic_cli.files import parse_json
 from intrinsic_cli.projections import versions
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import parse_json
 from intrinsic_cli.training import ranks
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Inputs

@@ -17,10 +17,11 @@ from support.rows import write_task
 
 from intrinsic_cli.cli.arguments import in_shell
 from intrinsic_cli.errors import RunError
+from intrinsic_cli.files import publish
 from intrinsic_cli.planning import compose
 from intrinsic_cli.planning.words import parse, setting
 from intrinsic_cli.result import RunBound
-from intrinsic_cli.store import BEAT, CONFIG, RunDir, Store, publish
+from intrinsic_cli.store import BEAT, CONFIG, RunDir, Store
 
 
 @pytest.fixture

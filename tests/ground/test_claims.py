@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from intrinsic_cli import store as module
+from intrinsic_cli import claims as module
+from intrinsic_cli.claims import LEASE, LOCK
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.result import RunState
-from intrinsic_cli.store import LEASE, LOCK, RunDir
+from intrinsic_cli.store import RunDir
 
 # A process that claims a run, says so, and holds it until it is told to leave. `without` is the error number of
 # a file system without locks.

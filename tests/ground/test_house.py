@@ -13,7 +13,7 @@ ROOMS = (
     "bounds", "cli", "finetunes", "models", "planning", "projections", "reports", "statistics", "study", "subspace",
     "tasks", "training",
 )  # fmt: skip
-GROUND = ("errors", "paths", "render", "result", "spec", "store")
+GROUND = ("claims", "errors", "files", "paths", "render", "result", "spec", "store")
 MOST_FLOORS = 8  # from cli to the ground
 
 spec = importlib.util.spec_from_file_location("house", ROOT / "scripts" / "house.py")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from support import made_runs
 
 from intrinsic_cli.errors import DamagedError, IdimError, RunError, StoreError
-from intrinsic_cli.store import OUTCOMES, RESULT, RunDir, Store, publish
+from intrinsic_cli.files import publish
+from intrinsic_cli.store import OUTCOMES, RESULT, RunDir, Store
 
 RECORD = made_runs.result(100, 0.5)
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import made_runs
 
-from intrinsic_cli import store as files
+from intrinsic_cli import claims, files
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.reports.curves import group
@@ -373,7 +373,7 @@ def test_a_run_that_ends_while_it_is_looked_at_is_done(store):
     path = one_of(store)
     result = (path / RESULT).read_bytes()
     (path / RESULT).unlink()
-    with at_call(files.claimed, path, lambda: (path / RESULT).write_bytes(result)):
+    with at_call(claims.claimed, path, lambda: (path / RESULT).write_bytes(result)):
         assert RunDir(path).state is RunState.DONE
     (path / RESULT).unlink()
     (path / RESULT).symlink_to(path / "nowhere")

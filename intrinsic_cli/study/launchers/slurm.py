@@ -23,9 +23,10 @@ from submitit import AutoExecutor, Job, JobEnvironment
 from submitit.core.utils import DelayedSubmission, FailedJobError
 
 from intrinsic_cli.errors import ConfigError, DamagedError, StoreError, one_of
+from intrinsic_cli.files import publish, read_json
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import Store, publish, read_json
+from intrinsic_cli.store import Store
 from intrinsic_cli.study.ending import ended
 from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
 from intrinsic_cli.study.launchers.local import check_apart, same_code
