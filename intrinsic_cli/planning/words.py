@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -33,6 +34,13 @@ SEQUENCES = (
     "task.text", "task.labels", "task.metrics", "adapter.target", "subspace.include", "subspace.exclude",
     "search.seeds", "search.lr_multiples", "launcher.setup",
 )  # fmt: skip
+PLACES = (
+    "task",
+    "model",
+    "task.path",
+    "model.name",
+    "output_dir",
+)  # keys whose value may be any path
 TEXTS = ("task.prompt",)  # keys whose value is taken as it stands, braces, commas and all
 MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(1,1e9) ends in a line
 MAPPINGS = ("task.words", "adapter.args", "launcher.additional")  # keys whose value is a mapping of any keys
@@ -43,8 +51,16 @@ LONGEST_WORD = 100_000  # characters: a list of MOST_RUNS values fits
 
 
 def parse(words: Sequence[str]) -> list[Override]:
-    """Hydra's reading of `key=value` words. Raises ConfigError with what is wrong with which word."""
-    return [_parse(word) for word in words]
+    """Hydra's reading of `key=value` words, and paths as they are. Raises ConfigError at the first bad one."""
+    return [_there(word) or _parse(word) for word in words]
+
+
+def _there(word: str) -> Override | None:
+    """The override by a path that is there, whatever its name would mean: a comma, a number; None for any other."""
+    key, _, typed = word.partition("=")
+    if key not in PLACES or not typed.isprintable() or "${" in typed:
+        return None
+    return setting(key, typed) if os.path.lexists(os.path.expanduser(typed)) else None
 
 
 def setting(key: str, value: Any) -> Override:
@@ -98,6 +114,8 @@ def _parse(word: str) -> Override:
         override = OverridesParser.create().parse_override(word)
     except (HydraException, ValueError, TypeError, RecursionError) as error:
         # Functions such as range(1,2,0) are evaluated while they are read, and pass on what Python raises.
+        if key in PLACES and not {"'", '"'} & set(typed) and "${" not in typed:  # `My Reviews (final).csv`
+            return choice(key, typed.split(","))
         reason = "too deeply nested" if isinstance(error, RecursionError) else str(error).split("\n")[0]
         raise ConfigError(
             f"{word!r} can't be read: {reason}; write plain text as \"KEY='TEXT'\", both quotes"

@@ -1,9 +1,14 @@
 """Paths that are typed: too long for any file system, or with letters that a terminal would obey."""
 
+import re
+
 import pytest
 from support.made_runs import save, study
 
+from intrinsic_cli.errors import IdimError
 from intrinsic_cli.finetunes.rebuild import export
+from intrinsic_cli.planning.plan import sweep_plan
+from intrinsic_cli.planning.words import parse
 from intrinsic_cli.store import Store
 from intrinsic_cli.training import inputs
 from intrinsic_cli.training.run import execute
@@ -40,6 +45,42 @@ def test_a_path_that_is_too_long_is_one_line(idim, made, tmp_path, monkeypatch, 
     assert "unforeseen" not in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+NAMES = [
+    "My Reviews (final).csv",
+    "a, b [2].csv",
+    "it's {1}.csv",
+    "50% & more; #1.csv",
+    "a=b.csv",
+    "$HOME.csv",
+    "日本.csv",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("key", ["task=", "task.path="])
+def test_own_files_may_have_any_name(tmp_path, monkeypatch, name, key):
+    """As a shell hands it over, alone and beside another one; so may the folder of the runs."""
+    monkeypatch.chdir(tmp_path)
+    for each in (name, "plain.csv"):
+        (tmp_path / each).write_text(f"text,label\n{each},0\nt,1\n")
+    own = ["model=tiny", "d=9", *(["task=custom"] if "." in key else [])]
+    plan = sweep_plan(parse([*own, key + name, "output_dir=my runs (1)"]))
+    assert {spec.task.path for spec in plan.specs} == {name}
+    assert plan.output_dir == "my runs (1)"
+    if "," not in name and "'" not in name:
+        plan = sweep_plan(parse([*own, f"{key}{name},plain.csv"]))
+        assert {spec.task.path for spec in plan.specs} == {name, "plain.csv"}
+
+
+def test_a_model_may_lie_in_a_folder_of_any_name(tmp_path):
+    place = tmp_path / "my models (old), 2"
+    place.mkdir()
+    with pytest.raises(IdimError, match=re.escape(f"model.name={place} has no config.json")):
+        sweep_plan(parse([f"model={place}"]))
+    with pytest.raises(IdimError, match=re.escape(f"model.name={tmp_path}/not here (1) does not exist")):
+        sweep_plan(parse([f"model={tmp_path}/not here (1)"]))
 
 
 @pytest.mark.parametrize("line", ["export RUN --out {}", "apply FILE --out {}", "report RUNS --figures {}",
