@@ -192,7 +192,7 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
         flat({k: tree[k] for k in ("model", "task", "data", "train")} | c.runs[0].conditions)
         for c, tree in zip(curves, trees, strict=True)
     ]
-    suffixes = differences(study, plain, [c.task for c in curves])
+    suffixes = _differences(study, plain, [c.task for c in curves])
     rows = [" ".join(filter(None, pair)) for pair in zip(plain, suffixes, strict=True)]
     space = [settings_of_space(tree) for tree in trees]
     variants = differences(
@@ -202,6 +202,18 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
         replace(c, row=row, variant=variant, settings=f"{suffix} {variant}".strip())
         for c, row, suffix, variant in zip(curves, rows, suffixes, variants, strict=True)
     ]
+
+
+def _differences(
+    study: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]
+) -> list[str]:
+    """`render.differences` without hashes, unless nothing else tells two studies apart: other labels or another
+    folder make other hashes, which say nothing more."""
+    plain = [{key: tree[key] for key in tree if not key.endswith(("_hash", "fingerprint"))} for tree in study]
+    told = differences(plain, labels, within)
+    named = {(*name, *tree.values()) for *name, tree in zip(labels, within, told, study, strict=True)}
+    enough = len(named) == len({name[:3] for name in named})
+    return told if enough else differences(study, labels, within)
 
 
 def settings_of_space(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -310,6 +310,23 @@ def test_two_seeds_are_marked_and_explained():
     assert "*" not in text(found(PLAIN))
 
 
+def test_a_hash_names_a_row_where_nothing_else_does():
+    """Label columns of one file are other rows, by their hash too; the name of the column says as much."""
+    runs = [
+        replace(run, data_hash=hash_ * 64)
+        for label, hash_ in (("stars", "a"), ("helpful", "b"))
+        for run in study({100: 0.60, 400: 0.84}, 0.80, changes={"task": {"label": label}})
+    ]
+    assert [row[0] for row in grid(found(runs))[1]] == [
+        "minilm task.label=helpful",
+        "minilm task.label=stars",
+    ]
+    again = [replace(run, data_hash="c" * 64) for run in runs[:9]]
+    names = [row[0] for row in grid(found([*runs, *again]))[1]]
+    assert names[0] == "minilm data_hash=aaaaaaaa task.label=stars"
+    assert len(names) == 3
+
+
 def test_an_undefined_d90_says_why():
     both = found(study({100: 0.5, 400: 0.5}, 0.51, chance=0.684))
     assert grid(both)[1] == [["minilm", "0.510", "—", "—"]]
