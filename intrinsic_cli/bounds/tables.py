@@ -79,7 +79,7 @@ def record(row: Bounded) -> dict[str, Any]:
     """One flat record; None where there is no number."""
     spec, drawn = row.spec, row.gaussian
     return {
-        "run_id": row.run_id, "model": spec.model.label, "task": spec.task.name, "subspace": spec.subspace.kind,
+        "run_id": row.run_id, "model": spec.model.label, "task": spec.task.title, "subspace": spec.subspace.kind,
         "d": spec.d, "seed": spec.seed, "K": row.levels, "n": row.train.n, "errors": row.train.errors,
         "train_error": row.train.rate, "validation_error": row.validation.rate,
         "majority_error": row.majority_error, "bits": row.best.bits,
@@ -112,7 +112,7 @@ def _cells(row: Bounded) -> list[str]:
     spec, gap = row.spec, row.gap
     mark = "vacuous" if row.best.vacuous else ""
     return [
-        spec.model.label, spec.task.name, spec.subspace.kind.upper(), str(spec.d), str(row.levels),
+        spec.model.label, spec.task.title, spec.subspace.kind.upper(), str(spec.d), str(row.levels),
         f"{row.best.bits:,.0f}", f"{row.train.rate:.4f}", f"{row.best.risk:.4f}",
         f"{row.majority_error:.4f}", mark if row.valid else "invalid",
         f"{row.validation.rate:.4f}", f"{row.validation.risk:.4f}", row.seen[0],

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from intrinsic_cli.errors import DataError, StoreError
 from intrinsic_cli.finetunes.file import SPACE, FineTune, space_of
 from intrinsic_cli.finetunes.rebuild import base_of
-from intrinsic_cli.render import Answer, Table, differences, flat
+from intrinsic_cli.render import Answer, Table, differences, flat, natural
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.points import Point, choose, rising, tabulate, take
@@ -140,12 +140,12 @@ def spaces(results: Sequence[RunResult]) -> list[Space]:
     titles = [space.name for space in made]
     more = differences(settings, titles, titles)
     named = [replace(space, name=f"{space.name} {m}".rstrip()) for space, m in zip(made, more, strict=True)]
-    return sorted(named, key=lambda space: (space.name, space.tasks))
+    return sorted(named, key=lambda space: (natural(space.name), space.tasks))
 
 
 def _task(spec: RunSpec) -> str:
     """The task's name, told apart from the same on permuted labels."""
-    return spec.task.name if spec.data.permute_labels is None else f"{spec.task.name} permuted"
+    return spec.task.title if spec.data.permute_labels is None else f"{spec.task.title} permuted"
 
 
 def _lam(found: FineTune) -> NDArray[Any]:

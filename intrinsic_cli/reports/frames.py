@@ -33,7 +33,7 @@ def _row(result: RunResult) -> dict[str, Any]:
     spec, held = result.spec, result.holdout_metrics
     return {
         "run_id": result.run_id, "study": result.study, "model": spec.model.label,
-        "revision": spec.model.revision, "task": spec.task.name, "subspace": spec.subspace.kind,
+        "revision": spec.model.revision, "task": spec.task.title, "subspace": spec.subspace.kind,
         "adapter": spec.adapter.kind, "r": spec.adapter.r, "projection": spec.projection.kind,
         "normalize": spec.subspace.normalize, "d": result.d, "m": result.m,
         "D": result.D, "lr": spec.lr, "seed": spec.seed, "metric": result.metric, "score": result.score,

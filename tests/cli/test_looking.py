@@ -116,6 +116,7 @@ def test_status_shows_the_step_of_a_run_that_is_running(idim, store):
     [line] = [line for line in printed.splitlines() if line.startswith("running")]
     assert line.endswith("  step 40 of 250")
     assert shown.splitlines()[0].endswith(": running, step 40 of 250")
+    assert re.search(r"\nstep +40  loss 1\n", shown)
 
 
 @pytest.fixture

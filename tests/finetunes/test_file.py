@@ -409,7 +409,18 @@ def test_export_and_eval_repeat_the_score_of_the_run(idim, runs, task_folder, tm
     status, out, _ = idim("eval", tmp_path / "x.safetensors", "task=custom", f"task.path={task_folder}")
     assert status == 0
     assert out.splitlines()[0] == f"accuracy {run.result().score:.4f}"
-    assert out.splitlines()[-1] == "40 rows of custom, bf16"
+    assert out.splitlines()[-1] == "40 rows of task, bf16"
+
+
+def test_eval_of_data_of_ones_own_asks_for_them(idim, runs, task_folder, tmp_path):
+    """A file keeps no path; and `custom`, as the task is called, is no task without one."""
+    found = replace(FineTune.of_run(runs["did bf16"][0]), task="custom")
+    (tmp_path / "x.safetensors").write_bytes(found.to_bytes())
+    status, _, err = idim("eval", tmp_path / "x.safetensors")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "the fine-tune's task is data of your own; add task=FILE, with task.text and task.label" in err
+    status, out, _ = idim("eval", tmp_path / "x.safetensors", f"task.path={task_folder}")
+    assert (status, out.splitlines()[-1]) == (0, "40 rows of task, bf16")
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from contextlib import closing
@@ -158,6 +159,18 @@ def test_spaces_of_equal_titles_are_told_apart(results, tmp_path):
     assert {space.name[-len("seed 5 draw=n") :] for space in (one, two)} == {"seed 5 draw=2", "seed 5 draw=3"}
     assert one.name[:-1] == two.name[:-1]
     assert np.array_equal(one.pairs, two.pairs)
+
+
+def test_spaces_stand_in_the_order_of_their_d_and_own_data_by_their_name(make_spec, tmp_path):
+    store, load = Store(tmp_path), Loader()
+    for d in (20, 100, 300):
+        for seed in (0, 1):
+            spec = make_spec(d=d, seed=seed, max_steps=1)
+            own = replace(spec.task, name="custom")
+            execute(replace(spec, projection=ProjectionSpec(seed=0), task=own), store, load)
+    found = spaces(store.results())
+    assert [re.search(r"d=(\d+)", space.name)[1] for space in found] == ["20", "100", "300"]
+    assert {task for space in found for task in space.tasks} == {"task"}  # the folder
 
 
 def test_nothing_to_compare_is_said(results):

@@ -32,6 +32,12 @@ def test_runs_as_a_frame(tmp_path):
         results(tmp_path / "none")
 
 
+def test_own_data_have_the_name_that_tables_have(tmp_path):
+    own = {"task": {"name": "custom", "path": "./My Reviews (final).csv", "config": None}}
+    save(study({100: 0.60, 400: 0.84}, 0.80, changes=own), tmp_path)
+    assert set(results(tmp_path).task) == set(summarize(tmp_path).task) == {"My Reviews (final)"}
+
+
 def test_d90s_as_a_frame(tmp_path):
     save(study({100: 0.60, 400: 0.84}, 0.80), tmp_path)
     frame = summarize(tmp_path, [0.8, 0.9], normalised=True)

@@ -40,12 +40,14 @@ def execute(arguments: argparse.Namespace) -> int:
     asks = {"kind": found.kind, **found.asks} if found.asks else {}
     own = {"data.max_length": found.max_length, **{f"task.{key}": value for key, value in asks.items()}}
     overrides = [*(setting(key, value) for key, value in own.items() if key not in given), *overrides]
-    if "task" not in given and found.task in compose.options("task"):
+    if "task" not in given:
+        own_data = found.task == "custom" and "task.path" not in given
+        if own_data or found.task not in compose.options("task"):
+            whose = "data of your own" if own_data else f"{found.task}, none of idim's own"
+            raise ConfigError(
+                f"the fine-tune's task is {whose}; add task=FILE, with task.text and task.label as in training"
+            )
         overrides = [setting("task", found.task), *overrides]
-    elif "task" not in given:
-        raise ConfigError(
-            f"the fine-tune's task, {found.task}, is none of idim's own; add task=custom task.path=…"
-        )
     cfg = compose.compose_config("run", overrides)
     spec = compose.run_spec(cfg)
     from intrinsic_cli.finetunes.scoring import score
@@ -56,5 +58,5 @@ def execute(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     for name, value in values.items():
         print(f"{name} {value:.4f}")
-    print(f"{n} rows of {spec.task.name}, {found.precision}")
+    print(f"{n} rows of {spec.task.title}, {found.precision}")
     return 0

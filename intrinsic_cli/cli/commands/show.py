@@ -73,5 +73,7 @@ def _print_curve(run: RunDir) -> None:
         sorted({round(i * (len(lines) - 1) / 9) for i in range(10)}) if len(lines) > 10 else range(len(lines))
     )
     for line in (lines[i] for i in kept):
-        values = (f"{key} {value:.4g}" for key, value in line.items() if key not in ("step", "epoch"))
+        values = (
+            f"{key} {value:.4g}" for key, value in line.items() if key not in ("step", "steps", "epoch")
+        )
         tell(f"step {line['step']:>6}  {'  '.join(values)}")

@@ -189,7 +189,7 @@ class _Worker:
         """What the process says of a cell. Raises what it refuses it for, or how it died over it."""
         if answer is None:
             raise Died(
-                f"model.name={spec.model.name} and task {spec.task.name} can't be used: {self.last_word()} "
+                f"model.name={spec.model.name} and task {spec.task.title} can't be used: {self.last_word()} "
                 "while it read them; give other files, or free memory"
             )
         if "error" in answer:
