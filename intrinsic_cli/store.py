@@ -271,7 +271,7 @@ class RunDir:
         except (StoreError, FileNotFoundError):
             return None
         texts = isinstance(record, dict) and all(isinstance(record.get(k), str) for k in ("kind", "reason"))
-        if not texts or not all(_number(record.get(k, 0)) for k in ("step", "score")):
+        if not texts or not (_number(record.get("step")) and _number(record.get("score", 0))):
             return None
         return {**record, "reason": one_line(record["reason"])}
 

@@ -135,9 +135,14 @@ def group(
         curves.append(
             Curve(
                 study, finished[0].spec, runs, full, untrained=tuple(untrained.get(setting, ())),
-                diverged=tuple(filter(mine, lost)), pruned=len(without),
+                diverged=tuple(spec for spec in lost if mine(spec) and counts(points.place(spec), without)),
+                pruned=len(without),
             )
         )  # fmt: skip
+    if not curves:
+        raise StoreError(
+            "of no size here are all runs whole: the others were pruned; sweep without search.prune"
+        )
     return sorted(
         _name(curves),
         key=lambda c: (natural(c.row), natural(c.task), place(c.kind), natural(c.variant)),
@@ -176,9 +181,9 @@ def chosen_by(selection: str, curves: Iterable[Curve]) -> list[Curve]:
     ]
 
 
-def d90s(results: Iterable[RunResult]) -> dict[str, int]:
+def d90s(curves: Iterable[Curve]) -> dict[str, int]:
     """The d90 of the curve each subspace run belongs to, by run_id, where there is a number."""
-    found = estimates(group(results))
+    found = estimates(curves)
     return {run.run_id: value.d_t for curve, value in found if value.d_t for run in curve.runs}
 
 

@@ -11,6 +11,7 @@ from intrinsic_cli.render import Answer, Table, natural
 from intrinsic_cli.reports.curves import FEW_SEEDS, Curve, Found, few_seeds, levels_at, place, spelled
 from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
 from intrinsic_cli.statistics.estimate import Estimate
+from intrinsic_cli.statistics.pruning import THRESHOLD
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
 
 KEYS = (
@@ -322,6 +323,12 @@ def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
             yield f"{curve.name}: {count} {what}, which counts against their learning rates."
     if curve.pruned:
         yield f"{curve.name}: {curve.pruned} runs were pruned, and what is left of their d and rate takes no part."
+        other = f"--threshold {value.threshold:g}" if value.threshold != THRESHOLD else ""
+        if other := other or ("--selection holdout" if value.selection == "holdout" else ""):
+            yield (
+                f"{curve.name}: runs were pruned by scores on validation, for {symbol(THRESHOLD)}. With {other} "
+                "neither the number nor its interval is to be trusted: sweep again without search.prune."
+            )
     if value.collapsed or value.full_collapsed:
         mean = "has no number" if value.mean_d_t is None else f"is {value.mean_d_t}"
         yield (

@@ -20,6 +20,7 @@ from intrinsic_cli.statistics.points import Point, choose, rising, tabulate, tak
 from intrinsic_cli.statistics.targets import TARGETS, Scale, begin, target_score
 
 BEHIND, BELOW, ABOVE = "behind", "below", "above"
+THRESHOLD = 0.9  # the share of full fine-tuning's score whose d_t is kept
 CLEAR = 2.0  # standard errors by which a score must lie off, at least, to be no luck of the rows
 
 
@@ -68,20 +69,22 @@ def first(limits: Iterable[Limit], step: int, score: float) -> Limit | None:
 
 def counts(place: Place, pruned: Collection[tuple[Place, str]]) -> bool:
     """Whether a finished run counts beside these pruned ones of its curve: none has its size and rate, and none
-    said that its size lies off the target."""
+    said that its size is above the target, where other rates did not begin."""
     return not any(
-        place.size == other.size and (kind != BEHIND or place.lr == other.lr) for other, kind in pruned
+        place.size == other.size and (kind == ABOVE or place.lr == other.lr) for other, kind in pruned
     )
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a study: finished runs, full fine-tuning's among them, and pruned ones with their kinds."""
+    """What is known of a study: finished runs, full fine-tuning's among them, pruned ones with their kinds, and
+    those that diverged, which count against their rates."""
 
     tracks: Sequence[Track]
     pruned: Sequence[tuple[Place, str]]
     scale: Scale
-    threshold: float = 0.9
+    diverged: Sequence[Place] = ()
+    threshold: float = THRESHOLD
 
     def limits(self, place: Place) -> list[Limit]:
         """The scores that end the run of that place early."""
@@ -92,7 +95,7 @@ class Known:
 
     def settled(self, place: Place) -> str:
         """Why the run need not begin: its size can't be the first to reach the target; "" where it may be."""
-        if place.size is None or self._targets is None:
+        if place.size is None or self._targets is None or self._margin <= 0:
             return ""
         above = [other for other, kind in self.pruned if kind == ABOVE and other.size == place.size]
         if above:
@@ -119,10 +122,12 @@ class Known:
     def _best(self) -> dict[int | None, tuple[float, float]]:
         """The best rate of each size, and its mean score as `scale.up`."""
         sizes = {track.place.size for track in self._whole}
-        found = {size: self._choice([t.point for t in self._whole if t.place.size == size]) for size in sizes}
+        found = {size: self._choice(size) for size in sizes}
         return {size: best for size, best in found.items() if best is not None}
 
-    def _choice(self, points: Sequence[Point]) -> tuple[float, float] | None:
+    def _choice(self, size: int | None) -> tuple[float, float] | None:
+        points = [track.point for track in self._whole if track.place.size == size]
+        points += [Point(size, at.seed, at.lr, None) for at in self.diverged if at.size == size]
         runs, chance = rising(points, self.scale), self.scale.up(self.scale.chance)
         table = tabulate(
             [runs], "validation", collapsed([runs], chance, self.scale.n_eval, self.scale.metric)
@@ -159,15 +164,23 @@ class Known:
         return self._gains(track for track in self.tracks if track.place.size is not None)
 
     def _behind(self, place: Place) -> Iterator[Limit]:
-        """Held against the best finished rate of its size and seed: what any run of that size still gained, it may
-        gain too."""
+        """Held against the best finished rate of its size and seed, of those that may be chosen: what any run of
+        that size still gained, it may gain too."""
         like = [t for t in self.tracks if t.place.size == place.size and t.place.lr != place.lr]
-        rivals = [t for t in like if t.place.seed == place.seed]
+        rivals = [t for t in like if t.place.seed == place.seed and self._sound(t.place)]
         if rivals and self._margin > 0:
             best = max(rivals, key=lambda t: self.scale.up(t.score))
             for step, (_, gain) in self._gains(like).items():
                 told = f"behind lr={best.place.lr:g}, which ended at {best.score:.4g}"
                 yield self._limit(step, BEHIND, self.scale.up(best.score) - gain - self._margin, told)
+
+    def _sound(self, place: Place) -> bool:
+        """Whether a rate may be chosen at a size: no more of its runs there diverged than `choose` allows."""
+        lost, finished = (
+            sum((at.size, at.lr) == (place.size, place.lr) for at in part)
+            for part in (self.diverged, [track.place for track in self.tracks])
+        )
+        return (lost + finished) >= 4 * lost
 
     def _below(self, size: int, target: float) -> Iterator[Limit]:
         """Against the greatest gain that any finished run still made."""

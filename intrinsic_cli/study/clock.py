@@ -16,6 +16,10 @@ class Clock:
         self._over = 0
         self._began = time.perf_counter()
 
+    def expect(self, runs: int) -> None:
+        """So many runs more are to come."""
+        self._runs += runs
+
     def tick(self) -> None:
         """A run has ended."""
         self._over += 1

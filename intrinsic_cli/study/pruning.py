@@ -6,6 +6,7 @@ decisions, with any number of slots, and after a kill.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +35,9 @@ def track(result: RunResult) -> Track:
     variance = float(sampling_variance(result.metric, np.array(result.score), result.n_eval))
     if point.rows is not None:
         variance = float(np.var(point.rows)) / point.rows.size
+    if result.spec.train.patience is not None:  # its score is the best of its evaluations
+        best = itertools.accumulate(before.values(), max if result.higher_is_better else min)
+        before = dict(zip(before, best, strict=True))
     before = {step: score for step, score in before.items() if step < result.steps}
     return Track(runs.place(result.spec), result.score, variance**0.5, before)
 
@@ -49,7 +53,8 @@ def known(looks: Iterable[Look]) -> Known | None:
             with suppress(StoreError):
                 tracks.append(track(result))
     pruned = [(runs.place(look.spec), look.pruned) for look in looks if look.pruned and look.spec is not None]
-    return Known(tracks, pruned, runs.scale(results[0], untrained)) if tracks else None
+    diverged = [runs.place(look.spec) for look in looks if look.diverged and look.spec is not None]
+    return Known(tracks, pruned, runs.scale(results[0], untrained), diverged) if tracks else None
 
 
 class Pruning:

@@ -40,8 +40,10 @@ def run_study(
     Whatever runs of the study the store holds count, so a search goes on from any point, and several
     processes that search on one folder share the runs. A run that failed in an earlier search is tried again
     only with `retry_failed`. With `prune`, runs that can't matter are ended early, by what has finished when they
-    are proposed, and are no longer wanted. Raises Stopped.
+    are proposed, and are no longer wanted; without, those of an earlier search go on first. Raises Stopped.
     """
+    from intrinsic_cli.statistics.adaptive import Plan, Proposal
+
     stop = stop or Stop()
     failed: dict[Proposal, str] = {}
     elsewhere: set[Proposal] = set()
@@ -53,8 +55,14 @@ def run_study(
         if not members.full:
             say("no full fine-tuning has finished, so there is no target to search for")
             return members.lost(failed.values())
-        ended = [Proposal(at.size, at.seed, at.lr) for at, _ in members.pruned if prune]
-        plan = members.plan(study, launcher.slots, elsewhere, [*failed, *ended])
+        ended, left_out = (
+            [Proposal(at.size, at.seed, at.lr) for at in part] for part in (members.ended, members.left_out)
+        )
+        again = [] if prune else [p for p in ended if p not in failed and p not in elsewhere]
+        if again and members.done + len(left_out) < study.budget:
+            plan = Plan(tuple(again[: launcher.slots]), False, "runs that were pruned")
+        else:
+            plan = members.plan(study, launcher.slots, elsewhere, [*failed, *ended, *left_out])
         if plan.finished:
             say(f"search finished after {members.done} runs: {plan.reason}")
             return members.lost(failed.values())
@@ -73,13 +81,14 @@ def run_study(
 @dataclass(frozen=True)
 class Members:
     """The runs of one search that are over: of the curve, full fine-tuning and d = 0, and those that diverged or
-    were pruned; what is left of pruned cells is left out."""
+    were pruned (`ended`); what is left of pruned cells is `left_out`."""
 
     curve: tuple[RunResult, ...]
     full: tuple[RunResult, ...]
     untrained: tuple[RunResult, ...]
     diverged: tuple[RunSpec, ...]
-    pruned: tuple[tuple[Place, str], ...] = ()
+    ended: tuple[Place, ...] = ()
+    left_out: tuple[Place, ...] = ()
 
     @classmethod
     def of(cls, study: Study, survey: Survey, own: set[str] | None = None) -> Members:
@@ -88,6 +97,7 @@ class Members:
         results = [run for run in survey.results if _belongs(run.spec, study)]
         pruned = [(place(spec), kind) for spec, kind in survey.pruned if _belongs(spec, study)]
         whole = [run for run in results if counts(place(run.spec), pruned)]
+        counted = {run.run_id for run in whole}
         return cls(
             tuple(run for run in whole if _same_curve(run.spec, first)),
             tuple(run for run in whole if run.spec.is_full),
@@ -97,7 +107,12 @@ class Members:
                 for spec in survey.diverged
                 if _belongs(spec, study) and (own is None or spec.run_id in own)
             ),
-            tuple(pruned),
+            tuple(at for at, _ in pruned),
+            tuple(
+                place(run.spec)
+                for run in results
+                if run.spec.subspace.kind != "none" and run.run_id not in counted
+            ),
         )
 
     @property

@@ -94,11 +94,23 @@ class _Tally:
         for spec in self.over:
             self.ids[store.run(spec).state].append(spec.run_id)
         self.total = len(specs)
-        self._store, self._say, self._clock = store, say, Clock(len(todo), slots)
+        self._specs, self._store, self._say, self._clock = specs, store, say, Clock(len(todo), slots)
 
     @property
     def to_go(self) -> int:
         return self.total - sum(map(len, self.ids.values()))
+
+    def take_back(self, pruning: Pruning) -> list[RunSpec]:
+        """The pruned runs that would not be pruned again, which are to go on."""
+        ids = self.ids[RunState.PRUNED]
+        pruned = [spec for spec in self._specs if spec.run_id in ids]
+        standing = pruning.standing(pruned)
+        back = [spec for spec in pruned if spec not in standing]
+        self.over = [spec for spec in self.over if spec not in back]
+        for spec in back:
+            ids.remove(spec.run_id)
+        self._clock.expect(len(back))
+        return back
 
     def add(self, spec: RunSpec, state: RunState) -> None:
         """A run has ended."""
@@ -149,8 +161,12 @@ def sweep(
         store.keep_study(study)
     for spec in todo:
         store.run(spec).plan(spec, forget=retry_failed)
-    for wave in _waves(todo, store, pruning, tally):
-        _train(wave, tally, store, launcher, say, stop)
+    while todo:
+        for wave in _waves(todo, store, pruning, tally):
+            _train(wave, tally, store, launcher, say, stop)
+        todo = tally.take_back(pruning) if pruning else []
+        if todo:
+            say(f"{len(todo)} pruned runs matter after all, by what has finished since")
     return Ended(*(tuple(tally.ids[state]) for state in (RunState.DONE, RunState.FAILED, RunState.PRUNED)))
 
 

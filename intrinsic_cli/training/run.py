@@ -56,7 +56,8 @@ def execute(
         except (StoreError, Stopped):
             raise
         except Pruned as end:
-            run.prune(end.record)
+            if ranks.rank() == 0:
+                run.prune(end.record)
             raise
         except BaseException as error:
             if not is_failure(error):  # an interrupted run stays pending

@@ -153,6 +153,8 @@ class Trainer:
     def run(self, stop: Stop | None = None) -> Outcome:
         """Train to the end and score. Raises RunError where a loss is not finite, Stopped, and Pruned."""
         with closing(self.space), closing(self._bar):
+            if self.at.step in self.eval_steps and not self.finished:  # taken up behind an evaluation
+                self._judge()
             while not self.finished:
                 self._epoch(stop)
         if self.patience.limit is not None:
@@ -289,6 +291,8 @@ class Trainer:
     def _judge(self) -> None:
         """Save where the run stands and raise Pruned, where its score says that it can't matter."""
         score = self.scores[self.inputs.task.primary]
+        if self.patience.best is not None:  # which the run would report
+            score = self.patience.best
         # The first process has the limits, and all end together.
         if (limit := ranks.told(first(self.limits, self.at.step, score))) is not None:
             if self.save is not None:

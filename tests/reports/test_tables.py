@@ -17,7 +17,7 @@ from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.render import natural, render
 from intrinsic_cli.reports.curves import estimates, few_seeds, group, levels_at
-from intrinsic_cli.reports.tables import KEYS, answer, cell, footnotes, grid, records
+from intrinsic_cli.reports.tables import KEYS, answer, cell, footnotes, grid, notes_on, records
 from intrinsic_cli.statistics.estimate import Estimate, Level
 
 # Halfway between 0.60 and 0.84 lies 90 % of 0.80; halfway between 100 and 400, on a log axis, 200.
@@ -560,3 +560,42 @@ def test_a_loss_is_no_score_to_reach_a_share_of():
     [(_, value)] = estimates(group(losses))
     assert value.status == "undefined"
     assert "lower is better" in value.reason
+
+
+def pruned_study():
+    """d = 300 was above and only its highest rate had begun, which diverged; full fine-tuning 0.9."""
+    finished = study({10: 0.6, 30: 0.7, 100: 0.88}, 0.9)
+    at = result(300, 0.5, lr=1.0).spec
+    [curve] = group(finished, [at], [(result(300, 0.5).spec, "above")])
+    return curve
+
+
+def test_a_size_that_pruning_takes_out_leaves_no_diverged_run_behind():
+    curve = pruned_study()
+    assert (curve.pruned, curve.diverged) == (1, ())
+    assert curve.estimate().falls_at is None
+    assert [level.d for level in curve.estimate().curve] == [10, 30, 100]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "selection", "told"),
+    [
+        (0.9, "validation", ""),
+        (0.95, "validation", "--threshold 0.95"),
+        (0.9, "holdout", "--selection holdout"),
+    ],
+)
+def test_what_pruning_did_not_keep_is_said(threshold, selection, told):
+    held = [replace(run, holdout_metrics={"accuracy": run.score}) for run in pruned_study().runs]
+    full = [replace(run, holdout_metrics={"accuracy": run.score}) for run in pruned_study().baseline]
+    [curve] = group([*held, *full], [], [(result(300, 0.5).spec, "above")])
+    curve = replace(curve, selection=selection)
+    notes = "\n".join(notes_on(curve, curve.estimate(threshold)))
+    assert "1 runs were pruned" in notes
+    assert ("sweep again without search.prune" in notes) == bool(told)
+    assert told in notes
+
+
+def test_a_folder_whose_runs_all_belong_to_pruned_ones_says_so():
+    with pytest.raises(StoreError, match=r"others were pruned; sweep without search\.prune"):
+        group(study({10: 0.6}, 0.9), [], [(result(10, 0.5, seed=7).spec, "behind")])

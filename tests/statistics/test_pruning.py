@@ -143,3 +143,34 @@ def test_survivors_of_a_pruned_cell_set_no_target_and_no_level():
     known = Known([FULL, lucky], [(Place(1000, 0.1, 0), BEHIND)], SCALE)
     assert known.settled(Place(3000, 0.1, 0)) == ""
     assert known.best_rate(1000) is None
+
+
+def test_of_a_size_that_is_below_another_rate_may_still_reach_the_target():
+    """A run below every target speaks for its rate: others are trained, and one that reaches the target counts."""
+    pruned = [(Place(100, 0.1, 0), BELOW)]
+    assert not counts(Place(100, 0.1, 1), pruned)
+    assert counts(Place(100, 0.3, 1), pruned)
+
+
+def test_without_a_known_error_no_size_is_surely_above():
+    blind = [replace(t, error=0.0) for t in (FULL, ran(1000, 0.1, 0.5, 0.861))]
+    assert Known(blind, [], SCALE).settled(Place(3000, 0.3, 0)) == ""
+    above = Known(blind, [(Place(3000, 0.1, 1), ABOVE)], SCALE)
+    assert above.settled(Place(3000, 0.3, 0)) == ""
+
+
+@pytest.mark.parametrize("size", [None, 100])
+@pytest.mark.parametrize(("finished", "rival"), [(1, False), (2, False), (3, True)])
+def test_a_rate_that_diverges_is_no_rival(size, finished, rival):
+    """One of whose runs more than a quarter diverged is not chosen, so that it puts nobody behind."""
+    lucky = [ran(size, 1.0, 0.7, 0.9, seed=seed) for seed in range(finished)]
+    known = Known(lucky, [], SCALE, diverged=[Place(size, 1.0, 7)])
+    assert bool(limits(known, Place(size, 0.3, 0), BEHIND)) is rival
+
+
+def test_a_rate_that_diverges_is_not_the_best_of_its_size():
+    lucky, steady = ran(1000, 1.0, 0.7, 0.89), [ran(1000, 0.3, 0.7, 0.8, seed=seed) for seed in (0, 1)]
+    known = Known([FULL, lucky, *steady], [], SCALE, diverged=[Place(1000, 1.0, 1)])
+    assert known.best_rate(1000) == 0.3
+    assert known.settled(Place(3000, 0.1, 0)) == ""
+    assert Known([FULL, lucky, *steady], [], SCALE).best_rate(1000) == 1.0

@@ -1,7 +1,8 @@
 """Pruning in a sweep: its order, runs that end early and go on later, and decisions that don't change."""
 
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, replace
 
 import pytest
 from support.made_runs import result
@@ -12,7 +13,8 @@ from intrinsic_cli.statistics.pruning import BEHIND, Limit
 from intrinsic_cli.store import Store
 from intrinsic_cli.study import sweep
 from intrinsic_cli.study.launchers.inline import Inline
-from intrinsic_cli.study.pruning import Pruning, halvings
+from intrinsic_cli.study.pruning import Pruning, halvings, track
+from intrinsic_cli.study.search import run_study
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import execute, train_one
 from intrinsic_cli.training.stop import Stop
@@ -204,3 +206,112 @@ def test_a_longer_grid_takes_up_what_it_no_longer_has_a_reason_to_prune(grid, tm
     lone = [spec for spec in few if spec.d != 80]
     ended, _, _ = swept(lone, tmp_path, prune=True)
     assert few[-3].run_id in ended.done  # the middle rate of 320, the only d of this sweep
+
+
+def test_a_run_that_died_between_its_snapshot_and_its_word_is_pruned_where_it_was(spec, tmp_path):
+    store, load = Store(tmp_path), Loader()
+    run = store.run(spec)
+    run.plan(spec)
+    run.limit(ALWAYS)
+    assert train_one(spec, store, load, Stop()) is RunState.PRUNED
+    (run.path / "pruned.json").unlink()  # as a kill before it leaves the folder
+    assert train_one(spec, store, load, Stop()) is RunState.PRUNED
+    assert run.pruned()["step"] == 6
+    assert [line["step"] for line in run.history() if "eval_loss" in line] == [3, 6]
+
+
+def test_with_patience_the_best_evaluation_is_judged(make_spec, tmp_path):
+    """The score is that of the best evaluation, so that a dip behind it ends nothing."""
+    spec = make_spec(d=20, lr=4.0, seed=1, max_steps=24, evals=12, patience=11)
+    whole = execute(spec, Store(tmp_path / "whole"), Loader())
+    history = Store(tmp_path / "whole").run(spec).history()
+    values = [line["eval_accuracy"] for line in history if "eval_accuracy" in line]
+    steps = [int(line["step"]) for line in history if "eval_accuracy" in line]
+    dips = [k for k in range(1, len(values) - 1) if values[k] < max(values[:k])]
+    assert dips, values
+    at = dips[0]
+    between = (values[at] + max(values[:at])) / 2
+    limit = Limit(steps[at], BEHIND, between, "the dip lies under it, the best does not")
+    assert execute(spec, Store(tmp_path / "other"), Loader(), limits=[limit]).score == whole.score
+    best = [max(values[: k + 1]) for k in range(len(values))]
+    assert list(track(whole).before.values()) == best[: len(track(whole).before)]
+
+
+def test_every_run_that_no_longer_stands_is_taken_up_in_the_same_sweep(grid, make_spec, tmp_path):
+    """More seeds take the size below its target that put a larger one above: that one goes on."""
+
+    def unlucky(spec):
+        return [0.7] * 4 if spec.d == 80 and spec.seed > 1 else scores(spec)
+
+    few = [spec for spec in grid if spec.d in (None, 20, 80, 320)]
+    swept(few, tmp_path, prune=True)
+    assert {ends(tmp_path)[spec.run_id][0] for spec in few if spec.d == 320} == {"pruned"}
+    train = {"max_steps": 12, "evals": 4}
+    more = [make_spec(d=80, lr=lr, seed=s, **train) for lr in (0.1, 0.3, 1.0) for s in range(2, 9)]
+    said, launcher = [], Histories(unlucky)
+    sweep.sweep([*few, *more], Store(tmp_path), launcher, said.append, prune=True)
+    left = Pruning([*few, *more], Store(tmp_path))
+    pruned = [spec for spec in (*few, *more) if Store(tmp_path).run(spec).state is RunState.PRUNED]
+    assert left.standing(pruned) == set(pruned)
+    assert ends(tmp_path)[next(s for s in few if s.d == 320 and s.lr == 0.3).run_id][0] == "done"
+    assert any("matter after all" in line for line in said)
+
+
+def test_a_record_without_a_step_is_none(spec, tmp_path):
+    run = Store(tmp_path).run(spec)
+    run.plan(spec)
+    run.prune({"kind": BEHIND, "reason": "edited by hand", "score": 0.5})
+    assert (run.pruned(), run.state) == (None, RunState.PENDING)
+
+
+@pytest.fixture
+def study(make_spec):
+    from intrinsic_cli.planning.plan import Study
+
+    def make(d, seed, lr):
+        return make_spec("full" if d is None else "did", d=d, seed=seed, lr=lr, max_steps=12, evals=4)
+
+    return Study(
+        baseline=(make(None, 0, 1e-3),), make=make, lrs=lambda d: (0.1, 0.3, 1.0), d_min=5, d_max=320,
+        seeds=(0, 1, 2), rel_width=0.01, budget=30,
+    )  # fmt: skip
+
+
+def searched(study, folder, *, prune, histories=None):
+    launcher, said = Histories(histories or rising), []
+
+    def say(line):
+        said.append(line)
+        assert len(said) < 150, said[-5:]
+
+    store = Store(folder)
+    for spec in study.baseline:
+        store.run(spec).plan(spec)
+    list(launcher.launch([spec for spec in study.baseline if not store.run(spec).state.over], store, None))
+    run_study(study, store, launcher, say, prune=prune)
+    return launcher, said
+
+
+def rising(spec):
+    """As `scores`, at any d; the second seed is lost at the middle rate, where it begins far below."""
+    level = 0.9 if spec.d is None else min(0.9, 0.5 + 0.1 * math.log2(spec.d / 5))
+    end = max(0.5, level - (0.0 if spec.lr in (1e-3, 0.3) else 0.2))
+    if spec.d is not None and spec.seed == 1 and spec.lr == 0.3:
+        return [0.3, 0.3, 0.3, 0.3]
+    return [0.5 + (end - 0.5) * share for share in (0.6, 0.8, 0.9, 1.0)]
+
+
+def test_a_search_that_prunes_asks_for_no_run_twice(study, tmp_path):
+    _, said = searched(study, tmp_path, prune=True)
+    assert "finished after" in said[-1]
+    states = [state for state, _ in ends(tmp_path).values()]
+    assert "pruned" in states
+    assert len(states) <= study.budget
+
+
+def test_a_search_without_pruning_takes_up_what_was_pruned(study, tmp_path):
+    searched(study, tmp_path, prune=True)
+    assert "pruned" in {state for state, _ in ends(tmp_path).values()}
+    _, said = searched(replace(study, budget=60), tmp_path, prune=False)
+    assert {state for state, _ in ends(tmp_path).values()} == {"done"}
+    assert "runs that were pruned" in said[0]

@@ -42,16 +42,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.bounds import measure, tables
     from intrinsic_cli.bounds.bounded import LEVELS, Options
-    from intrinsic_cli.reports.curves import d90s
+    from intrinsic_cli.reports.curves import d90s, group
     from intrinsic_cli.store import RunDir, Store
 
-    results = Store(arguments.dir).results()
+    survey = Store(arguments.dir).read()
+    results = survey.results
     options = Options(
         levels=arguments.levels or LEVELS, delta=arguments.delta, screen=arguments.screen,
         qat_steps=arguments.qat_steps, noise=arguments.gaussian, groups=arguments.groups,
     )  # fmt: skip
     rows = measure.bounded(
-        results, options, d90s=d90s(results), say=lambda line: print(line, file=sys.stderr, flush=True)
+        results,
+        options,
+        d90s=d90s(group(results, survey.diverged, survey.pruned)),
+        say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print_answer(tables.answer(rows), arguments.format)
     directories = {run.run_id: run.directory for run in results}

@@ -125,6 +125,8 @@ def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: b
         print(note)
     line = f"{len(plan.specs)} runs, {len(todo)} to do"
     print(f"{line}, {_time(plan, todo)}" if estimate else line)
+    if plan.prune and todo:
+        print("search.prune=true may end some of them early, which takes less")
     for note in plan.notes:
         print(note)
     for study in plan.searches:
