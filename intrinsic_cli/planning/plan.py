@@ -146,12 +146,17 @@ def _notes(overrides: Sequence[Override], cfg: DictConfig, full: DictConfig) -> 
     return ()
 
 
+CALIBRATED = {("none", "global"), ("none", "tensor"), ("lora", "global")}  # docs/calibration.md, docs/spaces.md
+
+
 def _guesses(cells: Sequence[DictConfig]) -> tuple[str, ...]:
     """A word on default rates that no calibration stands behind."""
     guessed = {
         cfg.adapter.kind
         for cfg in cells
-        if cfg.adapter.kind != "none" and cfg.subspace.kind != "full" and _values(cfg, "lr") == [None]
+        if cfg.subspace.kind != "full"
+        and (cfg.adapter.kind, cfg.subspace.normalize) not in CALIBRATED
+        and _values(cfg, "lr") == [None]
     }
     if not guessed:
         return ()

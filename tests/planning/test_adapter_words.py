@@ -70,10 +70,10 @@ def test_a_rate_that_is_an_estimate_is_announced():
     def notes(*words):
         return " ".join(sweep_plan(parse(["model=tiny", *words])).notes)
 
-    assert "the default rate of θ over adapter=lora,vera is an estimate".replace(",", ", ") in notes(
-        "adapter=none,lora,vera", "d=50"
-    )
-    for words in (["adapter=lora", "d=50", "lr=0.1"], ["adapter=lora", "subspace=full"], ["d=50"]):
+    assert "θ over adapter=ia3, vera is an estimate" in notes("adapter=none,lora,ia3,vera", "d=50")
+    assert "θ over adapter=lora is an estimate" in notes("adapter=lora", "d=50", "subspace.normalize=tensor")
+    calibrated = ["adapter=lora", "d=50"], ["d=50", "subspace.normalize=tensor"]
+    for words in (["adapter=ia3", "d=50", "lr=0.1"], ["adapter=ia3", "subspace=full"], *calibrated):
         assert "estimate" not in notes(*words)
 
 
