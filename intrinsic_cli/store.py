@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from glob import escape
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,6 +167,7 @@ class RunDir:
         if spec is None:
             raise StoreError(
                 f"{self.path / CONFIG} is not the configuration of a run ({self._brief(problem)})"
+                f"{missing_run(self.path)}"
             )
         return spec
 
@@ -500,6 +502,17 @@ class RunDir:
             raise DamagedError(f"{path} is longer than the {MOST[HISTORY] >> 20} MB that a run writes")
         whole = content[: content.rfind(b"\n") + 1].splitlines()
         return [_history_line(line, f"{path}, line {i}") for i, line in enumerate(whole, start=1)]
+
+
+def missing_run(path: str | Path) -> str:
+    """The way out where `path` is a run's name without its folder, as `idim status` prints it; else nothing."""
+    name = os.fspath(path)
+    if os.path.lexists(name) or os.sep in name:
+        return ""
+    with suppress(OSError):
+        for found in sorted(Path().glob(f"*/{escape(name)}/{CONFIG}")):
+            return f"; did you mean {found.parent}?"
+    return ""
 
 
 def _narrow(values: Any) -> Any:

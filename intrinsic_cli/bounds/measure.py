@@ -167,11 +167,12 @@ class _One:
         """K, its message, and the bound that the screen promises of each K; none where nothing is to choose."""
         tried = list(self._messages())
         promised = {}
-        for i, (k, described) in enumerate(tried if len(tried) > 1 else []):
+        if len(tried) > 1:
+            self.say(f"{self.run.run_id}: choosing among {len(tried)} messages")
+        for i, (_, described) in enumerate(tried if len(tried) > 1 else []):
             promised[i] = self._bound(self._screen(decode(described.message, self.setting)), described)[
                 0
             ].risk
-            self.say(f"{self.run.run_id} K={k}: {described.total} bits, about {promised[i]:.4f}")
         levels, description = tried[min(promised, key=lambda i: promised[i], default=0)]
         screened: dict[int, float] = {}
         for i, risk in promised.items():
@@ -250,7 +251,6 @@ class _One:
         for noise in noises if len(noises) > 1 else []:
             found, bits = drawn(noise, f"screen/{noise}")
             promised[noise] = gaussian.bound(self._screen(found), self.n, bits, self.options.delta)
-            self.say(f"{self.run.run_id} D={noise}: {bits:.0f} bits, about {promised[noise]:.4f}")
         best = min(promised, key=lambda noise: promised[noise], default=noises[0])
         found, bits = drawn(best, "bound")
         errors = self._errors(found, [self.inputs.train])[0]

@@ -35,7 +35,7 @@ from intrinsic_cli.spec import (
     TaskSpec,
     record,
 )
-from intrinsic_cli.store import THETA, RunDir
+from intrinsic_cli.store import THETA, RunDir, missing_run
 from intrinsic_cli.tasks.task import KINDS as TASKS
 from intrinsic_cli.training.theta import fingerprint
 
@@ -108,7 +108,8 @@ class FineTune:
         """What a finished run trained. Raises StoreError where it has not finished or is full fine-tuning."""
         result = run.result()
         if result is None:
-            raise StoreError(f"{run.path} is no finished run; `idim status DIR` lists those that are")
+            hint = missing_run(run.path) or "; `idim status DIR` lists those that are"
+            raise StoreError(f"{run.path} is no finished run{hint}")
         spec = result.spec
         if spec.subspace.kind == "none":
             raise StoreError(

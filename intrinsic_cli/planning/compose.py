@@ -139,7 +139,8 @@ def compose_config(name: str, overrides: Sequence[Override], own: Path | None = 
     for override in others:
         key, word = override.key_or_group, override.input_line
         if key not in known_keys:
-            hint = near(key, [*known_keys, *GROUPS])
+            elsewhere = name != "sweep" and key in keys("sweep")
+            hint = " here, but one of idim sweep" if elsewhere else near(key, [*known_keys, *GROUPS])
             raise ConfigError(f"{key or word} is not a key{hint} (idim {name} --cfg job shows all)")
         put(cfg, override)
     for override in reversed(others):  # of two words for one key, the last one counts

@@ -146,7 +146,8 @@ def _notes(overrides: Sequence[Override], cfg: DictConfig, full: DictConfig) -> 
     return ()
 
 
-CALIBRATED = {("none", "global"), ("none", "tensor"), ("lora", "global")}  # docs/calibration.md, docs/spaces.md
+# docs/calibration.md, docs/spaces.md
+CALIBRATED = {("none", "global"), ("none", "tensor"), ("lora", "global")}
 
 
 def _guesses(cells: Sequence[DictConfig]) -> tuple[str, ...]:

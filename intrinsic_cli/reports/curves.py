@@ -235,6 +235,16 @@ def levels_at(value: Estimate) -> list[Level]:
     return list(value.curve[max(first - 1, 0) : first + 1])
 
 
+def untrained_at_the_end(value: Estimate) -> bool:
+    """Whether no d reaches the target and the largest, where it is easiest, is not clearly above chance: its score
+    is within two standard errors of it, or below."""
+    if value.status != "above_grid" or not value.curve:
+        return False
+    last = value.curve[-1]
+    above = last.score - value.chance if value.higher_is_better else value.chance - last.score
+    return above <= 2 * (value.noise or 0.0) / last.runs**0.5
+
+
 def few_seeds(value: Estimate) -> bool:
     """Whether the crossing, or full fine-tuning's score, rests on fewer than FEW_SEEDS runs."""
     return min([value.full_runs, *(level.runs for level in levels_at(value))]) < FEW_SEEDS

@@ -17,6 +17,7 @@ from intrinsic_cli.statistics.estimate import CONFIDENCE
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
 
 SPACE = ("adapter", "subspace", "projection")
+WITHIN = ("d", "seed", "lr")  # what the runs of one curve differ in
 STUDY = ("model", "task", "data", "train")
 
 
@@ -83,6 +84,11 @@ def pairs(curves: Sequence[Curve], one: str, other: str) -> list[tuple[Curve, Cu
     named = sides[0].keys | sides[1].keys
     known = {key for curve in curves for key in _words(curve)}
     for key in sorted(named - known):
+        if key in WITHIN:
+            raise ConfigError(
+                f"--pair: {key} does not tell two curves apart, as a d90 is that of all d, seed and "
+                "lr; give a key of curves, such as subspace, model or task"
+            )
         raise ConfigError(f"--pair: {key} is not a key of these runs{near(key, known)}")
 
     free = named | (set(SPACE) if "space" in named else set())

@@ -18,7 +18,7 @@ from intrinsic_cli import __version__
 from intrinsic_cli.errors import writing
 from intrinsic_cli.render import duration, natural
 from intrinsic_cli.reports import plots, svg
-from intrinsic_cli.reports.curves import Curve, Found, few_seeds, spelled
+from intrinsic_cli.reports.curves import Curve, Found, few_seeds, spelled, untrained_at_the_end
 from intrinsic_cli.reports.tables import (  # fmt: skip
     cell,
     column,
@@ -167,7 +167,10 @@ def _found(curve: Curve, value: Estimate) -> str:
     if value.status == "below_grid":
         return f"The smallest d tried, {value.curve[0].d:,}, already reaches {share}: try smaller ones."
     if value.status == "above_grid":
-        return f"The largest d tried, {value.curve[-1].d:,}, does not reach {share}: try larger ones."
+        way_out = "try larger ones"
+        if untrained_at_the_end(value):
+            way_out = "its score hardly beats chance: try other lr or epochs before larger ones"
+        return f"The largest d tried, {value.curve[-1].d:,}, does not reach {share}: {way_out}."
     D = curve.runs[0].D
     assert value.d_t is not None
     return f"About {value.d_t:,} of {D:,} parameters ({100 * value.d_t / D:.2g} %) reach {share}."

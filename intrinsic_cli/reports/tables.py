@@ -8,7 +8,16 @@ from typing import Any
 
 from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.render import Answer, Table, natural
-from intrinsic_cli.reports.curves import FEW_SEEDS, Curve, Found, few_seeds, levels_at, place, spelled
+from intrinsic_cli.reports.curves import (
+    FEW_SEEDS,
+    Curve,
+    Found,
+    few_seeds,
+    levels_at,
+    place,
+    spelled,
+    untrained_at_the_end,
+)
 from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.pruning import THRESHOLD
@@ -341,6 +350,13 @@ def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
         yield (
             f"{curve.name}: the score falls from d={value.falls_at} on, which takes no part: a rate too high? "
             f"Try lr={value.slower_lr:.2g} there."
+        )
+    if untrained_at_the_end(value):
+        last = value.curve[-1]
+        yield (
+            f"{curve.name}: at d={last.d}, the largest, the score ({last.score:.3f}) does not clearly beat chance "
+            f"({value.chance:.3f}): > {last.d} may tell of a rate or too few steps, and not of too few numbers. "
+            "Try other lr or more train.epochs."
         )
     if value.floored:
         yield (

@@ -326,3 +326,14 @@ def test_a_run_that_is_no_folder_is_called_so(idim, tmp_path):
     status, _, said = idim("show", tmp_path / "nowhere")
     assert status == 2
     assert "nowhere is not a folder; give that of a run" in said
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "{}"), ("diff", "{}", "{}"), ("export", "{}", "--out", "x.safetensors")]
+)
+def test_a_name_as_status_prints_it_is_told_its_folder(idim, store, monkeypatch, words):
+    [run, *_] = store.runs()
+    monkeypatch.chdir(store.root.parent)
+    status, _, said = idim(*(word.format(run.path.name) for word in words))
+    assert status == 2
+    assert f"did you mean {store.root.name}/{run.path.name}?" in said

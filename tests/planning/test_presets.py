@@ -155,6 +155,11 @@ def test_what_names_no_task_says_the_key_that_would():
     assert compose_config("run", parse(["task=stanfordnlp/imdb"])).task.name == "custom"
 
 
+def test_a_key_of_a_sweep_alone_is_called_so_in_a_run():
+    with pytest.raises(ConfigError, match=r"baseline\.lr is not a key here, but one of idim sweep"):
+        compose_config("run", parse(["baseline.lr=0.1"]))
+
+
 def test_a_key_that_no_value_refers_to_is_refused():
     with pytest.raises(ConfigError, match=r"task\.round is not a key"):
         sweep_plan(parse(["task=mrpc", "task.round=1"]))

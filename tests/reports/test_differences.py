@@ -97,6 +97,9 @@ def test_rows_are_shared_where_both_say_what_each_row_did(tmp_path):
         ("said", "'said' is no key=value"),
         ("subspace=", "'subspace=' is no key=value"),
         ("subspac=said", "subspac is not a key of these runs; did you mean subspace"),
+        ("seed=0", "seed does not tell two curves apart"),
+        ("d=20", "d does not tell two curves apart"),
+        ("lr=0.1", "lr does not tell two curves apart"),
     ],
 )
 def test_a_bad_selector_is_refused(one, message):

@@ -17,6 +17,7 @@ from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.render import natural, render
 from intrinsic_cli.reports.curves import estimates, few_seeds, group, levels_at
+from intrinsic_cli.reports.page import verdict
 from intrinsic_cli.reports.tables import KEYS, answer, cell, footnotes, grid, notes_on, records
 from intrinsic_cli.statistics.estimate import Estimate, Level
 
@@ -560,6 +561,27 @@ def test_a_loss_is_no_score_to_reach_a_share_of():
     [(_, value)] = estimates(group(losses))
     assert value.status == "undefined"
     assert "lower is better" in value.reason
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ({10: 0.45, 30: 0.7, 100: 0.45}, False),  # a collapse, which has a note of its own
+        ({10: 0.45, 30: 0.46, 100: 0.5}, True),
+        ({10: 0.45, 30: 0.6, 100: 0.7}, False),  # on its way
+        ({10: 0.45, 30: 0.46, 100: 0.9}, False),  # reaches the target
+    ],
+)
+def test_a_largest_d_at_chance_is_no_matter_of_numbers_alone(scores, told):
+    [curve] = group(study(scores, 0.9))
+    value = curve.estimate()
+    notes = [note for note in notes_on(curve, value) if "does not clearly beat chance" in note]
+    assert len(notes) == told
+    if value.status == "above_grid":
+        assert ("before larger ones" in verdict(curve, value)) == told
+    for note in notes:
+        assert f"at d=100, the largest, the score ({scores[100]:.3f})" in note
+        assert "chance (0.500): > 100 may" in note
 
 
 def pruned_study():

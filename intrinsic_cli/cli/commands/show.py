@@ -30,12 +30,11 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.cli.commands import status
     from intrinsic_cli.errors import StoreError
     from intrinsic_cli.planning.compose import words_of
-    from intrinsic_cli.store import RunDir
+    from intrinsic_cli.store import RunDir, missing_run
 
     if not os.path.isdir(arguments.run):
-        raise StoreError(
-            f"{arguments.run} is not a folder; give that of a run, such as idim status DIR lists"
-        )
+        hint = missing_run(arguments.run) or "; give that of a run, DIR/NAME where idim status DIR lists NAME"
+        raise StoreError(f"{arguments.run} is not a folder{hint}")
     path = Path(arguments.run)
     run = RunDir(path if path.name not in ("", "..") else path.resolve())
     spec, look = run.spec(), run.look()
