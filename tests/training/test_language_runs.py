@@ -96,7 +96,7 @@ def test_the_model_before_training_is_a_run_of_its_own(kind, specs, tmp_path, id
     assert execute(spec, store, load) == result
     status, out, _ = idim("show", result.directory)
     assert status == 0
-    assert "d 0 (m 0)" in out
+    assert f"0 of {result.D:,} numbers trained" in out
     status, out, _ = idim("status", tmp_path / "out")
     assert (status, f"{result.score:.4f}" in out) == (0, True)
     with pytest.raises(StoreError, match="trained nothing"):
