@@ -21,9 +21,9 @@ import time
 import traceback
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from glob import escape
 from io import BufferedReader
 from pathlib import Path
@@ -590,6 +590,10 @@ class Survey:
 
     runs: tuple[Look, ...]
     left_out: tuple[tuple[Path, str], ...]
+
+    def only(self, members: Callable[[RunSpec], bool]) -> Survey:
+        """The runs whose configuration is known and one of the `members`."""
+        return replace(self, runs=tuple(look for look in self.runs if look.spec and members(look.spec)))
 
     @property
     def results(self) -> list[RunResult]:

@@ -166,13 +166,12 @@ class _One:
     def _choose(self) -> tuple[int, Description, dict[int, float]]:
         """K, its message, and the bound that the screen promises of each K; none where nothing is to choose."""
         tried = list(self._messages())
-        promised = {}
+        promised: dict[int, float] = {}
         if len(tried) > 1:
             self.say(f"{self.run.run_id}: choosing among {len(tried)} messages")
-        for i, (_, described) in enumerate(tried if len(tried) > 1 else []):
-            promised[i] = self._bound(self._screen(decode(described.message, self.setting)), described)[
-                0
-            ].risk
+            for i, (_, described) in enumerate(tried):
+                found = self._screen(decode(described.message, self.setting))
+                promised[i] = self._bound(found, described)[0].risk
         levels, description = tried[min(promised, key=lambda i: promised[i], default=0)]
         screened: dict[int, float] = {}
         for i, risk in promised.items():

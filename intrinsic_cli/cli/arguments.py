@@ -92,14 +92,8 @@ def read(folder: str) -> Survey:
 def print_answer(answer: Answer, form: str = "table") -> None:
     """Print what a command found, no wider than the terminal (or COLUMNS) and in letters that it has."""
     width = shutil.get_terminal_size(fallback=(0, 0)).columns
-    print(
-        render(
-            answer,
-            form,
-            max(width, NARROWEST) if width else None,
-            getattr(sys.stdout, "encoding", None) or "utf-8",
-        )
-    )
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(render(answer, form, max(width, NARROWEST) if width else None, encoding))
 
 
 def selection(parser: argparse.ArgumentParser) -> None:
@@ -131,11 +125,8 @@ def show_trends(
 
     if arguments.figures:
         figures.require_matplotlib()
-    chosen = curves.group(
-        (run for run in survey.results if members(run.spec)),
-        filter(members, survey.diverged),
-        ((spec, kind) for spec, kind in survey.pruned if members(spec)),
-    )
+    survey = survey.only(members)
+    chosen = curves.group(survey.results, survey.diverged, survey.pruned)
     found = curves.estimates(chosen, thresholds=[arguments.threshold], selection=arguments.selection)
     made = trends(found, axis)
     print_answer(trend_text.answer(made, axis), arguments.format)

@@ -162,6 +162,11 @@ def _means(values: Sequence[float | None], cell: Ints, count: Ints) -> tuple[Flo
     return mean, each - mean.ravel()[cell]
 
 
+def few_lost(lost: Ints, tried: Ints) -> NDArray[np.bool_]:
+    """Whether at most a quarter of the runs that were tried failed: a rate that loses more is not to be chosen."""
+    return 4 * lost <= tried
+
+
 def choose(choice: Floats, table: Grid, chance: float) -> Ints:
     """The column of each row's best learning rate: (..., K, L) -> (..., K).
 
@@ -174,7 +179,7 @@ def choose(choice: Floats, table: Grid, chance: float) -> Ints:
     value = (table.count * choice + table.lost * chance) / np.maximum(held, 1)
     able = table.count > 0
     covered = able & (2 * table.tried >= table.tried.max(axis=-1, keepdims=True))
-    sound = covered & (4 * table.lost <= table.tried) & (2 * table.count >= table.tried)
+    sound = covered & few_lost(table.lost, table.tried) & (2 * table.count >= table.tried)
     for part in (covered, sound):
         able = np.where(part.any(axis=-1, keepdims=True), part, able)
     return np.argmax(np.where(able, value, -np.inf), axis=-1)

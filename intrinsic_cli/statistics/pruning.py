@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from intrinsic_cli.statistics.collapse import collapsed
-from intrinsic_cli.statistics.points import Point, choose, rising, tabulate, take
+from intrinsic_cli.statistics.points import Point, choose, few_lost, rising, tabulate, take
 from intrinsic_cli.statistics.targets import TARGETS, Scale, begin, target_score
 
 BEHIND, BELOW, ABOVE = "behind", "below", "above"
@@ -180,7 +180,7 @@ class Known:
             sum((at.size, at.lr) == (place.size, place.lr) for at in part)
             for part in (self.diverged, [track.place for track in self.tracks])
         )
-        return (lost + finished) >= 4 * lost
+        return bool(few_lost(np.array(lost), np.array(lost + finished)))
 
     def _below(self, size: int, target: float) -> Iterator[Limit]:
         """Against the greatest gain that any finished run still made."""

@@ -20,11 +20,10 @@ from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics import runs
 from intrinsic_cli.statistics.pruning import ABOVE, Known, Track, first
 from intrinsic_cli.statistics.rows import sampling_variance
-from intrinsic_cli.store import Look, RunDir, Store
+from intrinsic_cli.store import Look, RunDir, Store, Survey
 
-Rank = tuple[
-    int, int
-]  # of a wave: how often the row of sizes was halved, -1 for full fine-tuning, and of the rate
+# Of a wave: how often the row of sizes was halved, -1 for full fine-tuning, and how far the rate is from the first.
+Rank = tuple[int, int]
 
 
 def track(result: RunResult) -> Track:
@@ -42,19 +41,21 @@ def track(result: RunResult) -> Track:
     return Track(runs.place(result.spec), result.score, variance**0.5, before)
 
 
-def known(looks: Iterable[Look]) -> Known | None:
+def known(survey: Survey) -> Known | None:
     """What the runs of a study say; None where none has finished. A history that can't be read says nothing."""
-    looks = list(looks)
-    results = [look.result for look in looks if look.result is not None]
+    results = survey.results
     untrained = [result for result in results if result.spec.subspace.kind == "none"]
     tracks = []
     for result in results:
-        if result not in untrained:
+        if result.spec.subspace.kind != "none":
             with suppress(StoreError):
                 tracks.append(track(result))
-    pruned = [(runs.place(look.spec), look.pruned) for look in looks if look.pruned and look.spec is not None]
-    diverged = [runs.place(look.spec) for look in looks if look.diverged and look.spec is not None]
-    return Known(tracks, pruned, runs.scale(results[0], untrained), diverged) if tracks else None
+    if not tracks:
+        return None
+    pruned = [(runs.place(spec), kind) for spec, kind in survey.pruned]
+    return Known(
+        tracks, pruned, runs.scale(results[0], untrained), [runs.place(spec) for spec in survey.diverged]
+    )
 
 
 class Pruning:
@@ -71,7 +72,7 @@ class Pruning:
         """These runs, wave by wave, all seeds in one: each is asked for when those before it are over."""
         left = list(specs)
         while left:
-            ranks = {spec: rank for rank, spec, _ in self._judged(left)}
+            ranks = {spec: ranks[spec] for mine, _, ranks in self._ranked(left) for spec in mine}
             wave = [spec for spec in left if ranks[spec] == min(ranks.values())]
             left = [spec for spec in left if spec not in wave]
             yield wave
@@ -80,7 +81,7 @@ class Pruning:
         """Record at which scores each run is to end. Returns those to be trained: all but those that need not
         begin, which are pruned here."""
         todo = []
-        for _, spec, before in self._judged(wave):
+        for spec, before in self._judged(wave):
             run, at = self._store.run(spec), runs.place(spec)
             run.limit([asdict(limit) for limit in before.limits(at)] if before else [])
             if before and (settled := before.settled(at)):
@@ -92,7 +93,7 @@ class Pruning:
     def standing(self, specs: Sequence[RunSpec]) -> set[RunSpec]:
         """Those of these pruned runs that would be pruned again where they were."""
         found = set()
-        for _, spec, before in self._judged(specs):
+        for spec, before in self._judged(specs):
             end, at = self._store.run(spec).pruned(), runs.place(spec)
             if before is None or end is None:
                 continue
@@ -101,20 +102,30 @@ class Pruning:
                 found.add(spec)
         return found
 
-    def _judged(self, specs: Sequence[RunSpec]) -> Iterator[tuple[Rank, RunSpec, Known | None]]:
-        """Each run with its wave, and with what the runs of earlier ones say, full fine-tuning's among them."""
+    def _judged(self, specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, Known | None]]:
+        """Each run with what the runs of earlier waves say, full fine-tuning's among them."""
+        for mine, looks, ranks in self._ranked(specs):
+            before = {
+                rank: _known(look for spec, look in looks.items() if ranks[spec] < rank)
+                for rank in {ranks[spec] for spec in mine}
+            }
+            for spec in mine:
+                yield spec, before[ranks[spec]]
+
+    def _ranked(
+        self, specs: Sequence[RunSpec]
+    ) -> Iterator[tuple[list[RunSpec], dict[RunSpec, Look], dict[RunSpec, Rank]]]:
+        """These runs, curve by curve, with all runs that tell of them, full fine-tuning's among them, and the wave
+        of each."""
         for key in dict.fromkeys(map(_curve, specs)):
             shared = self._members.get(key[:1], [])
             others = dict.fromkeys([*shared, *self._members[key]])
             looks = {spec: self._store.run(spec).look() for spec in others}
-            ranks = _ranks(looks)
-            mine = [spec for spec in specs if _curve(spec) == key]
-            before = {
-                rank: known(look for spec, look in looks.items() if ranks[spec] < rank)
-                for rank in {ranks[spec] for spec in mine}
-            }
-            for spec in mine:
-                yield ranks[spec], spec, before[ranks[spec]]
+            yield [spec for spec in specs if _curve(spec) == key], looks, _ranks(looks)
+
+
+def _known(looks: Iterable[Look]) -> Known | None:
+    return known(Survey(tuple(looks), ()))
 
 
 def _curve(spec: RunSpec) -> tuple[object, ...]:
@@ -144,7 +155,7 @@ def _ranks(looks: Mapping[RunSpec, Look]) -> dict[RunSpec, Rank]:
 
 def _best(row: Sequence[RunSpec], looks: Mapping[RunSpec, Look]) -> int | None:
     """Which of a size's rates, in rising order, is best so far; None where none has finished."""
-    found = known(looks[spec] for spec in row)
+    found = _known(looks[spec] for spec in row)
     best = None if found is None else found.best_rate(runs.place(row[0]).size)
     return None if best is None else sorted({spec.lr for spec in row}).index(best)
 

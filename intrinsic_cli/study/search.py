@@ -69,9 +69,7 @@ def run_study(
         say(f"search: {plan.reason}")
         if not plan.runs:
             time.sleep(WAIT)
-        before = (
-            known(look for look in survey.runs if look.spec and _belongs(look.spec, study)) if prune else None
-        )
+        before = known(survey.only(_belongs_to(study))) if prune else None
         states = _launch(plan.runs, study, store, launcher, say, stop, before, retry_failed=retry_failed)
         failed |= {p: study.make(*p).run_id for p, state in states.items() if state is RunState.FAILED}
         elsewhere |= {p for p, state in states.items() if state is RunState.ELSEWHERE}
@@ -94,19 +92,16 @@ class Members:
     def of(cls, study: Study, survey: Survey, own: set[str] | None = None) -> Members:
         """Those of `study` in a folder; of diverged ones only `own`, by their names, where these are given."""
         first = study.ends()[0]
-        results = [run for run in survey.results if _belongs(run.spec, study)]
-        pruned = [(place(spec), kind) for spec, kind in survey.pruned if _belongs(spec, study)]
+        survey = survey.only(_belongs_to(study))
+        results = survey.results
+        pruned = [(place(spec), kind) for spec, kind in survey.pruned]
         whole = [run for run in results if counts(place(run.spec), pruned)]
         counted = {run.run_id for run in whole}
         return cls(
             tuple(run for run in whole if _same_curve(run.spec, first)),
             tuple(run for run in whole if run.spec.is_full),
             tuple(run for run in results if run.spec.subspace.kind == "none"),
-            tuple(
-                spec
-                for spec in survey.diverged
-                if _belongs(spec, study) and (own is None or spec.run_id in own)
-            ),
+            tuple(spec for spec in survey.diverged if own is None or spec.run_id in own),
             tuple(at for at, _ in pruned),
             tuple(
                 place(run.spec)
@@ -190,10 +185,10 @@ def _check_alike(results: Sequence[RunResult]) -> None:
             )
 
 
-def _belongs(run: RunSpec, study: Study) -> bool:
+def _belongs_to(study: Study) -> Callable[[RunSpec], bool]:
     """Whether a run is one of the search's, of full fine-tuning or of the model before training."""
     first = study.ends()[0]
-    return run.study == first.study and (not run.in_space or _same_curve(run, first))
+    return lambda run: run.study == first.study and (not run.in_space or _same_curve(run, first))
 
 
 def _same_curve(run: RunSpec, first: RunSpec) -> bool:

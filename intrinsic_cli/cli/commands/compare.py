@@ -70,11 +70,8 @@ def _show_pairs(survey: Survey, members: Callable[[RunSpec], bool], arguments: a
 
     if arguments.figures:
         raise ConfigError("--figures draws trends; with --pair there is none, so leave one of both out")
-    grouped = curves.group(
-        (run for run in survey.results if members(run.spec)),
-        filter(members, survey.diverged),
-        ((spec, kind) for spec, kind in survey.pruned if members(spec)),
-    )
+    survey = survey.only(members)
+    grouped = curves.group(survey.results, survey.diverged, survey.pruned)
     chosen = differences.pairs(curves.chosen_by(arguments.selection, grouped), *arguments.pair)
     found = [differences.Compared.of(a, b, arguments.threshold) for a, b in chosen]
     print_answer(differences.answer(found), arguments.format)
