@@ -28,6 +28,9 @@ from intrinsic_cli.spec import KERNELS
 # sums a row in the order of the calls, so that the result does not depend on who worked on what.
 ROWS = 8
 
+# A number for each of several tensors: floats, or one tensor of them, which can stay on the device that made it.
+Scales = Sequence[float] | torch.Tensor
+
 
 class Projection(ABC):
     """A random matrix P that maps (d,) to a tensor of shape `rows`, seen flat; each entry has mean 0 and
@@ -150,9 +153,9 @@ class Projection(ABC):
         return kernels.choose(self, device)
 
     def _check(self, name: str, v: torch.Tensor, size: int, arithmetic: torch.dtype | None) -> None:
-        if v.shape != (size,):
+        if v.dim() != 1 or v.numel() != size:
             raise ConfigError(f"{self!r}: {name} has shape {tuple(v.shape)}, expected ({size},)")
-        if arithmetic and _arithmetic(v.dtype) != arithmetic:
+        if arithmetic and v.dtype != arithmetic and _arithmetic(v.dtype) != arithmetic:
             raise ConfigError(
                 f"{self!r}: {name} is {v.dtype}, which does not go with {arithmetic} arithmetic"
             )
@@ -168,7 +171,7 @@ def add_to_all(
     projections: Sequence[Projection],
     w0: Sequence[torch.Tensor],
     x: torch.Tensor,
-    scales: Sequence[float],
+    scales: Scales,
     out: Sequence[torch.Tensor],
 ) -> None:
     """`add_to` for many tensors that share x, in one go, by the kernel of the first. All on the device of x."""
@@ -176,21 +179,28 @@ def add_to_all(
         P._check("x", x, P.encoded_size, x.dtype)
         P._check("w0", source, P.shape[0], x.dtype)
         P._check("out", target, P.shape[0], x.dtype)
-        P.prepare(x.device)
     if projections:
-        projections[0]._kernel(x.device).add(projections, w0, x, scales, out)
+        _prepared(projections, x.device).add(projections, w0, x, scales, out)
 
 
 def fold_all(
-    projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Sequence[float], z: torch.Tensor
+    projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Scales, z: torch.Tensor
 ) -> None:
     """`fold` for many tensors into one accumulator z, in one go, by the kernel of the first. All on its device."""
     for P, source in zip(projections, v, strict=True):
         P._check("v", source, P.shape[0], z.dtype)
         P._check_accumulator(z)
-        P.prepare(z.device)
     if projections:
-        projections[0]._kernel(z.device).fold(projections, v, scales, z)
+        _prepared(projections, z.device).fold(projections, v, scales, z)
+
+
+def _prepared(projections: Sequence[Projection], device: torch.device) -> kernels.Kernel:
+    """The kernel of the first, with what it reads of the others drawn."""
+    kernel = projections[0]._kernel(device)
+    if kernel.keeps_draws:
+        for P in projections:
+            P.prepare(device)
+    return kernel
 
 
 def fold_rows(

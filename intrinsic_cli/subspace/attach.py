@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
-from intrinsic_cli.projections.contract import Projection, add_to_all, fold_all, fold_rows
+from intrinsic_cli.projections.contract import Projection, Scales, add_to_all, fold_all, fold_rows
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
 from intrinsic_cli.subspace.exact import Exact
 from intrinsic_cli.subspace.selection import free_dimensions, group_of, scale_names, select
 from intrinsic_cli.subspace.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
 
-# Gradients are folded when so many numbers have come: few starts of the threads, and little memory held.
-ENOUGH = 1 << 22
+# Gradients are folded when so many numbers have come: few starts of the threads or of a GPU, little memory held.
+ENOUGH = {"cpu": 1 << 22, "cuda": 1 << 25}
 
 
 @dataclass
@@ -38,11 +38,12 @@ class _Slice:
     projection: Projection
     scale: float
     group: int
+    index: int  # of this tensor among the selected
 
 
-def _square(values: Tensor) -> Tensor:
-    """The squared length, in float32."""
-    return torch.linalg.vector_norm(values, dtype=torch.float32).square()
+def _square(values: list[Tensor]) -> Tensor:
+    """The squared length of all of them together, in float32."""
+    return torch.stack(torch._foreach_norm(values, 2, torch.float32)).square().sum()
 
 
 class Full(nn.Module):
@@ -153,17 +154,23 @@ class Subspace(nn.Module):
                 name, p, starts[name].view(-1), self._draw(name, p, seed, projection, version),
                 scale=math.sqrt(p.numel() / self.D) if spec.normalize == "global" else 1.0,
                 group=groups.index(group_of(name, spec.groups, head)) if groups else 0,
+                index=index,
             )
-            for name, p in moved.items()
+            for index, (name, p) in enumerate(moved.items())
         ]  # fmt: skip
         self._kept = self._slices  # what `write` writes; the layers of the others make them when they run
         self._streams: list[Streamed] = []
         self._lead = self._slices[0].projection
         self.version = self._lead.version
         self._x = self._lead.encode(self.theta.detach())
-        self._lam = [1.0] * max(1, self.m)
+        shares = [part.scale for part in self._slices]
+        self._shares = torch.tensor(
+            shares, dtype=torch.float64, device=device if device.type == "cuda" else "cpu"
+        )
+        self._groups = torch.tensor([part.group for part in self._slices], device=self._shares.device)
+        self._enough = ENOUGH.get(device.type, ENOUGH["cpu"])
         self._begin_sums(device)
-        self._hook_gradients(model)
+        self._hook_gradients(model, device)
         self._written = self._versions()
         if projection.cache == "stream":
             self._stream(model)
@@ -221,25 +228,37 @@ class Subspace(nn.Module):
         self._taken_size = 0
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
-        self._square = torch.zeros((), device=device)  # of the gradients taken in this backward pass
+        self._square = torch.zeros((), device=device)  # of the gradients folded in this backward pass
         self._seen = torch.zeros_like(self.theta.data)  # θ's gradient as of the last `end_pass`
         self._passes = torch.zeros(2, device=device)
         self.passes = self._passes
 
-    def _hook_gradients(self, model: nn.Module) -> None:
-        """Have every gradient taken off its tensor as soon as it is there."""
+    def _hook_gradients(self, model: nn.Module, device: torch.device) -> None:
+        """Have every gradient taken off its tensor soon after it is there.
+
+        On a CPU at once. On a GPU a hook costs as much time as a kernel of the backward pass, so that only some
+        tensors have one, which takes what has come before it as well; `end_pass` takes the rest.
+        """
         self._hooks = []
-        for part in self._slices:
+        few = self._enough // 2 if device.type == "cuda" else 1
+        waiting: list[_Slice] = []
+        for part in reversed(self._slices):  # about the order in which gradients come
             part.weight.grad = None  # of a backward pass before this subspace
-            hook = part.weight.register_post_accumulate_grad_hook(lambda w, part=part: self._take(part))
-            self._hooks.append(hook)
-        # A batch uses few rows of a word embedding: its gradient comes as those rows, not as a full tensor.
+            waiting.append(part)
+            if sum(p.weight.numel() for p in waiting) >= few:
+                take = partial(self._take, tuple(waiting))
+                self._hooks.append(
+                    part.weight.register_post_accumulate_grad_hook(lambda _, take=take: take())
+                )
+                waiting.clear()
+        # A batch uses few rows of a word embedding: on a CPU its gradient comes as those rows.
         moved = {id(part.weight) for part in self._slices}
         self._embeddings = [
             module
             for module in model.modules()
             if isinstance(module, nn.Embedding) and not module.sparse and id(module.weight) in moved
-        ]
+            and device.type != "cuda"
+        ]  # fmt: skip
         for module in self._embeddings:
             module.sparse = True
 
@@ -255,7 +274,8 @@ class Subspace(nn.Module):
         """
         self._written = self._versions()
         self._x = self._lead.encode(self.theta.detach())
-        self._lam = self.lam.tolist() if self.lam is not None else [1.0]
+        if self.lam is not None:  # which stays on a GPU
+            self._factors = self._shares * self.lam.detach().to(self._shares)[self._groups]
         self._add(self._kept, [part.weight.data for part in self._kept])
         self.direct.write()
 
@@ -265,8 +285,16 @@ class Subspace(nn.Module):
             [part.projection for part in parts],
             [part.start for part in parts],
             self._x,
-            [part.scale * self._lam[part.group] for part in parts],
+            self._scales(parts),
             [weights.view(-1) for weights in out],
+        )
+
+    def _scales(self, parts: Sequence[_Slice]) -> Scales:
+        """√c λ of each, as of the last `write`."""
+        if self.lam is None:
+            return [part.scale for part in parts]
+        return (
+            self._factors[[part.index for part in parts]] if len(parts) < len(self._slices) else self._factors
         )
 
     def _stream(self, model: nn.Module) -> None:
@@ -287,28 +315,32 @@ class Subspace(nn.Module):
         return out
 
     @torch.no_grad()
-    def _take(self, part: _Slice) -> None:
-        """Take a tensor's gradient off it, and fold what was taken once it is worth a start of the threads."""
-        grad = part.weight.grad
-        assert grad is not None
-        part.weight.grad = None
-        if part.group != self._group:
-            self._close_group()
-            self._group = part.group
-        if grad.is_sparse:
-            rows, values = grad._indices()[0], grad._values()
-            self._square.add_(_square(grad.coalesce()._values()))
-            fold_rows(part.projection, rows, values, part.scale, self._group_z)
-            return
-        self._square.add_(_square(grad))
-        self._taken.append((part, grad.contiguous().view(-1)))
-        self._taken_size += grad.numel()
-        if self._taken_size >= ENOUGH:
+    def _take(self, parts: Sequence[_Slice]) -> None:
+        """Take the gradients that are there off their tensors, and fold what was taken once it is worth a start."""
+        for part in parts:
+            grad = part.weight.grad
+            if grad is None:
+                continue
+            part.weight.grad = None
+            if part.group != self._group:
+                self._close_group()
+                self._group = part.group
+            if grad.is_sparse:
+                rows, values = grad._indices()[0], grad._values()
+                self._square.add_(_square([grad.coalesce()._values()]))
+                fold_rows(part.projection, rows, values, part.scale, self._group_z)
+                continue
+            self._taken.append((part, grad.contiguous().view(-1)))
+            self._taken_size += grad.numel()
+        if self._taken_size >= self._enough:
             self._fold()
 
     def _fold(self) -> None:
         """Add the gradients taken so far to the open group's sum, and let them go."""
+        if not self._taken:
+            return
         parts, grads = [part for part, _ in self._taken], [grad for _, grad in self._taken]
+        self._square.add_(_square(grads))
         fold_all([p.projection for p in parts], grads, [p.scale for p in parts], self._group_z)
         self._taken.clear()
         self._taken_size = 0
@@ -319,16 +351,17 @@ class Subspace(nn.Module):
         if self.lam is None:
             return
         self._dlam[self._group] += (self._group_z @ self._x).sum()
-        self._z.add_(self._group_z, alpha=float(self.lam[self._group]))
+        self._z.addcmul_(self._group_z, self.lam[self._group])
         self._group_z.zero_()
 
     @torch.no_grad()
     def end_pass(self) -> None:
         """Close one of several backward passes of a step, so that `passes` tells each one's gradients apart."""
+        self._take(self._slices)
         self._close_group()
         self.direct.take()
         seen = self._lead.decode(self._z)
-        self._passes += torch.stack([self._square, _square(seen - self._seen)])
+        self._passes += torch.stack([self._square, _square([seen - self._seen])])
         self._seen = seen
         self._square.zero_()
 

@@ -77,7 +77,7 @@ def test_large_blocks_of_signs_are_those_of_the_torch_kernel(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_tensors_of_several_types_at_once(kind, monkeypatch):
     monkeypatch.setattr(kernel, "_SCRATCH", 1 << 13)  # so that they come in several parts
-    kernel._chunks.cache_clear()
+    kernel._pieces.cache_clear()
     sizes = (1, 40, 5_000, 384, 9_000)
     types = (torch.float32, torch.bfloat16, torch.float32, torch.bfloat16, torch.bfloat16)
     scales = (1.0, 0.5, 2.0, -1.5, 1.0)
@@ -90,7 +90,7 @@ def test_many_tensors_of_several_types_at_once(kind, monkeypatch):
         z = Ps[0].accumulator(torch.float32)
         fold_all(Ps, w0, scales, z)
         results.append((out, Ps[0].decode(z)))
-    kernel._chunks.cache_clear()
+    kernel._pieces.cache_clear()
     (ours, g), (again, g_again), (theirs, g_theirs) = results
     assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
     assert torch.equal(g, g_again)

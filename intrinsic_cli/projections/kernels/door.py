@@ -14,7 +14,7 @@ from intrinsic_cli.errors import ConfigError, one_line
 from intrinsic_cli.spec import Registry
 
 if TYPE_CHECKING:
-    from intrinsic_cli.projections.contract import Projection
+    from intrinsic_cli.projections.contract import Projection, Scales
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ _KERNELS = Registry(
 )
 # Kernels by type of device; on any other, torch alone. Triton's interpreter takes tensors of the CPU.
 _DEVICES = {"cpu": ("numba", "torch", "triton"), "cuda": ("torch", "triton")}
+_FAST = {"cpu": "numba", "cuda": "triton"}  # which of them `auto` tries first
+
+
+class _Missing(ConfigError):
+    """A kernel that has no code for a kind of projection."""
 
 
 class Kernel(ABC):
@@ -54,7 +59,7 @@ class Kernel(ABC):
         projections: Sequence[Projection],
         w0: Sequence[torch.Tensor],
         x: torch.Tensor,
-        scales: Sequence[float],
+        scales: Scales,
         out: Sequence[torch.Tensor],
     ) -> None:
         """out[i] ← w0[i] + scales[i] · P_i θ for x = encode(θ): `contract.add_to_all`."""
@@ -64,7 +69,7 @@ class Kernel(ABC):
         self,
         projections: Sequence[Projection],
         v: Sequence[torch.Tensor],
-        scales: Sequence[float],
+        scales: Scales,
         z: torch.Tensor,
     ) -> None:
         """z ← z + Σ scales[i] · (P_iᵀ v[i] before decoding): `contract.fold_all`."""
@@ -79,7 +84,8 @@ class Kernel(ABC):
 
 
 def choose(P: Projection, device: torch.device) -> Kernel:
-    """The kernel that computes P on `device`: the one P asks for; for `auto` numba's where it works, else torch's.
+    """The kernel that computes P on `device`: the one P asks for; for `auto` the
+    device's fast one (numba's, triton's) where it works, else torch's.
 
     Raises ConfigError where the one asked for is not for this kind or device, or does not work on this machine.
     """
@@ -90,9 +96,11 @@ def choose(P: Projection, device: torch.device) -> Kernel:
 def _choose(name: str, kind: type[Projection], device: str) -> Kernel:
     if name != "auto":
         return _tried(name, kind, device)
-    if device == "cpu":
+    if fast := _FAST.get(device):
         try:
-            return _tried("numba", kind, device)
+            return _tried(fast, kind, device)
+        except _Missing:
+            pass
         except ConfigError as error:
             _warn(f"{error}; going on with torch operations, which are slower and have the same P")
     return _tried("torch", kind, device)
@@ -110,7 +118,7 @@ def _tried(name: str, kind: type[Projection], device: str) -> Kernel:
         what = one_line(f"{type(error).__name__}: {error}")
         raise ConfigError(f"projection.kernel={name} does not work on this machine ({what:.200})") from error
     if missing:
-        raise ConfigError(f"projection.kernel={name} has no code for projection={kind.kind}")
+        raise _Missing(f"projection.kernel={name} has no code for projection={kind.kind}")
     if not right:
         raise ConfigError(f"projection.kernel={name} computes another P than its definition on this machine")
     return kernel

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from intrinsic_cli.projections import draws
-from intrinsic_cli.projections.contract import Projection
+from intrinsic_cli.projections.contract import Projection, Scales
 from intrinsic_cli.projections.hadamard import fwht
 from intrinsic_cli.projections.kernels.door import Kernel
 
@@ -37,7 +37,7 @@ class TorchKernel(Kernel):
         projections: Sequence[Projection],
         w0: Sequence[torch.Tensor],
         x: torch.Tensor,
-        scales: Sequence[float],
+        scales: Scales,
         out: Sequence[torch.Tensor],
     ) -> None:
         for P, source, scale, target in zip(projections, w0, scales, out, strict=True):
@@ -47,7 +47,7 @@ class TorchKernel(Kernel):
         self,
         projections: Sequence[Projection],
         v: Sequence[torch.Tensor],
-        scales: Sequence[float],
+        scales: Scales,
         z: torch.Tensor,
     ) -> None:
         for P, source, scale in zip(projections, v, scales, strict=True):

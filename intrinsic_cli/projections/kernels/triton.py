@@ -1,9 +1,9 @@
 """The kernel for GPUs, in Triton: the weights of all tensors in one launch, their random numbers in registers.
 
-A program works on a tile: whole blocks of P for n ≤ 4,096, a part of one block above that. A larger transform
-is H_n = H_{n/m} ⊗ H_m with m = 4,096: tiles of m numbers first, then tiles across the block, through a scratch of a
-few million numbers. A table tells a program which rows of which tensor are its own. The sums over blocks have a
-fixed order: two calls give the same bits. Nothing of size D is kept.
+A program transforms whole blocks of P for n ≤ 8,192, in registers, 32 numbers to a thread. A larger transform is
+H_n = H_{n/m} ⊗ H_m with m = 8,192: parts of m numbers that follow each other, and parts across the block, through a
+scratch of some million numbers. A table tells a program which rows of which tensor are its own. The sums over
+blocks have a fixed order: two calls give the same bits. Nothing of size D is kept.
 
 With TRITON_INTERPRET=1 it runs on CPU tensors, slowly, which is how it is tested without a GPU.
 """
@@ -13,33 +13,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
+from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import draws
-from intrinsic_cli.projections.contract import Projection
+from intrinsic_cli.projections.contract import Projection, Scales
 from intrinsic_cli.projections.fastfood import Fastfood
 from intrinsic_cli.projections.kernels.torch import TorchKernel
 from intrinsic_cli.projections.signs import Signs
 from intrinsic_cli.projections.sorf import Sorf
 
-_MOST = 4096  # numbers that a program transforms: 16 KB in float32
-_SCRATCH = 1 << 22  # numbers of a pass over a part of the tensors, or a block's if that is more
-_WARPS = 8  # of a program
-_PARTS = 128  # partial sums of an adjoint, at most
-_PARTIAL = 1 << 17  # numbers in them together, or z's if that is more
+_WARP = 1024  # numbers that a warp transforms
+_MOST = 8192  # numbers that a program transforms, at most
+_SCRATCH = 1 << 24  # numbers of a pass over a part of the tensors, or a block's if that is more
+_PARTIAL = 1 << 20  # numbers in the partial sums of an adjoint through the scratch, or z's if that is more
+_WARPS_AT_ONCE = 16  # warps of the adjoint that a multiprocessor's registers hold
 
-# What a pass reads, what it writes, and the diagonal it multiplies by before and after its transform.
+# What a pass reads, what it writes, and a diagonal of P.
 _FROM_X, _FROM_V, _FROM_SCRATCH = (tl.constexpr(i) for i in range(3))
 _TO_OUT, _TO_SCRATCH = (tl.constexpr(i) for i in range(2))
 _NONE, _NORMALS, _SIGNS, _OUTER, _INNER = (tl.constexpr(i) for i in range(5))
-# Columns of a tensor's row in the table: addresses, rows, keys, period of a short block's normals (0: signs).
-_SOURCE, _TARGET, _ROWS, _SIGN_KEY, _OTHER_KEY, _SHIFT_KEY, _PERIOD = (tl.constexpr(i) for i in range(7))
-_COLUMNS = tl.constexpr(7)
-_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16}
+# Columns of a tensor's row in the table: its size, its keys, the period of a short block's normals (0: signs).
+_ROWS, _SIGN_KEY, _OTHER_KEY, _SHIFT_KEY, _PERIOD = (tl.constexpr(i) for i in range(5))
+_COLUMNS = tl.constexpr(5)
+_TYPES = {
+    torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16,
+}  # fmt: skip
+
+
+@triton.constexpr_function
+def _least(a, b):
+    return min(a, b)
+
+
+@triton.constexpr_function
+def _log2(n):
+    return n.bit_length() - 1
 
 
 @triton.jit
@@ -52,126 +65,217 @@ def _word(key, counter):
 
 
 @triton.jit
-def _sign(key, i):
-    """±1 as int32: draws i of a stream of signs."""
-    return 1 - 2 * (_word(key, i >> 6) >> (i & 63).to(tl.uint64) & 1).to(tl.int32)
-
-
-@triton.jit
-def _normal(key, i, table):
-    """int32: the normal draws i, in units of 1 / NORMAL_ONE."""
-    field = _word(key, i >> 2) >> ((i & 3) * 16).to(tl.uint64) & 0xFFFF
-    return tl.load(table + field.to(tl.int64)).to(tl.int32)
-
-
-@triton.jit
 def _key(row, column):
     return tl.load(row + column).to(tl.uint64, bitcast=True)
 
 
 @triton.jit
-def _diagonal(row, k, i, n: tl.constexpr, normals, WHICH: tl.constexpr):
-    """int32: numbers i of the diagonals of blocks k of the tensor whose row of the table begins at `row`."""
-    if WHICH == _SIGNS:
-        g = _sign(_key(row, _SIGN_KEY), k * n + i)
-    elif WHICH == _OUTER:
-        g = _sign(_key(row, _SIGN_KEY), k * (n if n > 64 else 64) + i)
-    elif WHICH == _INNER:
-        g = _sign(_key(row, _OTHER_KEY), k * (n if n > 64 else 64) + i)
+def _signs(key, first, n: tl.constexpr, COUNT: tl.constexpr, APART: tl.constexpr):
+    """(COUNT,) int32 of ±1: draws `first`, … of a stream, or with APART those of blocks that begin at new words."""
+    EACH: tl.constexpr = _least(n, 32)
+    start = first + tl.arange(0, COUNT // EACH) * EACH
+    if APART and n < 64:
+        words = _word(key, start // n)
     else:
-        period = tl.load(row + _PERIOD)
-        short = (k + 1) * n > tl.load(row + _ROWS)
-        g = _normal(
-            _key(row, _OTHER_KEY), k * n + tl.where(short & (period > 0), i & (period - 1), i), normals
-        )
-        # The signs of a short block: of each of its numbers, or of 16 of them where its normals repeat.
-        every = tl.where(period == 0, 1, 16)
-        sign = _sign(_key(row, _SIGN_KEY), (k * n + i) // every)
-        g = tl.where(short & (period == 0), sign * 4096, tl.where(short & (period < n), g * sign, g))
+        words = _word(key, start >> 6) >> (start & 63).to(tl.uint64)
+    bits = words.to(tl.uint32)[:, None] >> tl.arange(0, EACH).to(tl.uint32)[None, :] & 1
+    return tl.reshape(1 - 2 * bits.to(tl.int32), (COUNT,))
+
+
+@triton.jit
+def _normals(key, counters, COUNT: tl.constexpr, table):
+    """(COUNT,) int32, in units of 1 / NORMAL_ONE: the four normal draws of each of the words `counters`."""
+    fields = _word(key, counters)[:, None] >> (tl.arange(0, 4) * 16).to(tl.uint64)[None, :]
+    return tl.reshape(tl.load(table + (fields.to(tl.uint32) & 0xFFFF)).to(tl.int32), (COUNT,))
+
+
+@triton.jit
+def _short_normals(row, first, period, n: tl.constexpr, COUNT: tl.constexpr, table):
+    """Those of a short block in versions 1 and 2: with a period below n they repeat, 16 of them with one sign."""
+    at = first + 4 * tl.arange(0, COUNT // 4)
+    g = _normals(_key(row, _OTHER_KEY), at // n * n + (at & (period - 1)) >> 2, COUNT, table)
+    lanes = (first >> 4) + tl.arange(0, COUNT // 16)
+    signs = _word(_key(row, _SIGN_KEY), lanes >> 6) >> (lanes & 63).to(tl.uint64) & 1
+    every = tl.where(period < n, 1 - 2 * signs.to(tl.int32), 1)
+    return tl.reshape(tl.reshape(g, (COUNT // 16, 16)) * every[:, None], (COUNT,))
+
+
+@triton.jit
+def _diagonal(row, first, n: tl.constexpr, COUNT: tl.constexpr, table, WHICH: tl.constexpr):
+    """(COUNT,) int32: a diagonal's numbers of rows first, … of the tensor whose row of the table is `row`."""
+    if WHICH == _SIGNS:
+        g = _signs(_key(row, _SIGN_KEY), first, n, COUNT, False)
+    elif WHICH == _OUTER:
+        g = _signs(_key(row, _SIGN_KEY), first, n, COUNT, True)
+    elif WHICH == _INNER:
+        g = _signs(_key(row, _OTHER_KEY), first, n, COUNT, True)
+    else:
+        g = _normals(_key(row, _OTHER_KEY), (first >> 2) + tl.arange(0, COUNT // 4), COUNT, table)
+        whole = tl.load(row + _ROWS) // n * n - first
+        if whole < COUNT:
+            period = tl.load(row + _PERIOD)
+            if period == 0:
+                short = _signs(_key(row, _SIGN_KEY), first, n, COUNT, False) * 4096
+            else:
+                short = _short_normals(row, first, period, n, COUNT, table)
+            g = tl.where(tl.arange(0, COUNT) < whole, g, short)
     return g
 
 
 @triton.jit
-def _shift(row, k, n: tl.constexpr):
-    """Where blocks k of fastfood and signs start to read x."""
-    return (_word(_key(row, _SHIFT_KEY), k) & (n // 16 - 1)).to(tl.int64) * 16
-
-
-@triton.jit
-def _stages(v, COUNT: tl.constexpr, STAGES: tl.constexpr, STEP: tl.constexpr):
+def _butterflies(v, COUNT: tl.constexpr, STAGES: tl.constexpr, STEP: tl.constexpr):
     """`STAGES` butterfly stages of v (COUNT numbers), the first between numbers STEP apart."""
     for s in tl.static_range(STAGES):
         pairs = tl.reshape(v, (COUNT // (STEP << s) // 2, 2, STEP << s))
-        second = tl.arange(0, 2)[None, :, None]
         total = tl.sum(pairs, axis=1, keep_dims=True)
-        difference = tl.sum(pairs * (1 - 2 * second), axis=1, keep_dims=True)
-        v = tl.reshape(tl.where(second == 0, total, difference), (COUNT,))
+        # a − b = (a + b) − 2b: between threads this takes one exchange, the difference itself two.
+        second = tl.arange(0, 2)[None, :, None] == 1
+        v = tl.reshape(tl.where(second, total - 2 * pairs, total), (COUNT,))
+    return v
+
+
+@triton.jit
+def _transformed(
+    v, row, first, table, n: tl.constexpr, COUNT: tl.constexpr,
+    BEFORE: tl.constexpr, BETWEEN: tl.constexpr, AFTER: tl.constexpr,
+):  # fmt: skip
+    """diag(AFTER) [H diag(BETWEEN)] H diag(BEFORE) v, each where it isn't _NONE, of blocks or a part of one."""
+    STAGES: tl.constexpr = _log2(_least(n, COUNT))
+    if BEFORE != _NONE:
+        v = v * _diagonal(row, first, n, COUNT, table, BEFORE).to(v.dtype)
+    v = _butterflies(v, COUNT, STAGES, 1)
+    if BETWEEN != _NONE:
+        v = v * _diagonal(row, first, n, COUNT, table, BETWEEN).to(v.dtype)
+        v = _butterflies(v, COUNT, STAGES, 1)
+    if AFTER != _NONE:
+        v = v * _diagonal(row, first, n, COUNT, table, AFTER).to(v.dtype)
+    return v
+
+
+@triton.jit
+def _turned(row, k, i, n: tl.constexpr):
+    """(blocks, numbers) int32: where blocks k of fastfood and signs find numbers i of x, whole vectors of them."""
+    shift = (_word(_key(row, _SHIFT_KEY), k) & (n // 16 - 1)).to(tl.int32) * 16
+    at = shift[:, None] + i[None, :] & (n - 1)
+    return tl.max_contiguous(tl.multiple_of(at, (1, 16)), (1, 16))
+
+
+@triton.jit
+def _place(pointers, tensor, start, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
+    """Where row `start` of a tensor lies."""
+    pointer = tl.load(pointers + tensor).to(tl.pointer_type(TYPE))
+    if ALIGNED:
+        pointer = tl.multiple_of(pointer, 16)
+    return pointer + start
+
+
+@triton.jit
+def _read(pointer, at, left, UNIT: tl.constexpr, REAL: tl.constexpr):
+    """Numbers `at` of a unit of which a tensor has `left`; zeros beyond. Whole units are read in whole vectors."""
+    if left >= UNIT:
+        v = tl.load(pointer + at).to(REAL)
+    else:
+        v = tl.load(pointer + at, mask=at < left, other=0).to(REAL)
     return v
 
 
 @triton.jit
 def _pass(
-    table, tiles, scales, normals, x, scratch,
-    n: tl.constexpr, FROM: tl.constexpr, BEFORE: tl.constexpr, AFTER: tl.constexpr, TO: tl.constexpr,
-    TURNED: tl.constexpr, ACROSS: tl.constexpr, COUNT: tl.constexpr, STAGES: tl.constexpr, STEP: tl.constexpr,
-    SOURCE: tl.constexpr, TARGET: tl.constexpr, REAL: tl.constexpr,
+    table, units, sources, targets, scales, normals, x, scratch,
+    n: tl.constexpr, UNIT: tl.constexpr, COUNT: tl.constexpr, FROM: tl.constexpr, TO: tl.constexpr,
+    BEFORE: tl.constexpr, BETWEEN: tl.constexpr, AFTER: tl.constexpr, ACROSS: tl.constexpr, TURNED: tl.constexpr,
+    SOURCE: tl.constexpr, TARGET: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr,
 ):  # fmt: skip
-    """Transform one tile of COUNT numbers: rows that follow each other, or STEP of every COUNT in a block."""
-    tile = tiles + 3 * tl.program_id(0)
-    tensor, index, place = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2)
+    """Transform COUNT numbers of a unit of blocks: those that follow each other, or ACROSS its one block."""
+    PARTS: tl.constexpr = UNIT // COUNT
+    u = (tl.program_id(0) // PARTS).to(tl.int64)
+    part = tl.program_id(0) % PARTS
+    tensor, start = tl.load(units + 2 * u), tl.multiple_of(tl.load(units + 2 * u + 1), COUNT)
     row = table + tensor * _COLUMNS
-    j = tl.arange(0, COUNT).to(tl.int64)
+    left = tl.minimum(tl.load(row + _ROWS) - start, UNIT).to(tl.int32)
+    j = tl.arange(0, COUNT)
     if ACROSS:
-        first = index // (n // COUNT) * n + index % (n // COUNT) * STEP
-        p = first + j // STEP * COUNT + j % STEP
+        STEP: tl.constexpr = COUNT // PARTS
+        at = j // STEP * COUNT + part * STEP + j % STEP
     else:
-        p = index * COUNT + j
-    k, i = p // n, p % n
-    inside = p < tl.load(row + _ROWS)
-    source = tl.load(row + _SOURCE).to(tl.pointer_type(SOURCE))
-    scale = tl.load(scales + tensor)
+        at = part * COUNT + j
     if FROM == _FROM_X:
-        at = i
         if TURNED:
-            at = (_shift(row, k, n) + i) & (n - 1)
-        v = tl.load(x + at)
+            SPAN: tl.constexpr = _least(n, COUNT)
+            places = _turned(
+                row, start // n + tl.arange(0, COUNT // SPAN), part * COUNT + tl.arange(0, SPAN), n
+            )
+            v = tl.reshape(tl.load(x + places), (COUNT,))
+        else:
+            v = tl.load(x + (at & (n - 1)))
     elif FROM == _FROM_V:
-        v = tl.load(source + p, mask=inside, other=0).to(REAL) * scale
+        v = _read(_place(sources, tensor, start, SOURCE, ALIGNED), at, left, UNIT, REAL)
     else:
-        v = tl.load(scratch + place + p)
-    if BEFORE != _NONE:
-        v = v * _diagonal(row, k, i, n, normals, BEFORE).to(REAL)
-    v = _stages(v, COUNT, STAGES, STEP)
-    if AFTER != _NONE:
-        v = v * _diagonal(row, k, i, n, normals, AFTER).to(REAL)
+        v = tl.load(scratch + u * UNIT + at)
+    if ACROSS:
+        v = _butterflies(v, COUNT, _log2(PARTS), STEP)
+    else:
+        v = _transformed(v, row, start + part * COUNT, normals, n, COUNT, BEFORE, BETWEEN, AFTER)
     if TO == _TO_OUT:
-        target = tl.load(row + _TARGET).to(tl.pointer_type(TARGET))
-        w = tl.load(source + p, mask=inside, other=0).to(REAL)
-        tl.store(target + p, (w + scale * v).to(TARGET), mask=inside)
+        w = _read(_place(sources, tensor, start, SOURCE, ALIGNED), at, left, UNIT, REAL)
+        w = (w + tl.load(scales + tensor) * v).to(TARGET)
+        target = _place(targets, tensor, start, TARGET, ALIGNED)
+        if left >= UNIT:
+            tl.store(target + at, w)
+        else:
+            tl.store(target + at, w, mask=at < left)
     else:
-        tl.store(scratch + place + p, v)
+        tl.store(scratch + u * UNIT + at, v)
+
+
+@triton.jit
+def _fold(
+    table, units, count, sources, scales, normals, partial,
+    n: tl.constexpr, COUNT: tl.constexpr, BETWEEN: tl.constexpr, AFTER: tl.constexpr, TURNED: tl.constexpr,
+    SOURCE: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr,
+):  # fmt: skip
+    """The program's own row of `partial` (programs, COUNT) ← itself + the adjoints of its share of the units."""
+    share = tl.cdiv(count, tl.num_programs(0))
+    first = tl.program_id(0) * share
+    own = partial + tl.program_id(0) * COUNT
+    j = tl.arange(0, COUNT)
+    k, i = tl.arange(0, COUNT // n), tl.arange(0, n)
+    for u in range(first, tl.minimum(first + share, count)):
+        tensor, start = tl.load(units + 2 * u), tl.multiple_of(tl.load(units + 2 * u + 1), COUNT)
+        row = table + tensor * _COLUMNS
+        left = tl.minimum(tl.load(row + _ROWS) - start, COUNT).to(tl.int32)
+        v = _read(_place(sources, tensor, start, SOURCE, ALIGNED), j, left, COUNT, REAL)
+        v = _transformed(v, row, start, normals, n, COUNT, _NONE, BETWEEN, AFTER) * tl.load(scales + tensor)
+        at = k[:, None] * n
+        if TURNED:
+            at += _turned(row, start // n + k, i, n)
+        else:
+            at += i[None, :]
+        tl.store(own + at, tl.load(own + at) + tl.reshape(v, (COUNT // n, n)))
+        tl.debug_barrier()  # another thread reads what this one wrote
 
 
 @triton.jit
 def _reduce(
-    table, blocks, count, scratch, partial, parts,
-    n: tl.constexpr, TURNED: tl.constexpr, COUNT: tl.constexpr, REAL: tl.constexpr,
+    table, units, count, scales, scratch, partial, parts,
+    n: tl.constexpr, TURNED: tl.constexpr, COUNT: tl.constexpr,
 ):  # fmt: skip
     """COUNT numbers of row r of `partial` ← themselves + those of blocks r, r + parts, … of the scratch."""
     r = tl.program_id(1)
-    j = tl.program_id(0) * COUNT + tl.arange(0, COUNT).to(tl.int64)
+    j = tl.program_id(0) * COUNT + tl.arange(0, COUNT)
     total = tl.load(partial + r * n + j)
     for q in range(r, count, parts):
-        at = j
+        tensor, at = tl.load(units + 2 * q), j
         if TURNED:
-            row = table + tl.load(blocks + 2 * q) * _COLUMNS
-            at = (j - _shift(row, tl.load(blocks + 2 * q + 1), n)) & (n - 1)
-        total += tl.load(scratch + q * n + at)
+            k = tl.load(units + 2 * q + 1) // n
+            word = _word(_key(table + tensor * _COLUMNS, _SHIFT_KEY), k)
+            at = j - (word & (n // 16 - 1)).to(tl.int32) * 16 & (n - 1)
+        total += tl.load(scales + tensor) * tl.load(scratch + q.to(tl.int64) * n + at)
     tl.store(partial + r * n + j, total)
 
 
 class TritonKernel(TorchKernel):
-    """Fastfood, signs and sorf, in float32, float64 and bfloat16, with n up to 2²⁰ or so."""
+    """Fastfood, signs and sorf, in float32, float64 and bfloat16, for d up to 2²⁶."""
 
     name = "triton"
     keeps_draws = False
@@ -179,144 +283,197 @@ class TritonKernel(TorchKernel):
     def supports(self, kind: str) -> bool:
         return kind in ("fastfood", "signs", "sorf")
 
+    def transform(self, v: torch.Tensor) -> torch.Tensor:
+        plan = _plan(len(v))
+        scratch = torch.zeros(plan.unit, dtype=v.dtype, device=v.device)
+        scratch[: len(v)] = v
+        nothing = _on_device((0,) * 5, torch.int64, v.device)
+        for options in plan.passes([{}], _FROM_SCRATCH, _TO_SCRATCH, across_first=False):
+            _pass[(plan.parts,)](
+                nothing, nothing, nothing, nothing, nothing, nothing, scratch, scratch,
+                TURNED=False, SOURCE=tl.float32, TARGET=tl.float32, REAL=_TYPES[v.dtype], ALIGNED=False, **options,
+            )  # fmt: skip
+        return scratch[: len(v)]
+
     def add(
         self,
         projections: Sequence[Projection],
         w0: Sequence[torch.Tensor],
         x: torch.Tensor,
-        scales: Sequence[float],
+        scales: Scales,
         out: Sequence[torch.Tensor],
     ) -> None:
+        diagonals = [{"BEFORE": which} for which in reversed(_diagonals(projections[0]))]
         for group in _alike(w0, out):
-            Ps = [projections[i] for i in group]
-            launch = _Launch(
-                Ps, [w0[i] for i in group], [out[i] for i in group], [scales[i] for i in group], x
-            )
-            if isinstance(Ps[0], Sorf):
-                passes = _whole(launch.n, _FROM_X, _INNER, _OUTER, _TO_SCRATCH)
-                passes += _whole(launch.n, _FROM_SCRATCH, _NONE, _NONE, _TO_OUT)
-            else:
-                passes = _whole(launch.n, _FROM_X, launch.diagonal, _NONE, _TO_OUT)
-            for chunk in _chunks(launch.sizes, launch.n, len(passes) > 1, x.device):
-                launch.run(passes, chunk)
+            launch = _Launch(projections, w0, out, scales, group, x)
+            passes = launch.plan.passes(diagonals, _FROM_X, _TO_OUT, across_first=False)
+            for piece in launch.pieces:
+                launch.run(passes, piece)
 
     def fold(
-        self,
-        projections: Sequence[Projection],
-        v: Sequence[torch.Tensor],
-        scales: Sequence[float],
-        z: torch.Tensor,
+        self, projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Scales, z: torch.Tensor
     ) -> None:
+        diagonals = [{"AFTER": which} for which in _diagonals(projections[0])]
         for group in _alike(v, v):
-            sources = [v[i] for i in group]
-            launch = _Launch(
-                [projections[i] for i in group], sources, sources, [scales[i] for i in group], z[0]
+            launch = _Launch(projections, v, v, scales, group, z[0])
+            if launch.plan.parts == 1:
+                z[0] += launch.fold(diagonals)
+                continue
+            passes = launch.plan.passes(diagonals, _FROM_V, _TO_SCRATCH, across_first=True)
+            partial = torch.zeros(
+                max(1, _PARTIAL // launch.plan.n), launch.plan.n, dtype=z.dtype, device=z.device
             )
-            if isinstance(projections[0], Sorf):
-                passes = _whole(launch.n, _FROM_V, _NONE, _OUTER, _TO_SCRATCH)
-                passes += _whole(launch.n, _FROM_SCRATCH, _NONE, _INNER, _TO_SCRATCH)
-            else:
-                passes = _whole(launch.n, _FROM_V, _NONE, launch.diagonal, _TO_SCRATCH)
-            parts = min(_PARTS, max(1, _PARTIAL // launch.n))
-            partial = torch.zeros(parts, launch.n, dtype=z.dtype, device=z.device)
-            for chunk in _chunks(launch.sizes, launch.n, True, z.device):
-                launch.reduce(launch.run(passes, chunk), chunk, partial)
+            for piece in launch.pieces:
+                launch.reduce(launch.run(passes, piece), piece, partial)
             z[0] += partial.sum(dim=0)
 
 
+class _Plan:
+    """How a transform of n numbers is cut: `unit` numbers, whole blocks, in `parts` of one program each."""
+
+    def __init__(self, n: int) -> None:
+        if n > _MOST * _MOST:
+            raise ConfigError(
+                f"projection.kernel=triton transforms up to {_MOST * _MOST:,} numbers, not {n:,}; use torch"
+            )
+        self.n = n
+        self.unit = max(n, _WARP)
+        self.count = min(self.unit, _MOST)
+        self.parts = self.unit // self.count
+        self.options = {"n": n, "UNIT": self.unit, "COUNT": self.count, "num_warps": self.count // _WARP}
+
+    def passes(
+        self, diagonals: Sequence[dict[str, Any]], first: Any, last: Any, *, across_first: bool
+    ) -> list[dict[str, Any]]:
+        """The passes of one transform H_n for every one of `diagonals`: one in all, or two each by the scratch."""
+        none = {**self.options, "BEFORE": _NONE, "BETWEEN": _NONE, "AFTER": _NONE}
+        if self.parts == 1:
+            return [{**none, **_chained(diagonals), "FROM": first, "TO": last, "ACROSS": False}]
+        found: list[dict[str, Any]] = []
+        for diagonal in diagonals:
+            halves = [{**none, **diagonal, "ACROSS": False}, {**none, "ACROSS": True}]
+            found += reversed(halves) if across_first else halves
+        for options in found:
+            options |= {"FROM": _FROM_SCRATCH, "TO": _TO_SCRATCH}
+        found[0]["FROM"], found[-1]["TO"] = first, last
+        return found
+
+
+def _chained(diagonals: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The diagonals of one or two transforms that follow each other in one program."""
+    if len(diagonals) == 1:
+        return diagonals[0]
+    (name, first), (_, second) = (next(iter(d.items())) for d in diagonals)
+    return {"BEFORE": first, "BETWEEN": second} if name == "BEFORE" else {"BETWEEN": first, "AFTER": second}
+
+
 class _Launch:
-    """Tensors of one dtype as the kernels see them. `like` has the arithmetic: x, or a row of z."""
+    """The tensors `group`, of one pair of dtypes, as the kernels see them. The arithmetic is that of `like`."""
 
     def __init__(
         self,
-        projections: Sequence[Any],
+        projections: Sequence[Projection],
         sources: Sequence[torch.Tensor],
         targets: Sequence[torch.Tensor],
-        scales: Sequence[float],
+        scales: Scales,
+        group: Sequence[int],
         like: torch.Tensor,
     ) -> None:
-        self.n = projections[0].n
-        self.sizes = tuple(P.shape[0] for P in projections)
-        self.diagonal = _SIGNS if isinstance(projections[0], Signs) else _NORMALS
-        self.turned = not isinstance(projections[0], Sorf)
+        chosen = tuple(projections[i] for i in group)
         self.like = like
-        self.types = {"SOURCE": _TYPES[sources[0].dtype], "TARGET": _TYPES[targets[0].dtype]}
-        self.real = _TYPES[like.dtype]
-        rows = zip(projections, sources, targets, strict=True)
-        table = [[w.data_ptr(), out.data_ptr(), P.shape[0], *_constants(P)] for P, w, out in rows]
-        self.table = torch.tensor(table, dtype=torch.int64).to(like.device)
-        products = [scale * P.scale for P, scale in zip(projections, scales, strict=True)]
-        self.scales = torch.tensor(products, dtype=like.dtype).to(like.device)
+        self.plan = _plan(chosen[0].n)
+        self.turned = not isinstance(chosen[0], Sorf)
+        self.table, own = _table(chosen, like.device)
+        self.pieces = _pieces(
+            tuple(P.shape[0] for P in chosen), self.plan.unit, self.plan.parts > 1, like.device
+        )
+        if isinstance(scales, torch.Tensor):
+            given = scales if len(chosen) == len(projections) else scales[list(group)]
+        else:
+            given = _on_device(tuple(float(scales[i]) for i in group), torch.float64, like.device)
+        self.scales = (own * given).to(like.dtype)
+        places = [tuple(tensors[i].data_ptr() for i in group) for tensors in (sources, targets)]
+        (self.sources, aligned), (self.targets, too) = (_places(each, like.device) for each in places)
+        self.types = {
+            "SOURCE": _TYPES[sources[group[0]].dtype], "REAL": _TYPES[like.dtype],
+            "ALIGNED": aligned and too,
+        }  # fmt: skip
+        self.target = _TYPES[targets[group[0]].dtype]
+        self.normals = draws.table_on(like.device)
 
-    def run(self, passes: list[dict[str, Any]], chunk: _Chunk) -> torch.Tensor:
-        """Do `passes` over the tiles of a chunk; returns the scratch."""
-        scratch = torch.empty(chunk.scratch, dtype=self.like.dtype, device=self.like.device)
-        normals = draws.table_on(self.like.device)
+    def run(self, passes: Sequence[dict[str, Any]], units: torch.Tensor) -> torch.Tensor:
+        """Do `passes` over some units; returns the scratch."""
+        numbers = len(units) * self.plan.unit if self.plan.parts > 1 else 1
+        scratch = torch.empty(numbers, dtype=self.like.dtype, device=self.like.device)
         for options in passes:
-            _pass[(len(chunk.tiles),)](
-                self.table, chunk.tiles, self.scales, normals, self.like, scratch,
-                n=self.n, TURNED=self.turned, REAL=self.real, num_warps=_WARPS, **self.types, **options,
+            _pass[(len(units) * self.plan.parts,)](
+                self.table, units, self.sources, self.targets, self.scales, self.normals, self.like, scratch,
+                TURNED=self.turned, TARGET=self.target, **self.types, **options,
             )  # fmt: skip
         return scratch
 
-    def reduce(self, scratch: torch.Tensor, chunk: _Chunk, partial: torch.Tensor) -> None:
+    def fold(self, diagonals: Sequence[dict[str, Any]]) -> torch.Tensor:
+        """(n,): the sum of all units' adjoints."""
+        [units] = self.pieces
+        plan, warps = self.plan, self.plan.options["num_warps"]
+        programs = min(len(units), _multiprocessors(self.like.device) * max(1, _WARPS_AT_ONCE // warps))
+        partial = torch.zeros(programs, plan.count, dtype=self.like.dtype, device=self.like.device)
+        options = {"BETWEEN": _NONE, **_chained(diagonals)}
+        _fold[(programs,)](
+            self.table, units, len(units), self.sources, self.scales, self.normals, partial,
+            n=plan.n, COUNT=plan.count, TURNED=self.turned, num_warps=warps, **self.types, **options,
+        )  # fmt: skip
+        return partial.view(-1, plan.n).sum(dim=0)
+
+    def reduce(self, scratch: torch.Tensor, units: torch.Tensor, partial: torch.Tensor) -> None:
         """Add the blocks of the scratch to the rows of `partial`."""
-        count = min(self.n, 256)
-        _reduce[(self.n // count, len(partial))](
-            self.table, chunk.blocks, len(chunk.blocks), scratch, partial, len(partial),
-            n=self.n, TURNED=self.turned, COUNT=count, REAL=self.real,
+        _reduce[(self.plan.n // 256, len(partial))](
+            self.table, units, len(units), self.scales, scratch, partial, len(partial),
+            n=self.plan.n, TURNED=self.turned, COUNT=256,
         )  # fmt: skip
 
 
-class _Chunk(NamedTuple):
-    """A part of the tensors whose blocks fit the scratch."""
-
-    tiles: (
-        torch.Tensor
-    )  # (t, 3) int64: tensor, number of the tile in it, scratch place of the tensor's first row
-    blocks: torch.Tensor  # (b, 2) int64: tensor and number of each block of the scratch, in its order
-    scratch: int  # numbers
+_plan = lru_cache(maxsize=64)(_Plan)
 
 
-@lru_cache(maxsize=64)
-def _chunks(sizes: tuple[int, ...], n: int, scratch: bool, device: torch.device) -> list[_Chunk]:
-    """The work on tensors of these sizes, in parts if it goes through the scratch."""
-    unit = max(n, _MOST)
+@lru_cache(maxsize=8)
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+@lru_cache(maxsize=512)
+def _on_device(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Kept: a step's numbers are mostly those of the step before."""
+    return torch.tensor(numbers, dtype=dtype).to(device)
+
+
+@lru_cache(maxsize=512)
+def _places(addresses: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, bool]:
+    """Addresses of tensors, for a GPU, and whether all are multiples of 16 bytes."""
+    return torch.tensor(addresses).to(device), not any(address % 16 for address in addresses)
+
+
+@lru_cache(maxsize=512)
+def _table(projections: tuple[Any, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(tensors, columns) int64, and (tensors,) float64: the scales of the projections themselves."""
+    rows = [[P.shape[0], *_constants(P)] for P in projections]
+    scales = [P.scale for P in projections]
+    return torch.tensor(rows).to(device), torch.tensor(scales, dtype=torch.float64).to(device)
+
+
+@lru_cache(maxsize=512)
+def _pieces(sizes: tuple[int, ...], unit: int, scratch: bool, device: torch.device) -> list[torch.Tensor]:
+    """The work on tensors of these sizes: (units, 2) int64, tensor and first row; in parts if by the scratch."""
     counts = torch.tensor([-(-size // unit) for size in sizes])
     tensor = torch.repeat_interleave(torch.arange(len(sizes)), counts)
     number = torch.arange(len(tensor)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-
-    def each(parts: int, first: torch.Tensor) -> torch.Tensor:
-        """(units · parts,): the numbers of the parts of each unit."""
-        return (first[:, None] * parts + torch.arange(parts)).flatten()
-
-    found = []
-    step = max(1, _SCRATCH // unit) if scratch else max(1, len(tensor))
-    for begin in range(0, len(tensor), step):
-        owner, first = tensor[begin : begin + step], number[begin : begin + step]
-        place = (torch.arange(len(owner)) - first) * unit
-        tiles, blocks = unit // _MOST, unit // n
-        rows = owner.repeat_interleave(tiles), each(tiles, first), place.repeat_interleave(tiles)
-        found.append(
-            _Chunk(
-                torch.stack(rows, dim=1).to(device),
-                torch.stack((owner.repeat_interleave(blocks), each(blocks, first)), dim=1).to(device),
-                len(owner) * unit if scratch else 0,
-            )
-        )
-    return found
+    units = torch.stack((tensor, number * unit), dim=1).to(device)
+    return list(units.split(max(1, _SCRATCH // unit))) if scratch else [units]
 
 
-def _whole(n: int, start: Any, before: Any, after: Any, to: Any) -> list[dict[str, Any]]:
-    """The passes of one transform H_n, between two diagonals: one, or two through the scratch for a large n."""
-    stages = n.bit_length() - 1
-    ends = {"COUNT": _MOST, "FROM": start, "BEFORE": before, "AFTER": after, "TO": to}
-    inner = min(stages, _MOST.bit_length() - 1)
-    one = {**ends, "ACROSS": False, "STAGES": inner, "STEP": 1}
-    if n <= _MOST:
-        return [one]
-    across = {**ends, "FROM": _FROM_SCRATCH, "BEFORE": _NONE, "ACROSS": True, "STAGES": stages - inner}
-    return [{**one, "AFTER": _NONE, "TO": _TO_SCRATCH}, {**across, "STEP": _MOST * _MOST // n}]
+def _diagonals(P: Projection) -> list[Any]:
+    """Those between the transforms of a block, from its rows to x."""
+    return [_OUTER, _INNER] if isinstance(P, Sorf) else [_SIGNS if isinstance(P, Signs) else _NORMALS]
 
 
 def _constants(P: Any) -> tuple[int, ...]:

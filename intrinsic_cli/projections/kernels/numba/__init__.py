@@ -19,7 +19,7 @@ import numba
 import numpy as np
 import torch
 
-from intrinsic_cli.projections.contract import ROWS, Projection
+from intrinsic_cli.projections.contract import ROWS, Projection, Scales
 from intrinsic_cli.projections.draws import normal_table
 from intrinsic_cli.projections.kernels.door import Kernel
 from intrinsic_cli.projections.kernels.numba.draws import draw_normals
@@ -61,7 +61,7 @@ class NumbaKernel(Kernel):
         projections: Sequence[Projection],
         w0: Sequence[torch.Tensor],
         x: torch.Tensor,
-        scales: Sequence[float],
+        scales: Scales,
         out: Sequence[torch.Tensor],
     ) -> None:
         encoded, work = _array(x), []
@@ -74,7 +74,7 @@ class NumbaKernel(Kernel):
         self,
         projections: Sequence[Projection],
         v: Sequence[torch.Tensor],
-        scales: Sequence[float],
+        scales: Scales,
         z: torch.Tensor,
     ) -> None:
         sums = _array(z)
