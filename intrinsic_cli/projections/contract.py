@@ -175,8 +175,11 @@ def add_to_all(
     out: Sequence[torch.Tensor],
 ) -> None:
     """`add_to` for many tensors that share x, in one go, by the kernel of the first. All on the device of x."""
+    sizes = set()
     for P, source, target in zip(projections, w0, out, strict=True):
-        P._check("x", x, P.encoded_size, x.dtype)
+        if P.encoded_size not in sizes:
+            P._check("x", x, P.encoded_size, x.dtype)
+            sizes.add(P.encoded_size)
         P._check("w0", source, P.shape[0], x.dtype)
         P._check("out", target, P.shape[0], x.dtype)
     if projections:
@@ -185,13 +188,20 @@ def add_to_all(
 
 def fold_all(
     projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Scales, z: torch.Tensor
-) -> None:
-    """`fold` for many tensors into one accumulator z, in one go, by the kernel of the first. All on its device."""
+) -> torch.Tensor:
+    """`fold` for many tensors into one accumulator z, in one go, by the kernel of the first. All on its device.
+
+    Returns Σ ‖v[i]‖², a number of the dtype of z on its device.
+    """
+    sizes = set()
     for P, source in zip(projections, v, strict=True):
         P._check("v", source, P.shape[0], z.dtype)
-        P._check_accumulator(z)
-    if projections:
-        _prepared(projections, z.device).fold(projections, v, scales, z)
+        if P.encoded_size not in sizes:
+            P._check_accumulator(z)
+            sizes.add(P.encoded_size)
+    if not projections:
+        return z.new_zeros(())
+    return _prepared(projections, z.device).fold_and_square(projections, v, scales, z)
 
 
 def _prepared(projections: Sequence[Projection], device: torch.device) -> kernels.Kernel:

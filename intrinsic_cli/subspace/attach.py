@@ -25,7 +25,7 @@ from intrinsic_cli.subspace.selection import free_dimensions, group_of, scale_na
 from intrinsic_cli.subspace.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
 
 # Gradients are folded when so many numbers have come: few starts of the threads or of a GPU, little memory held.
-ENOUGH = {"cpu": 1 << 22, "cuda": 1 << 25}
+ENOUGH = {"cpu": 1 << 22, "cuda": 1 << 26}
 
 
 @dataclass
@@ -39,11 +39,18 @@ class _Slice:
     scale: float
     group: int
     index: int  # of this tensor among the selected
+    _flat: Tensor | None = None
+
+    def flat(self) -> Tensor:
+        """The weight's numbers as a vector. Kept: a GPU's step has no time to make hundreds of views."""
+        if self._flat is None or self._flat.data_ptr() != self.weight.data_ptr():
+            self._flat = self.weight.data.view(-1)
+        return self._flat
 
 
-def _square(values: list[Tensor]) -> Tensor:
-    """The squared length of all of them together, in float32."""
-    return torch.stack(torch._foreach_norm(values, 2, torch.float32)).square().sum()
+def _square(values: Tensor) -> Tensor:
+    """The squared length, in float32."""
+    return torch.linalg.vector_norm(values, dtype=torch.float32).square()
 
 
 class Full(nn.Module):
@@ -225,7 +232,6 @@ class Subspace(nn.Module):
         # SAID needs ⟨Pᵀg, θ⟩ of each group for its λ: a group's sum stays apart until another group's begins.
         self._group = 0
         self._taken: list[tuple[_Slice, Tensor]] = []
-        self._taken_size = 0
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
         self._square = torch.zeros((), device=device)  # of the gradients folded in this backward pass
@@ -276,7 +282,7 @@ class Subspace(nn.Module):
         self._x = self._lead.encode(self.theta.detach())
         if self.lam is not None:  # which stays on a GPU
             self._factors = self._shares * self.lam.detach().to(self._shares)[self._groups]
-        self._add(self._kept, [part.weight.data for part in self._kept])
+        self._add(self._kept, [part.flat() for part in self._kept])
         self.direct.write()
 
     def _add(self, parts: Sequence[_Slice], out: Sequence[Tensor]) -> None:
@@ -286,7 +292,7 @@ class Subspace(nn.Module):
             [part.start for part in parts],
             self._x,
             self._scales(parts),
-            [weights.view(-1) for weights in out],
+            out,
         )
 
     def _scales(self, parts: Sequence[_Slice]) -> Scales:
@@ -311,7 +317,7 @@ class Subspace(nn.Module):
     def _make(self, parts: Sequence[_Slice], indices: Iterable[int]) -> list[Tensor]:
         chosen = [parts[i] for i in indices]
         out = [torch.empty(p.weight.shape, dtype=p.weight.dtype, device=p.weight.device) for p in chosen]
-        self._add(chosen, out)
+        self._add(chosen, [weights.view(-1) for weights in out])
         return out
 
     @torch.no_grad()
@@ -327,12 +333,11 @@ class Subspace(nn.Module):
                 self._group = part.group
             if grad.is_sparse:
                 rows, values = grad._indices()[0], grad._values()
-                self._square.add_(_square([grad.coalesce()._values()]))
+                self._square.add_(_square(grad.coalesce()._values()))
                 fold_rows(part.projection, rows, values, part.scale, self._group_z)
                 continue
             self._taken.append((part, grad.contiguous().view(-1)))
-            self._taken_size += grad.numel()
-        if self._taken_size >= self._enough:
+        if sum(grad.numel() for _, grad in self._taken) >= self._enough:
             self._fold()
 
     def _fold(self) -> None:
@@ -340,10 +345,10 @@ class Subspace(nn.Module):
         if not self._taken:
             return
         parts, grads = [part for part, _ in self._taken], [grad for _, grad in self._taken]
-        self._square.add_(_square(grads))
-        fold_all([p.projection for p in parts], grads, [p.scale for p in parts], self._group_z)
+        self._square += fold_all(
+            [p.projection for p in parts], grads, [p.scale for p in parts], self._group_z
+        )
         self._taken.clear()
-        self._taken_size = 0
 
     def _close_group(self) -> None:
         """Add the open group's sum to the gradients of its λ and of θ. For DID the sum is θ's own."""
@@ -361,7 +366,7 @@ class Subspace(nn.Module):
         self._close_group()
         self.direct.take()
         seen = self._lead.decode(self._z)
-        self._passes += torch.stack([self._square, _square([seen - self._seen])])
+        self._passes += torch.stack([self._square, _square(seen - self._seen)])
         self._seen = seen
         self._square.zero_()
 

@@ -74,6 +74,13 @@ class Kernel(ABC):
     ) -> None:
         """z ← z + Σ scales[i] · (P_iᵀ v[i] before decoding): `contract.fold_all`."""
 
+    def fold_and_square(
+        self, projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Scales, z: torch.Tensor
+    ) -> torch.Tensor:
+        """`fold`, and Σ ‖v[i]‖² as a number on its device."""
+        self.fold(projections, v, scales, z)
+        return torch.stack(torch._foreach_norm(list(v), 2, z.dtype)).square().sum()
+
     def fold_rows(
         self, P: Projection, rows: torch.Tensor, values: torch.Tensor, scale: float, z: torch.Tensor
     ) -> None:

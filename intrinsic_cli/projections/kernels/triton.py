@@ -27,11 +27,15 @@ from intrinsic_cli.projections.kernels.torch import TorchKernel
 from intrinsic_cli.projections.signs import Signs
 from intrinsic_cli.projections.sorf import Sorf
 
-_WARP = 1024  # numbers that a warp transforms
+_WARP = tl.constexpr(1024)  # numbers that a warp transforms
+_LOW = tl.constexpr(
+    7
+)  # lowest bit of a number's place that tells warps apart: 4 numbers a thread, 32 threads
 _MOST = 8192  # numbers that a program transforms, at most
 _SCRATCH = 1 << 24  # numbers of a pass over a part of the tensors, or a block's if that is more
 _PARTIAL = 1 << 20  # numbers in the partial sums of an adjoint through the scratch, or z's if that is more
-_WARPS_AT_ONCE = 16  # warps of the adjoint that a multiprocessor's registers hold
+_REGISTERS = 128  # of a thread, at most
+_RESIDENT = 16  # warps that the registers of a multiprocessor then hold
 
 # What a pass reads, what it writes, and a diagonal of P.
 _FROM_X, _FROM_V, _FROM_SCRATCH = (tl.constexpr(i) for i in range(3))
@@ -53,6 +57,11 @@ def _least(a, b):
 @triton.constexpr_function
 def _log2(n):
     return n.bit_length() - 1
+
+
+@triton.constexpr_function
+def _bits(first, count):
+    return (1 << count) - 1 << first
 
 
 @triton.jit
@@ -85,8 +94,11 @@ def _signs(key, first, n: tl.constexpr, COUNT: tl.constexpr, APART: tl.constexpr
 @triton.jit
 def _normals(key, counters, COUNT: tl.constexpr, table):
     """(COUNT,) int32, in units of 1 / NORMAL_ONE: the four normal draws of each of the words `counters`."""
-    fields = _word(key, counters)[:, None] >> (tl.arange(0, 4) * 16).to(tl.uint64)[None, :]
-    return tl.reshape(tl.load(table + (fields.to(tl.uint32) & 0xFFFF)).to(tl.int32), (COUNT,))
+    fields = (_word(key, counters)[:, None] >> (tl.arange(0, 4) * 16).to(tl.uint64)[None, :]).to(tl.int32)
+    # The lower quantiles are the upper ones with a minus sign, from the end: half a table stays in the L1 cache.
+    lower = (fields & 0x8000) - 0x8000 >> 31  # −1 or 0
+    g = tl.load(table + ((fields ^ lower) & 0x7FFF)).to(tl.int32)
+    return tl.reshape((g ^ lower) - lower, (COUNT,))
 
 
 @triton.jit
@@ -123,14 +135,44 @@ def _diagonal(row, first, n: tl.constexpr, COUNT: tl.constexpr, table, WHICH: tl
 
 
 @triton.jit
-def _butterflies(v, COUNT: tl.constexpr, STAGES: tl.constexpr, STEP: tl.constexpr):
-    """`STAGES` butterfly stages of v (COUNT numbers), the first between numbers STEP apart."""
-    for s in tl.static_range(STAGES):
-        pairs = tl.reshape(v, (COUNT // (STEP << s) // 2, 2, STEP << s))
-        total = tl.sum(pairs, axis=1, keep_dims=True)
-        # a − b = (a + b) − 2b: between threads this takes one exchange, the difference itself two.
-        second = tl.arange(0, 2)[None, :, None] == 1
-        v = tl.reshape(tl.where(second, total - 2 * pairs, total), (COUNT,))
+def _butterfly(v, COUNT: tl.constexpr, STEP: tl.constexpr):
+    """a + b and a − b of numbers STEP apart."""
+    pairs = tl.reshape(v, (COUNT // STEP // 2, 2, STEP))
+    total = tl.sum(pairs, axis=1, keep_dims=True)
+    # a − b = (a + b) − 2b: between threads this takes one exchange, the difference itself two.
+    second = tl.arange(0, 2)[None, :, None] == 1
+    return tl.reshape(tl.where(second, total - 2 * pairs, total), (COUNT,))
+
+
+@triton.jit
+def _swapped(j, COUNT: tl.constexpr):
+    """j with the bits that tell a program's warps apart exchanged for its highest ones: its own inverse."""
+    WARPS: tl.constexpr = _log2(COUNT // _WARP)
+    HIGH: tl.constexpr = _log2(_WARP)
+    if WARPS > 0:
+        up = (j & _bits(_LOW, WARPS)) << HIGH - _LOW
+        down = (j & _bits(HIGH, WARPS)) >> HIGH - _LOW
+        j = j & ~_bits(_LOW, WARPS) & ~_bits(HIGH, WARPS) | up | down
+        j = tl.max_contiguous(tl.multiple_of(j, 16), 16)
+    return j
+
+
+@triton.jit
+def _butterflies(v, COUNT: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr):
+    """Butterfly stages of v (COUNT numbers), between numbers 2^FIRST to 2^(LAST − 1) apart.
+
+    Of v and the result, one lies in memory's order and the other in that of `_swapped`. A thread holds the numbers
+    that differ in the highest bits, so that only the swap itself is an exchange between warps.
+    """
+    WARPS: tl.constexpr = _log2(COUNT // _WARP)
+    for s in tl.static_range(FIRST, LAST):
+        if s < _LOW or s >= _LOW + WARPS:
+            v = _butterfly(v, COUNT, 1 << s)
+    if WARPS > 0:
+        v = tl.gather(v, _swapped(tl.arange(0, COUNT), COUNT), 0)
+        for s in tl.static_range(WARPS):
+            if _LOW + s >= FIRST and _LOW + s < LAST:
+                v = _butterfly(v, COUNT, _WARP << s)
     return v
 
 
@@ -139,14 +181,22 @@ def _transformed(
     v, row, first, table, n: tl.constexpr, COUNT: tl.constexpr,
     BEFORE: tl.constexpr, BETWEEN: tl.constexpr, AFTER: tl.constexpr,
 ):  # fmt: skip
-    """diag(AFTER) [H diag(BETWEEN)] H diag(BEFORE) v, each where it isn't _NONE, of blocks or a part of one."""
-    STAGES: tl.constexpr = _log2(_least(n, COUNT))
+    """diag(AFTER) [H diag(BETWEEN)] H diag(BEFORE) v, each where it isn't _NONE, of blocks or a part of one.
+
+    With AFTER v comes in the order of `_swapped`, without it the result does.
+    """
+    LAST: tl.constexpr = _log2(_least(n, COUNT))
+    swap = _swapped(tl.arange(0, COUNT), COUNT)
     if BEFORE != _NONE:
         v = v * _diagonal(row, first, n, COUNT, table, BEFORE).to(v.dtype)
-    v = _butterflies(v, COUNT, STAGES, 1)
+    v = _butterflies(v, COUNT, 0, LAST)
     if BETWEEN != _NONE:
+        if BEFORE != _NONE and COUNT > _WARP:
+            v = tl.gather(v, swap, 0)
         v = v * _diagonal(row, first, n, COUNT, table, BETWEEN).to(v.dtype)
-        v = _butterflies(v, COUNT, STAGES, 1)
+        if AFTER != _NONE and COUNT > _WARP:
+            v = tl.gather(v, swap, 0)
+        v = _butterflies(v, COUNT, 0, LAST)
     if AFTER != _NONE:
         v = v * _diagonal(row, first, n, COUNT, table, AFTER).to(v.dtype)
     return v
@@ -164,24 +214,25 @@ def _turned(row, k, i, n: tl.constexpr):
 def _place(pointers, tensor, start, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
     """Where row `start` of a tensor lies."""
     pointer = tl.load(pointers + tensor).to(tl.pointer_type(TYPE))
-    if ALIGNED:
-        pointer = tl.multiple_of(pointer, 16)
+    if ALIGNED:  # to vectors of four, whatever the dtype: `_LOW` counts on it
+        pointer = tl.multiple_of(pointer, 8 if TYPE.primitive_bitwidth == 16 else 16)
     return pointer + start
 
 
 @triton.jit
 def _read(pointer, at, left, UNIT: tl.constexpr, REAL: tl.constexpr):
     """Numbers `at` of a unit of which a tensor has `left`; zeros beyond. Whole units are read in whole vectors."""
+    # Read once, they would push the quantiles out of the L1 cache.
     if left >= UNIT:
-        v = tl.load(pointer + at).to(REAL)
+        v = tl.load(pointer + at, cache_modifier=".cg").to(REAL)
     else:
-        v = tl.load(pointer + at, mask=at < left, other=0).to(REAL)
+        v = tl.load(pointer + at, mask=at < left, other=0, cache_modifier=".cg").to(REAL)
     return v
 
 
 @triton.jit
 def _pass(
-    table, units, sources, targets, scales, normals, x, scratch,
+    table, units, sources, targets, scales, normals, x, scratch, squares,
     n: tl.constexpr, UNIT: tl.constexpr, COUNT: tl.constexpr, FROM: tl.constexpr, TO: tl.constexpr,
     BEFORE: tl.constexpr, BETWEEN: tl.constexpr, AFTER: tl.constexpr, ACROSS: tl.constexpr, TURNED: tl.constexpr,
     SOURCE: tl.constexpr, TARGET: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr,
@@ -194,11 +245,18 @@ def _pass(
     row = table + tensor * _COLUMNS
     left = tl.minimum(tl.load(row + _ROWS) - start, UNIT).to(tl.int32)
     j = tl.arange(0, COUNT)
+    swap = _swapped(j, COUNT)
     if ACROSS:
         STEP: tl.constexpr = COUNT // PARTS
         at = j // STEP * COUNT + part * STEP + j % STEP
+        to = swap // STEP * COUNT + part * STEP + swap % STEP
+        if STEP >= 16:
+            at = tl.max_contiguous(tl.multiple_of(at, 16), 16)
+            to = tl.max_contiguous(tl.multiple_of(to, 16), 16)
+    elif AFTER != _NONE:
+        at, to = part * COUNT + swap, part * COUNT + j
     else:
-        at = part * COUNT + j
+        at, to = part * COUNT + j, part * COUNT + swap
     if FROM == _FROM_X:
         if TURNED:
             SPAN: tl.constexpr = _least(n, COUNT)
@@ -210,49 +268,58 @@ def _pass(
             v = tl.load(x + (at & (n - 1)))
     elif FROM == _FROM_V:
         v = _read(_place(sources, tensor, start, SOURCE, ALIGNED), at, left, UNIT, REAL)
+        tl.store(squares + tl.program_id(0), tl.sum(v * v))
     else:
-        v = tl.load(scratch + u * UNIT + at)
+        v = tl.load(scratch + u * UNIT + at, cache_modifier=".cg")
     if ACROSS:
-        v = _butterflies(v, COUNT, _log2(PARTS), STEP)
+        v = _butterflies(v, COUNT, _log2(STEP), _log2(COUNT))
     else:
         v = _transformed(v, row, start + part * COUNT, normals, n, COUNT, BEFORE, BETWEEN, AFTER)
     if TO == _TO_OUT:
-        w = _read(_place(sources, tensor, start, SOURCE, ALIGNED), at, left, UNIT, REAL)
+        w = _read(_place(sources, tensor, start, SOURCE, ALIGNED), to, left, UNIT, REAL)
         w = (w + tl.load(scales + tensor) * v).to(TARGET)
         target = _place(targets, tensor, start, TARGET, ALIGNED)
         if left >= UNIT:
-            tl.store(target + at, w)
+            tl.store(target + to, w)
         else:
-            tl.store(target + at, w, mask=at < left)
+            tl.store(target + to, w, mask=to < left)
     else:
-        tl.store(scratch + u * UNIT + at, v)
+        tl.store(scratch + u * UNIT + to, v)
 
 
 @triton.jit
 def _fold(
-    table, units, count, sources, scales, normals, partial,
+    table, units, count, sources, scales, normals, partial, squares,
     n: tl.constexpr, COUNT: tl.constexpr, BETWEEN: tl.constexpr, AFTER: tl.constexpr, TURNED: tl.constexpr,
     SOURCE: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr,
 ):  # fmt: skip
-    """The program's own row of `partial` (programs, COUNT) ← itself + the adjoints of its share of the units."""
+    """The program's own row of `partial` (programs, COUNT) ← itself + the adjoints of its share of the units.
+
+    squares (programs,) ← the sum of the squares of what these are of.
+    """
     share = tl.cdiv(count, tl.num_programs(0))
     first = tl.program_id(0) * share
     own = partial + tl.program_id(0) * COUNT
     j = tl.arange(0, COUNT)
     k, i = tl.arange(0, COUNT // n), tl.arange(0, n)
+    square = tl.zeros((), REAL)
     for u in range(first, tl.minimum(first + share, count)):
         tensor, start = tl.load(units + 2 * u), tl.multiple_of(tl.load(units + 2 * u + 1), COUNT)
         row = table + tensor * _COLUMNS
         left = tl.minimum(tl.load(row + _ROWS) - start, COUNT).to(tl.int32)
-        v = _read(_place(sources, tensor, start, SOURCE, ALIGNED), j, left, COUNT, REAL)
+        v = _read(_place(sources, tensor, start, SOURCE, ALIGNED), _swapped(j, COUNT), left, COUNT, REAL)
+        square += tl.sum(v * v)
         v = _transformed(v, row, start, normals, n, COUNT, _NONE, BETWEEN, AFTER) * tl.load(scales + tensor)
         at = k[:, None] * n
         if TURNED:
             at += _turned(row, start // n + k, i, n)
         else:
             at += i[None, :]
-        tl.store(own + at, tl.load(own + at) + tl.reshape(v, (COUNT // n, n)))
+        # In the L2 cache: the L1 cache is for the quantiles.
+        total = tl.load(own + at, cache_modifier=".cg") + tl.reshape(v, (COUNT // n, n))
+        tl.store(own + at, total, cache_modifier=".cg")
         tl.debug_barrier()  # another thread reads what this one wrote
+    tl.store(squares + tl.program_id(0), square)
 
 
 @triton.jit
@@ -284,16 +351,16 @@ class TritonKernel(TorchKernel):
         return kind in ("fastfood", "signs", "sorf")
 
     def transform(self, v: torch.Tensor) -> torch.Tensor:
-        plan = _plan(len(v))
+        plan = _plan(v.numel())
         scratch = torch.zeros(plan.unit, dtype=v.dtype, device=v.device)
-        scratch[: len(v)] = v
-        nothing = _on_device((0,) * 5, torch.int64, v.device)
-        for options in plan.passes([{}], _FROM_SCRATCH, _TO_SCRATCH, across_first=False):
+        scratch[: v.numel()] = v
+        nothing = _numbers((0,) * 5, torch.int64, v.device)
+        for options in plan.passes([], _FROM_SCRATCH, _TO_SCRATCH, across_first=False):
             _pass[(plan.parts,)](
-                nothing, nothing, nothing, nothing, nothing, nothing, scratch, scratch,
-                TURNED=False, SOURCE=tl.float32, TARGET=tl.float32, REAL=_TYPES[v.dtype], ALIGNED=False, **options,
+                nothing, nothing, nothing, nothing, nothing, nothing, scratch, scratch, scratch, TURNED=False,
+                SOURCE=tl.float32, TARGET=tl.float32, REAL=_TYPES[v.dtype], ALIGNED=False, **options,
             )  # fmt: skip
-        return scratch[: len(v)]
+        return scratch[: v.numel()]
 
     def add(
         self,
@@ -304,28 +371,29 @@ class TritonKernel(TorchKernel):
         out: Sequence[torch.Tensor],
     ) -> None:
         diagonals = [{"BEFORE": which} for which in reversed(_diagonals(projections[0]))]
-        for group in _alike(w0, out):
-            launch = _Launch(projections, w0, out, scales, group, x)
-            passes = launch.plan.passes(diagonals, _FROM_X, _TO_OUT, across_first=False)
-            for piece in launch.pieces:
-                launch.run(passes, piece)
+        for chosen, group in _groups(projections, w0, out, x):
+            passes = group.plan.passes(diagonals, _FROM_X, _TO_OUT, across_first=False)
+            for units in group.pieces:
+                group.run(passes, units, group.scaled(scales, chosen), x)
 
     def fold(
         self, projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Scales, z: torch.Tensor
     ) -> None:
+        self.fold_and_square(projections, v, scales, z)
+
+    def fold_and_square(
+        self, projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Scales, z: torch.Tensor
+    ) -> torch.Tensor:
         diagonals = [{"AFTER": which} for which in _diagonals(projections[0])]
-        for group in _alike(v, v):
-            launch = _Launch(projections, v, v, scales, group, z[0])
-            if launch.plan.parts == 1:
-                z[0] += launch.fold(diagonals)
-                continue
-            passes = launch.plan.passes(diagonals, _FROM_V, _TO_SCRATCH, across_first=True)
-            partial = torch.zeros(
-                max(1, _PARTIAL // launch.plan.n), launch.plan.n, dtype=z.dtype, device=z.device
-            )
-            for piece in launch.pieces:
-                launch.reduce(launch.run(passes, piece), piece, partial)
-            z[0] += partial.sum(dim=0)
+        squares = []
+        for chosen, group in _groups(projections, v, v, z):
+            if group.plan.parts == 1:
+                total, square = group.fold(diagonals, group.scaled(scales, chosen))
+            else:
+                total, square = group.fold_by_scratch(diagonals, group.scaled(scales, chosen))
+            z[0] += total
+            squares.append(square)
+        return torch.stack(squares).sum()
 
 
 class _Plan:
@@ -337,20 +405,24 @@ class _Plan:
                 f"projection.kernel=triton transforms up to {_MOST * _MOST:,} numbers, not {n:,}; use torch"
             )
         self.n = n
-        self.unit = max(n, _WARP)
+        self.unit = max(n, _WARP.value)
         self.count = min(self.unit, _MOST)
         self.parts = self.unit // self.count
-        self.options = {"n": n, "UNIT": self.unit, "COUNT": self.count, "num_warps": self.count // _WARP}
+        self.launch = {"num_warps": self.count // _WARP.value, "maxnreg": _REGISTERS}
 
     def passes(
         self, diagonals: Sequence[dict[str, Any]], first: Any, last: Any, *, across_first: bool
     ) -> list[dict[str, Any]]:
-        """The passes of one transform H_n for every one of `diagonals`: one in all, or two each by the scratch."""
-        none = {**self.options, "BEFORE": _NONE, "BETWEEN": _NONE, "AFTER": _NONE}
+        """The passes of a transform H_n for every one of `diagonals`, or of one with none.
+
+        One pass in all, or through the scratch two for each transform.
+        """
+        sizes = {"n": self.n, "UNIT": self.unit, "COUNT": self.count}
+        none = {**sizes, **self.launch, "BEFORE": _NONE, "BETWEEN": _NONE, "AFTER": _NONE}
         if self.parts == 1:
             return [{**none, **_chained(diagonals), "FROM": first, "TO": last, "ACROSS": False}]
         found: list[dict[str, Any]] = []
-        for diagonal in diagonals:
+        for diagonal in diagonals or [{}]:
             halves = [{**none, **diagonal, "ACROSS": False}, {**none, "ACROSS": True}]
             found += reversed(halves) if across_first else halves
         for options in found:
@@ -361,79 +433,120 @@ class _Plan:
 
 def _chained(diagonals: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The diagonals of one or two transforms that follow each other in one program."""
-    if len(diagonals) == 1:
-        return diagonals[0]
+    if len(diagonals) < 2:
+        return {} if not diagonals else diagonals[0]
     (name, first), (_, second) = (next(iter(d.items())) for d in diagonals)
     return {"BEFORE": first, "BETWEEN": second} if name == "BEFORE" else {"BETWEEN": first, "AFTER": second}
 
 
-class _Launch:
-    """The tensors `group`, of one pair of dtypes, as the kernels see them. The arithmetic is that of `like`."""
+class _Group:
+    """Tensors of one pair of dtypes as the kernels see them: where they lie, their rows of the table, the units."""
 
     def __init__(
         self,
-        projections: Sequence[Projection],
-        sources: Sequence[torch.Tensor],
-        targets: Sequence[torch.Tensor],
-        scales: Scales,
-        group: Sequence[int],
-        like: torch.Tensor,
+        projections: tuple[Any, ...],
+        sources: tuple[int, ...],
+        targets: tuple[int, ...],
+        source: torch.dtype,
+        target: torch.dtype,
+        real: torch.dtype,
+        device: torch.device,
     ) -> None:
-        chosen = tuple(projections[i] for i in group)
-        self.like = like
-        self.plan = _plan(chosen[0].n)
-        self.turned = not isinstance(chosen[0], Sorf)
-        self.table, own = _table(chosen, like.device)
-        self.pieces = _pieces(
-            tuple(P.shape[0] for P in chosen), self.plan.unit, self.plan.parts > 1, like.device
-        )
-        if isinstance(scales, torch.Tensor):
-            given = scales if len(chosen) == len(projections) else scales[list(group)]
-        else:
-            given = _on_device(tuple(float(scales[i]) for i in group), torch.float64, like.device)
-        self.scales = (own * given).to(like.dtype)
-        places = [tuple(tensors[i].data_ptr() for i in group) for tensors in (sources, targets)]
-        (self.sources, aligned), (self.targets, too) = (_places(each, like.device) for each in places)
-        self.types = {
-            "SOURCE": _TYPES[sources[group[0]].dtype], "REAL": _TYPES[like.dtype],
-            "ALIGNED": aligned and too,
+        self.plan = _plan(projections[0].n)
+        self.real, self.device = real, device
+        self.table = _table(projections, device)
+        self.factors = _numbers(tuple(P.scale for P in projections), torch.float64, device)
+        self.sources, self.targets = (_numbers(places, torch.int64, device) for places in (sources, targets))
+        self.normals = draws.table_on(device)[1 << 15 :]
+        self.pieces = _pieces(tuple(P.shape[0] for P in projections), self.plan.n, device)
+        self.options = {
+            "TURNED": not isinstance(projections[0], Sorf), "SOURCE": _TYPES[source], "REAL": _TYPES[real],
+            "ALIGNED": not any(place % 16 for place in sources + targets),
         }  # fmt: skip
-        self.target = _TYPES[targets[group[0]].dtype]
-        self.normals = draws.table_on(like.device)
+        self.target = _TYPES[target]
 
-    def run(self, passes: Sequence[dict[str, Any]], units: torch.Tensor) -> torch.Tensor:
+    def scaled(self, scales: Scales, chosen: Sequence[int]) -> torch.Tensor:
+        """(tensors,): `scales` of those chosen, times the factors of their projections."""
+        if not isinstance(scales, torch.Tensor):
+            return _scaled(self, tuple(float(scales[i]) for i in chosen))
+        given = scales if len(chosen) == len(scales) else scales[list(chosen)]
+        return (self.factors * given).to(self.real)
+
+    def zeros(self, *shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=self.real, device=self.device)
+
+    def run(
+        self,
+        passes: Sequence[dict[str, Any]],
+        units: torch.Tensor,
+        scales: torch.Tensor,
+        x: torch.Tensor,
+        squares: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Do `passes` over some units; returns the scratch."""
         numbers = len(units) * self.plan.unit if self.plan.parts > 1 else 1
-        scratch = torch.empty(numbers, dtype=self.like.dtype, device=self.like.device)
+        scratch = torch.empty(numbers, dtype=self.real, device=self.device)
         for options in passes:
             _pass[(len(units) * self.plan.parts,)](
-                self.table, units, self.sources, self.targets, self.scales, self.normals, self.like, scratch,
-                TURNED=self.turned, TARGET=self.target, **self.types, **options,
+                self.table, units, self.sources, self.targets, scales, self.normals, x, scratch,
+                scratch if squares is None else squares, TARGET=self.target, **self.options, **options,
             )  # fmt: skip
         return scratch
 
-    def fold(self, diagonals: Sequence[dict[str, Any]]) -> torch.Tensor:
-        """(n,): the sum of all units' adjoints."""
+    def fold(
+        self, diagonals: Sequence[dict[str, Any]], scales: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n,): the sum of all units' adjoints; and the sum of the squares of all they were of."""
         [units] = self.pieces
-        plan, warps = self.plan, self.plan.options["num_warps"]
-        programs = min(len(units), _multiprocessors(self.like.device) * max(1, _WARPS_AT_ONCE // warps))
-        partial = torch.zeros(programs, plan.count, dtype=self.like.dtype, device=self.like.device)
-        options = {"BETWEEN": _NONE, **_chained(diagonals)}
+        at_once = _multiprocessors(self.device) * max(1, _RESIDENT // self.plan.launch["num_warps"])
+        programs = min(len(units), at_once)
+        partial, squares = self.zeros(programs, self.plan.count), self.zeros(programs)
+        options = {"n": self.plan.n, "COUNT": self.plan.count, "BETWEEN": _NONE, **_chained(diagonals)}
         _fold[(programs,)](
-            self.table, units, len(units), self.sources, self.scales, self.normals, partial,
-            n=plan.n, COUNT=plan.count, TURNED=self.turned, num_warps=warps, **self.types, **options,
+            self.table, units, len(units), self.sources, scales, self.normals, partial, squares,
+            **self.plan.launch, **self.options, **options,
         )  # fmt: skip
-        return partial.view(-1, plan.n).sum(dim=0)
+        return partial.view(-1, self.plan.n).sum(dim=0), squares.sum()
 
-    def reduce(self, scratch: torch.Tensor, units: torch.Tensor, partial: torch.Tensor) -> None:
-        """Add the blocks of the scratch to the rows of `partial`."""
-        _reduce[(self.plan.n // 256, len(partial))](
-            self.table, units, len(units), self.scales, scratch, partial, len(partial),
-            n=self.plan.n, TURNED=self.turned, COUNT=256,
-        )  # fmt: skip
+    def fold_by_scratch(
+        self, diagonals: Sequence[dict[str, Any]], scales: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`fold`, for transforms that no program holds."""
+        n = self.plan.n
+        passes = self.plan.passes(diagonals, _FROM_V, _TO_SCRATCH, across_first=True)
+        partial, square = self.zeros(max(1, _PARTIAL // n), n), self.zeros()
+        for units in self.pieces:
+            squares = self.zeros(len(units) * self.plan.parts)
+            scratch = self.run(passes, units, scales, partial, squares)
+            square += squares.sum()
+            _reduce[(n // 256, len(partial))](
+                self.table, units, len(units), scales, scratch, partial, len(partial),
+                n=n, TURNED=self.options["TURNED"], COUNT=256,
+            )  # fmt: skip
+        return partial.sum(dim=0), square
 
 
 _plan = lru_cache(maxsize=64)(_Plan)
+_group = lru_cache(maxsize=512)(_Group)  # most steps find the tensors where the one before had them
+
+
+def _groups(
+    projections: Sequence[Projection],
+    sources: Sequence[torch.Tensor],
+    targets: Sequence[torch.Tensor],
+    like: torch.Tensor,
+) -> Iterator[tuple[list[int], _Group]]:
+    """The tensors in groups of one pair of dtypes, each for one launch, with their places among all."""
+    pairs = [(a.dtype, b.dtype) for a, b in zip(sources, targets, strict=True)]
+    for pair in dict.fromkeys(pairs):
+        chosen = [i for i, other in enumerate(pairs) if other == pair]
+        places = (tuple(tensors[i].data_ptr() for i in chosen) for tensors in (sources, targets))
+        yield chosen, _group(tuple(projections[i] for i in chosen), *places, *pair, like.dtype, like.device)
+
+
+@lru_cache(maxsize=512)
+def _scaled(group: _Group, scales: tuple[float, ...]) -> torch.Tensor:
+    return (group.factors * _numbers(scales, torch.float64, group.device)).to(group.real)
 
 
 @lru_cache(maxsize=8)
@@ -442,33 +555,25 @@ def _multiprocessors(device: torch.device) -> int:
 
 
 @lru_cache(maxsize=512)
-def _on_device(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Kept: a step's numbers are mostly those of the step before."""
+def _numbers(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return torch.tensor(numbers, dtype=dtype).to(device)
 
 
 @lru_cache(maxsize=512)
-def _places(addresses: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, bool]:
-    """Addresses of tensors, for a GPU, and whether all are multiples of 16 bytes."""
-    return torch.tensor(addresses).to(device), not any(address % 16 for address in addresses)
+def _table(projections: tuple[Any, ...], device: torch.device) -> torch.Tensor:
+    """(tensors, columns) int64."""
+    return torch.tensor([[P.shape[0], *_constants(P)] for P in projections]).to(device)
 
 
 @lru_cache(maxsize=512)
-def _table(projections: tuple[Any, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """(tensors, columns) int64, and (tensors,) float64: the scales of the projections themselves."""
-    rows = [[P.shape[0], *_constants(P)] for P in projections]
-    scales = [P.scale for P in projections]
-    return torch.tensor(rows).to(device), torch.tensor(scales, dtype=torch.float64).to(device)
-
-
-@lru_cache(maxsize=512)
-def _pieces(sizes: tuple[int, ...], unit: int, scratch: bool, device: torch.device) -> list[torch.Tensor]:
+def _pieces(sizes: tuple[int, ...], n: int, device: torch.device) -> list[torch.Tensor]:
     """The work on tensors of these sizes: (units, 2) int64, tensor and first row; in parts if by the scratch."""
-    counts = torch.tensor([-(-size // unit) for size in sizes])
+    plan = _plan(n)
+    counts = torch.tensor([-(-size // plan.unit) for size in sizes])
     tensor = torch.repeat_interleave(torch.arange(len(sizes)), counts)
     number = torch.arange(len(tensor)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    units = torch.stack((tensor, number * unit), dim=1).to(device)
-    return list(units.split(max(1, _SCRATCH // unit))) if scratch else [units]
+    units = torch.stack((tensor, number * plan.unit), dim=1).to(device)
+    return list(units.split(max(1, _SCRATCH // n))) if plan.parts > 1 else [units]
 
 
 def _diagonals(P: Projection) -> list[Any]:
@@ -484,11 +589,3 @@ def _constants(P: Any) -> tuple[int, ...]:
         keys = P.sign_key, P.normal_key if isinstance(P, Fastfood) else 0, P.shift_key
     period = P.period if isinstance(P, Fastfood) and P.version < 3 else 0
     return (*(key - (1 << 64) if key >> 63 else key for key in keys), period)
-
-
-def _alike(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> Iterator[list[int]]:
-    """The tensors in groups of one pair of dtypes, each in one launch."""
-    groups: dict[tuple[torch.dtype, torch.dtype], list[int]] = {}
-    for i, (a, b) in enumerate(zip(first, second, strict=True)):
-        groups.setdefault((a.dtype, b.dtype), []).append(i)
-    yield from groups.values()
