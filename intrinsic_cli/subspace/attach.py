@@ -26,6 +26,9 @@ from intrinsic_cli.subspace.streaming import Streamed, keep_no_freed_memory, lay
 
 # Gradients are folded when so many numbers have come: few starts of the threads or of a GPU, little memory held.
 ENOUGH = {"cpu": 1 << 22, "cuda": 1 << 26}
+# One hook takes the gradients of so many weights. A CPU's takes each tensor's as soon as it is there; a GPU
+# waits for hooks, which cost as much time as a kernel of its backward pass.
+HOOKED = {"cpu": 1, "cuda": 1 << 25}
 
 
 @dataclass
@@ -240,18 +243,14 @@ class Subspace(nn.Module):
         self.passes = self._passes
 
     def _hook_gradients(self, model: nn.Module, device: torch.device) -> None:
-        """Have every gradient taken off its tensor soon after it is there.
-
-        On a CPU at once. On a GPU a hook costs as much time as a kernel of the backward pass, so that only some
-        tensors have one, which takes what has come before it as well; `end_pass` takes the rest.
-        """
+        """Have the gradients taken off their tensors soon after they are there; `end_pass` takes the rest."""
         self._hooks = []
-        few = self._enough // 2 if device.type == "cuda" else 1
+        enough = HOOKED.get(device.type, HOOKED["cpu"])
         waiting: list[_Slice] = []
         for part in reversed(self._slices):  # about the order in which gradients come
             part.weight.grad = None  # of a backward pass before this subspace
             waiting.append(part)
-            if sum(p.weight.numel() for p in waiting) >= few:
+            if sum(p.weight.numel() for p in waiting) >= enough:
                 take = partial(self._take, tuple(waiting))
                 self._hooks.append(
                     part.weight.register_post_accumulate_grad_hook(lambda _, take=take: take())

@@ -15,6 +15,7 @@ from support.oracle import MATRICES, fastfood_rows
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.contract import add_to_all, fold_all, fold_rows
+from intrinsic_cli.projections.hadamard import fwht
 
 pytest.importorskip(
     "triton", reason="triton is not installed: pip install triton==3.9.0, then scripts/test-triton"
@@ -25,6 +26,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 from intrinsic_cli.projections.kernels import triton as kernel
 
 KINDS = ("fastfood", "signs", "sorf")
+TYPES = (torch.float32, torch.bfloat16, torch.float32)
 # d = 1, d > D, powers of two and none, one block and several, a last block cut short or whole.
 SHAPES = [(1, 1), (5, 13), (48, 16), (300, 17), (33, 100), (129, 128)]
 
@@ -112,6 +114,48 @@ def test_a_kind_without_code_is_named():
         P.matvec(randn(3))
 
 
+@pytest.mark.parametrize("n", [16, 1024, 2048, 4096, 8192, 16384, 1 << 18])
+def test_a_transform_is_the_one_of_plain_torch(n):
+    v = randn(n)
+    moved = kernel.TritonKernel().transform(v)
+    torch.testing.assert_close(moved, fwht(v), rtol=0, atol=1e-11)
+    assert torch.equal(v, randn(n))  # which is left as it was
+
+
+@pytest.mark.parametrize(("D", "d"), [(2_060, 2_000), (4_200, 4_000), (20_000, 17_000)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_that_several_warps_or_programs_share(kind, D, d):
+    P, Q = (make_projection(kind, shape=(D, d), seed=4, kernel=name) for name in ("triton", "torch"))
+    theta, v = randn(d), randn(D, seed=1)
+    torch.testing.assert_close(P.matvec(theta), Q.matvec(theta), rtol=0, atol=1e-11)
+    torch.testing.assert_close(P.rmatvec(v), Q.rmatvec(v), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("d", [20, 9_000])
+def test_a_fold_tells_the_squared_length_of_what_it_folds(d):
+    sizes, scales = (700, 40, 3), (1.0, -2.0, 0.5)
+    Ps = [make_projection("fastfood", shape=(D, d), seed=i, kernel="triton") for i, D in enumerate(sizes)]
+    v = [randn(D, seed=i) for i, D in enumerate(sizes)]
+    square = fold_all(Ps, v, scales, Ps[0].accumulator(torch.float64))
+    assert float(square) == pytest.approx(sum(float(w @ w) for w in v), rel=1e-12)
+
+
+def test_scales_may_be_a_tensor_that_stays_where_it_is():
+    sizes, scales = (70, 40, 300), torch.tensor([1.0, -2.0, 0.5])
+    Ps = [make_projection("fastfood", shape=(D, 20), seed=i, kernel="triton") for i, D in enumerate(sizes)]
+    w0 = [randn(D, seed=i, dtype=t) for i, (D, t) in enumerate(zip(sizes, TYPES, strict=True))]
+    given = [torch.empty_like(w) for w in w0], [torch.empty_like(w) for w in w0]
+    x = Ps[0].encode(randn(20, dtype=torch.float32))
+    for out, factors in zip(given, (scales, scales.tolist()), strict=True):
+        add_to_all(Ps, w0, x, factors, out)
+    assert all(torch.equal(a, b) for a, b in zip(*given, strict=True))
+
+
+def test_a_d_that_is_too_large_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match="up to 67,108,864 numbers, not 134,217,728; use torch"):
+        kernel._Plan(1 << 27)
+
+
 COMPILE = """
 import triton
 import triton.language as tl
@@ -119,23 +163,27 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from intrinsic_cli.projections.kernels import triton as kernel
 
-def compiled(function, types, constants):
+def compiled(function, **constants):
+    options = {name: constants.pop(name) for name in ("num_warps", "maxnreg") if name in constants}
     places = {(function.arg_names.index(name),): getattr(v, "value", v) for name, v in constants.items()}
-    signature = types | dict.fromkeys(constants, "constexpr")
+    signature = {name: POINTERS.get(name, "constexpr") for name in function.arg_names}
     source = ASTSource(fn=function, signature=signature, constexprs=places)
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": kernel._WARPS})
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 
-types = {"table": "*i64", "tiles": "*i64", "scales": "*fp32", "normals": "*i16", "x": "*fp32", "scratch": "*fp32"}
-same = {"TURNED": True, "REAL": tl.float32, "SOURCE": tl.float32, "TARGET": tl.bfloat16}
-for n, way in (
-    (1024, (kernel._FROM_X, kernel._NORMALS, kernel._NONE, kernel._TO_OUT)),
-    (1 << 20, (kernel._FROM_V, kernel._NONE, kernel._SIGNS, kernel._TO_SCRATCH)),
-):
-    for options in kernel._whole(n, *way):
-        assert compiled(kernel._pass, types, same | {"n": n} | options).asm["cubin"]
-types = {"table": "*i64", "blocks": "*i64", "count": "i32", "scratch": "*fp32", "partial": "*fp32", "parts": "i32"}
-constants = {"n": 1024, "TURNED": True, "COUNT": 256, "REAL": tl.float32}
-assert compiled(kernel._reduce, types, constants).asm["cubin"]
+POINTERS = dict.fromkeys(["table", "units", "sources", "targets"], "*i64") | {"normals": "*i16"}
+POINTERS |= dict.fromkeys(["scales", "x", "scratch", "partial", "squares"], "*fp32")
+POINTERS |= {"count": "i32", "parts": "i32"}
+types = {"SOURCE": tl.bfloat16, "REAL": tl.float32, "ALIGNED": True, "TURNED": True}
+for n in (128, 8192, 1 << 20):
+    plan = kernel._Plan(n)
+    there = plan.passes([{"BEFORE": kernel._NORMALS}], kernel._FROM_X, kernel._TO_OUT, across_first=False)
+    back = plan.passes([{"AFTER": kernel._SIGNS}], kernel._FROM_V, kernel._TO_SCRATCH, across_first=True)
+    for options in there + back:
+        assert compiled(kernel._pass, TARGET=tl.float32, **types, **options).asm["cubin"]
+    if plan.parts == 1:
+        sizes = {"n": n, "COUNT": plan.count, **plan.launch}
+        assert compiled(kernel._fold, BETWEEN=kernel._OUTER, AFTER=kernel._INNER, **types, **sizes).asm["cubin"]
+assert compiled(kernel._reduce, n=1 << 20, TURNED=True, COUNT=256).asm["cubin"]
 """
 
 

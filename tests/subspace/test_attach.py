@@ -11,6 +11,7 @@ from torch.func import functional_call
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import KINDS, make_projection
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
+from intrinsic_cli.subspace import attach as subspace
 from intrinsic_cli.subspace.attach import Full, Subspace
 from intrinsic_cli.subspace.selection import free_dimensions, select
 
@@ -352,6 +353,27 @@ def test_accumulated_gradients_are_those_of_the_big_batch(toy, batch):
     space.collect()  # and nothing is counted twice
     assert not space.theta.grad.any()
     assert not space.lam.grad.any()
+
+
+@pytest.mark.parametrize("kind", ["did", "said"])
+@pytest.mark.parametrize("hooked", [40, 10**6])  # on some tensors, and on none
+def test_gradients_are_the_same_by_a_few_hooks(toy, batch, monkeypatch, kind, hooked):
+    def gradients():
+        model = copy.deepcopy(toy)
+        with attach(model, kind=kind) as space:
+            move(space)
+            loss_of(model, batch).backward()
+            space.collect()
+            held = [p.grad for name, p in space.named().items() if name in ("theta", "lam")]
+            return torch.cat(held), space.passes, len(space._hooks)
+
+    every, passes, hooks = gradients()
+    monkeypatch.setitem(subspace.HOOKED, "cpu", hooked)
+    monkeypatch.setitem(subspace.ENOUGH, "cpu", 2 * hooked)
+    some, passes_of_some, few = gradients()
+    assert few < hooks
+    torch.testing.assert_close(some, every)
+    torch.testing.assert_close(passes_of_some, passes)
 
 
 def test_a_gradient_from_before_does_not_count(toy, batch):

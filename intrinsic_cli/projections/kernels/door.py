@@ -96,31 +96,32 @@ def choose(P: Projection, device: torch.device) -> Kernel:
 
     Raises ConfigError where the one asked for is not for this kind or device, or does not work on this machine.
     """
-    return _choose(P.kernel, type(P), device.type)
+    # A GPU's code is compiled anew for every d, so that it is tried at every d.
+    return _choose(P.kernel, type(P), device.type, P.shape[1] if device.type == "cuda" else 3)
 
 
 @cache
-def _choose(name: str, kind: type[Projection], device: str) -> Kernel:
+def _choose(name: str, kind: type[Projection], device: str, d: int) -> Kernel:
     if name != "auto":
-        return _tried(name, kind, device)
+        return _tried(name, kind, device, d)
     if fast := _FAST.get(device):
         try:
-            return _tried(fast, kind, device)
+            return _tried(fast, kind, device, d)
         except _Missing:
             pass
         except ConfigError as error:
             _warn(f"{error}; going on with torch operations, which are slower and have the same P")
-    return _tried("torch", kind, device)
+    return _tried("torch", kind, device, d)
 
 
-def _tried(name: str, kind: type[Projection], device: str) -> Kernel:
+def _tried(name: str, kind: type[Projection], device: str, d: int) -> Kernel:
     """That kernel, seen to compute a small P of this kind: code that can't be compiled shows when it is called."""
     if name not in _DEVICES.get(device, ("torch",)):
         raise ConfigError(f"projection.kernel={name} does not compute on {device}; use auto or torch")
     try:
         kernel: Kernel = _KERNELS[name]()
         missing = not kernel.supports(kind.kind)
-        right = missing or _agrees(kernel, kind((40, 3), seed=0, cache="regenerate"), device)
+        right = missing or _agrees(kernel, kind((2 * d + 34, d), seed=0, cache="regenerate"), device)
     except Exception as error:  # of a compiler: of any type
         what = one_line(f"{type(error).__name__}: {error}")
         raise ConfigError(f"projection.kernel={name} does not work on this machine ({what:.200})") from error
@@ -142,7 +143,8 @@ def _agrees(kernel: Kernel, P: Projection, device: str) -> bool:
     kernel.fold([P], [v], [0.5], z)
     P.add_torch(v, x, 0.5, expected)
     P.fold_torch(v, 0.5, expected_z)
-    return torch.allclose(out, expected, atol=1e-4) and torch.allclose(z.sum(dim=0), expected_z, atol=1e-4)
+    pairs = (out, expected), (z.sum(dim=0), expected_z)
+    return all(torch.allclose(got, right, atol=1e-4 * float(right.abs().max())) for got, right in pairs)
 
 
 @cache

@@ -337,7 +337,7 @@ def _reduce(
             k = tl.load(units + 2 * q + 1) // n
             word = _word(_key(table + tensor * _COLUMNS, _SHIFT_KEY), k)
             at = j - (word & (n // 16 - 1)).to(tl.int32) * 16 & (n - 1)
-        total += tl.load(scales + tensor) * tl.load(scratch + q.to(tl.int64) * n + at)
+        total += tl.load(scales + tensor) * tl.load(scratch + q * n + at)
     tl.store(partial + r * n + j, total)
 
 
@@ -556,7 +556,8 @@ def _multiprocessors(device: torch.device) -> int:
 
 @lru_cache(maxsize=512)
 def _numbers(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=dtype).to(device)
+    # From pinned memory the copy does not wait for the device.
+    return torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
 
 @lru_cache(maxsize=512)
