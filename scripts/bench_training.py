@@ -160,7 +160,7 @@ def _of_p(stepper: Stepper) -> float:
     space.write()
     for part, grad in zip(space._slices, grads, strict=True):
         part.weight.grad = grad
-        space._take(part)
+        space._take([part])
     space.collect()
     took = time.perf_counter() - began
     space.theta.grad = None
