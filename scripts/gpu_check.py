@@ -143,7 +143,9 @@ def kernel_figures() -> Iterator[Figure]:
                 torch.cuda.empty_cache()
             if GPU and label == "125M":
                 spent = kernel_seconds(shapes, d, "triton", dtype, "signs")
-                yield Figure(f"kernel triton, {label}, signs, d = {d:,} ÷ (add + read)", sum(spent) / passes, "×")
+                yield Figure(
+                    f"kernel triton, {label}, signs, d = {d:,} ÷ (add + read)", sum(spent) / passes, "×"
+                )
 
 
 def passes_seconds(numbers: int, dtype: torch.dtype) -> float:

@@ -37,8 +37,21 @@ def check(spec: ModelSpec) -> None:
 
 
 def check_config(spec: ModelSpec, settings: Mapping[str, Any]) -> None:
-    """Raise ModelError where a model that is to be quantized is so already, by its config.json."""
-    if spec.quantize is not None and settings.get("quantization_config"):
+    """Raise ModelError where config.json names a way to quantize that is not bitsandbytes', or one beside ours.
+
+    The others read weights by packages, and by kernels of the hub, that nobody here has asked for.
+    """
+    given = settings.get("quantization_config")
+    if given is None:
+        return
+    how = given.get("quant_method") if isinstance(given, Mapping) else given
+    by_bits = isinstance(given, Mapping) and (given.get("load_in_4bit") or given.get("load_in_8bit"))
+    if how != "bitsandbytes" and not (how is None and by_bits):
+        raise ModelError(
+            f"model {spec.name} is quantized by {how!r:.60}, as the quantization_config of its config.json says; "
+            "only bitsandbytes' weights can be read: choose its weights as floats, with model.quantize for fewer bits"
+        )
+    if spec.quantize is not None:
         raise ModelError(
             f"model.quantize={spec.quantize}: model {spec.name} is quantized already, as its config.json says; "
             "leave model.quantize out, or choose its weights as floats"

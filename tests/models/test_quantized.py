@@ -125,6 +125,32 @@ def test_what_is_quantized_already_is_not_quantized_again():
         quantized.check_config(ModelSpec("a/b", quantize="8bit"), settings)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"quant_method": "gptq", "bits": 4},
+        {"quant_method": "fp8"},
+        {"quant_method": {"a": 1}},
+        {},
+        [],
+        "x",
+        5,
+        True,
+    ],
+    ids=str,
+)
+def test_other_ways_to_quantize_are_refused_before_anything_is_read(given):
+    with pytest.raises(
+        ModelError, match="only bitsandbytes' weights can be read: choose its weights as floats"
+    ):
+        quantized.check_config(ModelSpec("a/b"), {"quantization_config": given})
+
+
+@pytest.mark.parametrize("given", [None, {"quant_method": "bitsandbytes"}, {"load_in_8bit": True}], ids=str)
+def test_weights_of_bitsandbytes_are_left_to_it(given):
+    quantized.check_config(ModelSpec("a/b"), {"quantization_config": given})
+
+
 def test_an_exported_fine_tune_says_it_and_is_not_merged_into_its_base(make_spec, tmp_path):
     spec = make_spec("did", d=30, adapter=LORA)
     store = Store(tmp_path / "runs")
