@@ -49,7 +49,7 @@ def check_config(spec: ModelSpec, settings: Mapping[str, Any]) -> None:
     if how != "bitsandbytes" and not (how is None and by_bits):
         raise ModelError(
             f"model {spec.name} is quantized by {how!r:.60}, as the quantization_config of its config.json says; "
-            "only bitsandbytes' weights can be read: choose its weights as floats, with model.quantize for fewer bits"
+            "only bitsandbytes' weights can be read: choose its weights as floats, or model.quantize for fewer bits"
         )
     if spec.quantize is not None:
         raise ModelError(

@@ -28,9 +28,8 @@ from intrinsic_cli.projections.signs import Signs
 from intrinsic_cli.projections.sorf import Sorf
 
 _WARP = tl.constexpr(1024)  # numbers that a warp transforms
-_LOW = tl.constexpr(
-    7
-)  # lowest bit of a number's place that tells warps apart: 4 numbers a thread, 32 threads
+# The lowest bit of a number's place that tells warps apart: a thread holds vectors of 4, a warp has 32 threads.
+_LOW = tl.constexpr(7)
 _MOST = 8192  # numbers that a program transforms, at most
 _SCRATCH = 1 << 24  # numbers of a pass over a part of the tensors, or a block's if that is more
 _PARTIAL = 1 << 20  # numbers in the partial sums of an adjoint through the scratch, or z's if that is more
@@ -44,9 +43,7 @@ _NONE, _NORMALS, _SIGNS, _OUTER, _INNER = (tl.constexpr(i) for i in range(5))
 # Columns of a tensor's row in the table: its size, its keys, the period of a short block's normals (0: signs).
 _ROWS, _SIGN_KEY, _OTHER_KEY, _SHIFT_KEY, _PERIOD = (tl.constexpr(i) for i in range(5))
 _COLUMNS = tl.constexpr(5)
-_TYPES = {
-    torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16,
-}  # fmt: skip
+_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16}
 
 
 @triton.constexpr_function
