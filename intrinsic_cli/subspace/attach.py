@@ -182,6 +182,7 @@ class Subspace(nn.Module):
         self._begin_sums(device)
         self._hook_gradients(model, device)
         self._written = self._versions()
+        self._open = True
         if projection.cache == "stream":
             self._stream(model)
 
@@ -401,8 +402,12 @@ class Subspace(nn.Module):
     def close(self, *, restore: bool = False) -> None:
         """Leave the model with the weights that θ and λ say now, or with `restore` with θ_0 again, and let go of
         it: remove the hooks and thaw what was frozen. Closing twice is closing once."""
-        if self._hooks and not restore and self._written != self._versions():
+        if self._open and not restore and self._written != self._versions():
             self.write()
+        if self._open:
+            for part in self._slices:
+                part.weight.grad = None  # of a backward pass that nobody collected
+        self._open = False
         for stream in self._streams:
             stream.close()
         self._streams.clear()

@@ -489,8 +489,10 @@ def by_hand(space, start):
     }
 
 
+@pytest.mark.parametrize("hooked", [1, 10**6])
 @pytest.mark.parametrize("cache", ["auto", "stream"])
-def test_a_model_leaves_the_loop_with_the_weights_of_the_last_step(toy, batch, cache):
+def test_a_model_leaves_the_loop_with_the_weights_of_the_last_step(toy, batch, monkeypatch, cache, hooked):
+    monkeypatch.setitem(subspace.HOOKED, "cpu", hooked)
     start = copies(toy)
     with Subspace(toy, "did", d=40, seed=SEED, projection=ProjectionSpec(cache=cache), head=HEAD) as space:
         optimizer = torch.optim.Adam(space.parameters(), lr=0.3)
@@ -499,6 +501,8 @@ def test_a_model_leaves_the_loop_with_the_weights_of_the_last_step(toy, batch, c
             loss_of(toy, batch).backward()
             space.collect()
             optimizer.step()
+        loss_of(toy, batch).backward()  # which nobody collects
+    assert all(p.grad is None for p in toy.parameters())
     for name, weights in by_hand(space, start).items():
         torch.testing.assert_close(toy.get_parameter(name).view(-1).double(), weights, rtol=1e-5, atol=1e-6)
     assert not torch.equal(toy.head.weight, start["head.weight"])
