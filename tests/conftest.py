@@ -1,7 +1,11 @@
 """What several test files share: small data files, small specs, one thread per test process, no terminal."""
 
 import os
+import signal
 
+# A script's background job is started without Ctrl-C, and so would be every command that is tested by it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before torch is imported, and for child processes too: parallel test processes would fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Readline sets it in the process that starts the test processes, and tables would be cut to it.
