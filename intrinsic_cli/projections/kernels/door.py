@@ -91,8 +91,8 @@ class Kernel(ABC):
 
 
 def choose(P: Projection, device: torch.device) -> Kernel:
-    """The kernel that computes P on `device`: the one P asks for; for `auto` the
-    device's fast one (numba's, triton's) where it works, else torch's.
+    """The kernel that computes P on `device`: the one P asks for; for `auto` the device's
+    fast one (numba's, triton's) where it works, else torch's.
 
     Raises ConfigError where the one asked for is not for this kind or device, or does not work on this machine.
     """
@@ -120,6 +120,7 @@ def _tried(name: str, kind: type[Projection], device: str, d: int) -> Kernel:
         raise ConfigError(f"projection.kernel={name} does not compute on {device}; use auto or torch")
     try:
         kernel: Kernel = _KERNELS[name]()
+        d = d if name == "triton" else 3  # only its code is compiled for one d
         missing = not kernel.supports(kind.kind)
         right = missing or _agrees(kernel, kind((2 * d + 34, d), seed=0, cache="regenerate"), device)
     except Exception as error:  # of a compiler: of any type
