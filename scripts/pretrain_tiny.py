@@ -1,4 +1,4 @@
-"""Pre-train small BERTs by masked language modelling on the training sentences of GLUE and pydoc-topic.
+"""Pre-train small BERTs by masked language modelling on the training sentences of GLUE, pydoc-topic and other text.
 
 A checkpoint is a folder `OUT/bert-WIDTH-step-STEP` that `model.name=` takes: weights, tokenizer, and
 `pretraining.json` with the loss on held-out sentences. Every batch and mask is a function of (seed, step), so a
@@ -52,11 +52,13 @@ class Recipe:
     seed: int = 0
 
 
-def sentences(glue: Path | None) -> list[str]:
-    """All sentences to train on, sorted, each once: of GLUE's training splits where `glue` is a folder, and of
-    pydoc-topic's. Those that also occur in a validation or test split of any task are left out, as a
-    training split of one task repeats sentences of another's."""
-    rows = [(text, held) for text, _, held in pydoc_corpus()]
+def sentences(glue: Path | None, text: Path | None = None) -> list[str]:
+    """All sentences to train on, sorted, each once: of GLUE's training splits where `glue` is a folder, of
+    pydoc-topic's, and the lines of the files `text`/*.txt (scripts/fetch-text). Those that also occur in a
+    validation or test split of any task are left out, as one task's training split repeats another's."""
+    rows = [(sentence, held) for sentence, _, held in pydoc_corpus()]
+    for file in sorted(text.glob("*.txt")) if text else []:
+        rows += [(line, False) for line in file.read_text("utf-8").splitlines()]
     for file in sorted(glue.glob("*/*.parquet")) if glue else []:
         table = pd.read_parquet(file).select_dtypes(["object", "string"])
         rows += [(text, not file.name.startswith("train")) for name in table for text in table[name]]
@@ -277,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--glue", type=Path, help="folder of GLUE in the hub's layout; without it, pydoc-topic alone"
     )
+    parser.add_argument("--text", type=Path, help="folder of more text, NAME.txt with a sentence a line")
     parser.add_argument("--out", type=Path, default=Path("outputs/pretrain"))
     parser.add_argument("--widths", type=_numbers, default=[32, 64, 128], metavar="W,...")
     parser.add_argument("--steps", type=_numbers, default=STEPS, metavar="N,...",
@@ -284,8 +287,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.glue and not any(arguments.glue.glob("*/train-*.parquet")):
         parser.error(f"--glue {arguments.glue} has no TASK/train-*.parquet")
+    if arguments.text and not any(arguments.text.glob("*.txt")):
+        parser.error(f"--text {arguments.text} has no *.txt; scripts/fetch-text makes some")
     quiet()
-    texts = sentences(arguments.glue)
+    texts = sentences(arguments.glue, arguments.text)
     print(f"{len(texts)} sentences", flush=True)
     for width in arguments.widths:
         pretrain(texts, width, arguments.steps, arguments.out)

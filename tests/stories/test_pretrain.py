@@ -89,6 +89,10 @@ def test_no_validation_or_test_sentence_of_any_task_is_trained_on(script, tmp_pa
     } - forbidden
     assert len(prose) > 5000
     assert set(script.sentences(tmp_path)) - prose == {"A good film , it is .", "He reads a long book ."}
+    more = tmp_path / "text"
+    more.mkdir()
+    (more / "a.txt").write_text("A line of more text.\nonly for the validation split .\n", encoding="utf-8")
+    assert set(script.sentences(tmp_path, more)) - set(script.sentences(tmp_path)) == {"A line of more text."}
 
 
 def test_held_out_sentences_are_chosen_by_their_hash(script, texts):
