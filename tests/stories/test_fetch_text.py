@@ -28,7 +28,7 @@ returns a file. It raises an error if the file is missing.</p>
 <div>Nothing that stands outside a paragraph is read.</div>
 <p>Short words.<pre>for i in range(10): print(i)</pre></p></body></html>"""
 WORDNET = """  1 This line belongs to the licence, and has no bar.
-00001740 03 n 01 entity 0 000 | that which is known to exist; "the entity that she saw is real"; "two of them came by"
+00001740 03 n 01 entity 0 000 | that which is known to be; "the entity that she saw is real"; "two of them came by"
 """
 
 
@@ -42,7 +42,7 @@ def test_a_page_gives_the_sentences_of_its_paragraphs_without_code(script):
 
 def test_wordnet_gives_definitions_and_examples(script):
     assert list(script.of_wordnet(WORDNET)) == [
-        "that which is known to exist",
+        "that which is known to be",
         "the entity that she saw is real",
         "two of them came by",
         ]  # fmt: skip
