@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -27,6 +27,8 @@ from intrinsic_cli.spec import KERNELS
 # The sums of `fold` are kept in this many rows. A kernel that works in pieces gives each piece a fixed row and
 # sums a row in the order of the calls, so that the result does not depend on who worked on what.
 ROWS = 8
+
+KEPT = ("auto", "store", "regenerate")  # whether the random numbers of P are; a subspace can also stream
 
 # A number for each of several tensors: floats, or one tensor of them, which can stay on the device that made it.
 Scales = Sequence[float] | torch.Tensor
@@ -62,18 +64,16 @@ class Projection(ABC):
             raise ConfigError(f"projection of shape (D={D}, d={d}): both must be at least 1")
         if not 0 <= seed < 1 << 64:
             raise ConfigError(f"projection seed={seed} is out of range; use 0 to 2**64 - 1")
-        if cache not in ("auto", "store", "regenerate"):
-            raise ConfigError(f"projection.cache={cache!r} is not known; use one of auto, store, regenerate")
+        if cache not in KEPT:
+            raise ConfigError(f"projection.cache={cache!r}{one_of(cache, KEPT)}")
         if kernel not in KERNELS:
             raise ConfigError(f"projection.kernel={kernel!r}{one_of(kernel, KERNELS)}")
         self.rows = tuple(rows)
         self.shape = (D, d)
         self.seed = int(seed)
         if version not in (None, *self.versions):
-            known = ", ".join(map(str, self.versions))
-            raise ConfigError(
-                f"draw version {version} of projection={self.kind} is not known; use one of {known}"
-            )
+            known = one_of(version, [str(v) for v in self.versions])
+            raise ConfigError(f"draw version {version} of projection={self.kind}{known}")
         self.cache = cache
         self.version = self.versions[-1] if version is None else version
         self.kernel = kernel
@@ -175,11 +175,9 @@ def add_to_all(
     out: Sequence[torch.Tensor],
 ) -> None:
     """`add_to` for many tensors that share x, in one go, by the kernel of the first. All on the device of x."""
-    sizes = set()
+    for P in _of_each_size(projections):
+        P._check("x", x, P.encoded_size, x.dtype)
     for P, source, target in zip(projections, w0, out, strict=True):
-        if P.encoded_size not in sizes:
-            P._check("x", x, P.encoded_size, x.dtype)
-            sizes.add(P.encoded_size)
         P._check("w0", source, P.shape[0], x.dtype)
         P._check("out", target, P.shape[0], x.dtype)
     if projections:
@@ -193,15 +191,18 @@ def fold_all(
 
     Returns Σ ‖v[i]‖², a number of the dtype of z on its device.
     """
-    sizes = set()
+    for P in _of_each_size(projections):
+        P._check_accumulator(z)
     for P, source in zip(projections, v, strict=True):
         P._check("v", source, P.shape[0], z.dtype)
-        if P.encoded_size not in sizes:
-            P._check_accumulator(z)
-            sizes.add(P.encoded_size)
     if not projections:
         return z.new_zeros(())
     return _prepared(projections, z.device).fold_and_square(projections, v, scales, z)
+
+
+def _of_each_size(projections: Sequence[Projection]) -> Iterable[Projection]:
+    """One of each length of x among them: what is checked of x or z for it holds for the others."""
+    return {P.encoded_size: P for P in projections}.values()
 
 
 def _prepared(projections: Sequence[Projection], device: torch.device) -> kernels.Kernel:
