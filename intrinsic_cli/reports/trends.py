@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,8 +151,10 @@ def trends(found: Found, axis: Axis) -> list[Trend]:
     Raises StoreError where no setting has two curves that have a place on it.
     """
     settings: dict[str, list[tuple[Curve, Estimate]]] = {}
+    apart = _apart(found)
     for curve, value in found:
-        settings.setdefault(json.dumps(_setting(curve, axis), sort_keys=True), []).append((curve, value))
+        setting = _setting(curve) if axis.by_task else _setting_across_tasks(curve, apart)
+        settings.setdefault(json.dumps(setting, sort_keys=True), []).append((curve, value))
     placed = {key: _placed(members, axis) for key, members in settings.items() if len(members) > 1}
     several = {key: pair for key, pair in placed.items() if len(pair[0]) > 1}
     if not several:
@@ -191,10 +193,26 @@ def _trend(name: str, placed: Placed, lacking: Sequence[str]) -> Trend:
     return Trend(name, tuple(members), tuple(at), by, tuple(lacking))
 
 
-def _setting(curve: Curve, axis: Axis) -> Mapping[str, object]:
+def _setting(curve: Curve) -> Mapping[str, object]:
     tree = curve.spec.settings()
-    rows = ("task", "data") if axis.by_task else ()
-    return {key: tree[key] for key in (*rows, "train")} | settings_of_space(tree)
+    return {key: tree[key] for key in ("task", "data", "train")} | settings_of_space(tree)
+
+
+def _setting_across_tasks(curve: Curve, apart: Collection[str]) -> Mapping[str, object]:
+    """What is left of it where the rows may differ. Of `train`, the keys that are `apart`: a task that is always
+    trained for three epochs and another for five are still one study."""
+    tree = curve.spec.settings()
+    train = {key: value for key, value in flat(tree["train"], "train.").items() if key in apart}
+    return train | settings_of_space(tree)
+
+
+def _apart(found: Found) -> set[str]:
+    """The keys of training of which the curves of some task have several values."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for curve, _ in found:
+        for key, value in flat(curve.spec.settings()["train"], "train.").items():
+            seen.setdefault((curve.task, key), set()).add(value)
+    return {key for (_, key), several in seen.items() if len(several) > 1}
 
 
 def correlation(members: Found, x: Sequence[float]) -> Correlation:

@@ -331,6 +331,32 @@ def test_models_and_tasks_make_one_trend_against_accuracy_and_gap(tmp_path, caps
     assert (tmp_path / "figures" / "d90-accuracy-all-tasks-DID.svg").is_file()
 
 
+def with_epochs(runs, epochs):
+    """The runs, each trained for `epochs` of its model and task."""
+    return [
+        replace(
+            r,
+            spec=replace(r.spec, train=replace(r.spec.train, epochs=epochs(r.spec.task.name))),
+        )
+        for r in runs
+    ]
+
+
+def test_epochs_that_go_with_the_task_keep_all_tasks_one_trend():
+    """Two tasks of three and five epochs are one study; two trainings of one task are two."""
+    runs = with_epochs(measured(), lambda task: 3.0 if task == "rte" else 5.0)
+    [trend] = trends(estimates(group(runs)), AXES["gap"])
+    assert len(trend.members) == 4
+    again = with_epochs(measured(), lambda task: 3.0 if task == "rte" else 2.0)
+    assert {
+        trend.name: len(trend.members) for trend in trends(estimates(group(runs + again)), AXES["gap"])
+    } == {
+        "all tasks DID train.epochs=2.0": 2,
+        "all tasks DID train.epochs=5.0": 2,
+        "all tasks DID train.epochs=3.0": 2,
+    }
+
+
 def test_a_figure_against_accuracy_is_linear_and_names_the_task():
     [trend] = trends(estimates(group(measured())), AXES["accuracy"])
     drawn = plot(trend, AXES["accuracy"])
