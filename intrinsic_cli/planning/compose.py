@@ -110,6 +110,8 @@ def _option(group: str, name: str, own: Path | None) -> DictConfig:
     path = _path(group, name, own)
     try:
         cfg = OmegaConf.create(sound_text(path))
+    except AssertionError:  # a lone number
+        cfg = None
     except (OSError, OmegaConfBaseException, YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {error}") from error
     if not isinstance(cfg, DictConfig):
@@ -234,7 +236,11 @@ def _check_option(override: Override, own: Path | None) -> None:
         raise ConfigError(f"{override.input_line!r} is not one name of {key}")
     known = options(key, own)
     if choice in known:
-        sound_text(_path(key, choice, own))
+        path = _path(key, choice, own)
+        text = sound_text(path)
+        if own is not None and path.is_relative_to(own) and key in ELSEWHERE and "@package" not in text:
+            names = [f.name for f in fields(PARTS[key]) if f.name != "fingerprint"]
+            _check_keys(path, _option(key, choice, own), names)
         return
     if key in ELSEWHERE:
         raise ConfigError(
@@ -242,6 +248,13 @@ def _check_option(override: Override, own: Path | None) -> None:
             f"(idim list {key}s shows all; {ELSEWHERE[key]}{choice})"
         )
     raise ConfigError(f"{key}={choice}{one_of(choice, known)}")
+
+
+def _check_keys(path: Path, cfg: DictConfig, known: Sequence[str]) -> None:
+    """Raise ConfigError where a user's own file has a key that its part doesn't have."""
+    for key in map(str, cfg):
+        if key not in (*known, "defaults"):
+            raise ConfigError(f"{path}: {key}{one_of(key, known)}")
 
 
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:

@@ -362,3 +362,28 @@ def test_a_list_with_spaces_is_told_how_to_be_written():
         ConfigError, match=r"'seed=0,' ends in a comma; write a list without spaces: seed=A,B"
     ):
         parse(["seed=0,", "1,", "2"])
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "message"),
+    [
+        ("task", "txet: [a]\n", "txet is not known; use one of .*; did you mean text"),
+        ("task", "- text\n", "is no list of keys"),
+        ("model", "nmae: tiny\n", "nmae is not known; use one of .*; did you mean name"),
+    ],
+)
+def test_a_mistake_in_a_file_of_ones_own_is_told_with_its_path(tmp_path, group, text, message):
+    path = tmp_path / group / "mine.yaml"
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"{path}.* {message}"):
+        compose.compose_config("sweep", parse([f"{group}=mine"]), tmp_path)
+
+
+def test_a_file_of_ones_own_may_set_keys_of_other_parts(tmp_path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "mine.yaml").write_text(
+        "# @package _global_\ntask:\n  name: mine\n  path: rows.csv\ndata:\n  max_length: 7\n",
+        encoding="utf-8",
+    )
+    assert compose.compose_config("sweep", parse(["task=mine"]), tmp_path).data.max_length == 7
