@@ -102,8 +102,10 @@ def gap(curve: Curve) -> float:
 
 
 def _mean(curve: Curve, score: Callable[[RunResult], float]) -> float:
-    rate = curve.estimate().full_lr
-    at = [score(run) for run in curve.baseline if run.spec.lr == rate]
+    """Over full fine-tuning's runs at its chosen rate that did not collapse, as of a table's full score."""
+    study, rate = curve.measured.study, curve.estimate().full_lr
+    fell = () if isinstance(study, str) else {(point.seed, point.lr) for point in study.apart[1]}
+    at = [score(run) for run in curve.baseline if run.spec.lr == rate and (run.spec.seed, rate) not in fell]
     if not at:
         raise StoreError(f"{curve.name}: no run of full fine-tuning has finished")
     return float(np.mean(at))

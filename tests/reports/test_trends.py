@@ -289,6 +289,18 @@ def test_a_gap_is_of_the_chosen_rate_alone():
     assert gap(curves["a", "sst2"]) == pytest.approx(0.5)
 
 
+def test_a_run_of_full_fine_tuning_that_collapsed_has_no_part_in_its_accuracy_and_gap():
+    runs = [
+        replace(r, score=0.5, metrics={"accuracy": 0.5}, train_metrics={"accuracy": 0.5})
+        if r.spec.d is None and r.spec.seed == 2 else r
+        for r in measured()
+    ]  # fmt: skip
+    curves = {(c.row, c.task): c for c in group(runs)}
+    assert curves["a", "sst2"].estimate().full_collapsed == 1
+    assert accuracy(curves["a", "sst2"]) == pytest.approx(0.80)
+    assert gap(curves["a", "sst2"]) == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
