@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,10 +153,8 @@ def trends(found: Found, axis: Axis) -> list[Trend]:
     Raises StoreError where no setting has two curves that have a place on it.
     """
     settings: dict[str, list[tuple[Curve, Estimate]]] = {}
-    apart = _apart(found)
-    for curve, value in found:
-        setting = _setting(curve) if axis.by_task else _setting_across_tasks(curve, apart)
-        settings.setdefault(json.dumps(setting, sort_keys=True), []).append((curve, value))
+    for member, setting in zip(found, _settings(found, axis), strict=True):
+        settings.setdefault(json.dumps(setting, sort_keys=True), []).append(member)
     placed = {key: _placed(members, axis) for key, members in settings.items() if len(members) > 1}
     several = {key: pair for key, pair in placed.items() if len(pair[0]) > 1}
     if not several:
@@ -195,26 +193,27 @@ def _trend(name: str, placed: Placed, lacking: Sequence[str]) -> Trend:
     return Trend(name, tuple(members), tuple(at), by, tuple(lacking))
 
 
-def _setting(curve: Curve) -> Mapping[str, object]:
-    tree = curve.spec.settings()
-    return {key: tree[key] for key in ("task", "data", "train")} | settings_of_space(tree)
+def _settings(found: Found, axis: Axis) -> list[Mapping[str, object]]:
+    """What tells two studies apart, of each curve.
 
-
-def _setting_across_tasks(curve: Curve, apart: Collection[str]) -> Mapping[str, object]:
-    """What is left of it where the rows may differ. Of `train`, the keys that are `apart`: a task that is always
-    trained for three epochs and another for five are still one study."""
-    tree = curve.spec.settings()
-    train = {key: value for key, value in flat(tree["train"], "train.").items() if key in apart}
-    return train | settings_of_space(tree)
-
-
-def _apart(found: Found) -> set[str]:
-    """The keys of training of which the curves of some task have several values."""
+    Across tasks the rows don't, nor does a key of training that has one value in each task: one that is always
+    trained for three epochs and another for five are still one study.
+    """
+    trees = [curve.spec.settings() for curve, _ in found]
+    if axis.by_task:
+        return [
+            {key: tree[key] for key in ("task", "data", "train")} | settings_of_space(tree) for tree in trees
+        ]
+    trains = [flat(tree["train"], "train.") for tree in trees]
     seen: dict[tuple[str, str], set[str]] = {}
-    for curve, _ in found:
-        for key, value in flat(curve.spec.settings()["train"], "train.").items():
+    for (curve, _), train in zip(found, trains, strict=True):
+        for key, value in train.items():
             seen.setdefault((curve.task, key), set()).add(value)
-    return {key for (_, key), several in seen.items() if len(several) > 1}
+    apart = {key for (_, key), values in seen.items() if len(values) > 1}
+    return [
+        {key: value for key, value in train.items() if key in apart} | settings_of_space(tree)
+        for train, tree in zip(trains, trees, strict=True)
+    ]
 
 
 def correlation(members: Found, x: Sequence[float]) -> Correlation:

@@ -1,12 +1,12 @@
 """The house: which rooms there are, and that imports point down only. Read off the import statements."""
 
-import importlib.util
 import subprocess
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from support.scripts import load
 
 ROOT = Path(__file__).parents[2]
 ROOMS = (
@@ -16,9 +16,7 @@ ROOMS = (
 GROUND = ("claims", "errors", "files", "paths", "render", "result", "spec", "store")
 MOST_FLOORS = 8  # from cli to the ground
 
-spec = importlib.util.spec_from_file_location("house", ROOT / "scripts" / "house.py")
-house = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(house)
+house = load("house")
 
 
 def test_every_module_lies_in_a_room():

@@ -344,7 +344,7 @@ def test_models_and_tasks_make_one_trend_against_accuracy_and_gap(tmp_path, caps
 
 
 def with_epochs(runs, epochs):
-    """The runs, each trained for `epochs` of its model and task."""
+    """The runs, each trained for `epochs` of its task."""
     return [
         replace(
             r,

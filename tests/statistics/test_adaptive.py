@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.simulation import simulation
+from support.scripts import load
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.adaptive import Proposal, Search, _most_telling, propose
 from intrinsic_cli.statistics.points import Point
+
+simulation = load("simulate_d90")
 
 RATES = (0.5, 1.0, 2.0)
 

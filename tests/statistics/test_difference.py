@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from support.simulation import simulation
+from support.scripts import load
 
 from intrinsic_cli.statistics.difference import difference
 from intrinsic_cli.statistics.estimate import Measured
 from intrinsic_cli.statistics.points import Point
 from intrinsic_cli.statistics.targets import Scale
+
+simulation = load("simulate_d90")
 
 
 def measured(scores: dict[int, float], full: float = 0.8, **options: int) -> Measured:

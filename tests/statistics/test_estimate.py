@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.simulation import simulation
+from support.scripts import load
 
 from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.statistics.bootstrap import replay
@@ -15,6 +15,8 @@ from intrinsic_cli.statistics.estimate import estimate, flattery
 from intrinsic_cli.statistics.points import Point
 from intrinsic_cli.statistics.study import Study, prepare
 from intrinsic_cli.statistics.targets import Scale
+
+simulation = load("simulate_d90")
 
 
 def full(*scores: float, lr: float = 1e-4) -> list[Point]:

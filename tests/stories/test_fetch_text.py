@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import sys
 import tarfile
-from pathlib import Path
 
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "fetch_text.py"
+from support.scripts import load
 
 
 @pytest.fixture(scope="module")
 def script():
-    found = importlib.util.spec_from_file_location("fetch_text", SCRIPT)
-    module = importlib.util.module_from_spec(found)
-    sys.modules["fetch_text"] = module
-    found.loader.exec_module(module)
-    return module
+    return load("fetch_text")
 
 
 PAGE = """<html><body><h1>A heading of several words here</h1>

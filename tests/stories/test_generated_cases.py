@@ -1,20 +1,16 @@
 """A slice of scripts/hostile, whose table is in docs/reliability.md, and that its judge sees each kind of fault."""
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.scripts import SCRIPTS, load
 
 from intrinsic_cli.errors import DataError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "hostile.py"
+SCRIPT = SCRIPTS / "hostile.py"
 
-spec = importlib.util.spec_from_file_location("hostile_script", SCRIPT)
-hostile = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = hostile
-spec.loader.exec_module(hostile)
+hostile = load("hostile")
 
 
 @pytest.mark.hostile_slice

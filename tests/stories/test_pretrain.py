@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.scripts import load
 
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.tasks import pydoc
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "pretrain_tiny.py"
-
 
 @pytest.fixture(scope="module")
 def script():
-    found = importlib.util.spec_from_file_location("pretrain_tiny", SCRIPT)
-    module = importlib.util.module_from_spec(found)
-    sys.modules["pretrain_tiny"] = module
-    found.loader.exec_module(module)
-    return module
+    return load("pretrain_tiny")
 
 
 WORDS = [
