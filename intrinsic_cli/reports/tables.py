@@ -346,7 +346,7 @@ def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
             "the others, as it asks how many numbers suffice where training works; that of the mean of all runs "
             f"{mean}."
         )
-    if value.falls_at is not None and value.slower_lr is not None:
+    if value.falls_at is not None and value.slower_lr is not None and value.status != "undefined":
         yield (
             f"{curve.name}: the score falls from d={value.falls_at} on, which takes no part: a rate too high? "
             f"Try lr={value.slower_lr:.2g} there."

@@ -318,7 +318,9 @@ def _undefined(study: Study, definition: str, target: float, threshold: float) -
         margin = error * float(stdtrit(study.noise.freedom[-1], 1 - 0.05 / tries))
     told = f"is not clearly {than} {wanted.level} ({up(level):.4g}){more}"
     if full - margin <= level:
-        return f"full fine-tuning ({up(full):.4g}) {told}"
+        return (
+            f"full fine-tuning ({up(full):.4g}) {told}: train it longer, at other rates, or score more rows"
+        )
     if target - threshold * error <= level:
         return f"the target ({up(target):.4g}) {told}"
     return ""

@@ -464,6 +464,10 @@ def test_what_happened_to_runs_is_said_under_the_table():
     shown = text(found(spread({**HARD, 20_000: 0.60}, 0.80)))
     assert "falls from d=20000 on" in shown
     assert "a rate too high? Try lr=" in shown
+    # Where there is no d90 the fall of the curve is nobody's.
+    shown = text(found(spread({**HARD, 20_000: 0.60}, 0.55)))
+    assert "not clearly above chance" in shown
+    assert "falls from" not in shown
 
 
 def test_runs_that_diverged_count_against_their_rate():

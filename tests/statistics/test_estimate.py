@@ -80,7 +80,12 @@ def test_beyond_the_grid_there_is_no_number(scores, status, word):
     ("subspace", "baseline", "chance", "word"),
     [
         (line({10: [0.7], 99: [0.8]}), full(0.74, 0.74), 0.684, "target"),
-        (line({10: [0.69], 99: [0.7]}), full(0.68, 0.66), 0.684, "not clearly above chance"),
+        (
+            line({10: [0.69], 99: [0.7]}),
+            full(0.68, 0.66),
+            0.684,
+            "not clearly above chance (0.684): train it longer",
+        ),
         (line({10: [0.1], 99: [0.2]}), full(0.3, -0.1, 0.2, -0.2), 0.0, "not clearly above chance"),
         ([], full(0.9), 0.5, "no subspace run"),
         (line({10: [0.7]}), [], 0.5, "no full fine-tuning run"),
