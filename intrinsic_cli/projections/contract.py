@@ -111,7 +111,7 @@ class Projection(ABC):
         return torch.zeros(ROWS, self.encoded_size, dtype=dtype, device=device)
 
     def add_to(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
-        """out ← w0 + scale · P θ for x = encode(θ). w0 and out: (D,), float32, float64 or bfloat16.
+        """out ← w0 + scale · P θ for x = encode(θ). w0 and out: (D,), float32, float64, bfloat16 or float16.
 
         They may be the same tensor. float64 goes with float64 only.
         """
@@ -120,7 +120,7 @@ class Projection(ABC):
     def fold(self, v: torch.Tensor, scale: float = 1.0, z: torch.Tensor | None = None) -> torch.Tensor:
         """z ← z + scale · (Pᵀ v before decoding), in place; a new `accumulator` if None. Returns z.
 
-        v: (D,), float32, float64 or bfloat16. z is float64 for float64 and float32 otherwise. Blocks of v
+        v: (D,), float32, float64, bfloat16 or float16. z is float64 for float64 and float32 otherwise. Blocks of v
         that are all zero (the embedding rows a batch did not use) cost no more than being read.
         """
         if z is None:
@@ -229,7 +229,7 @@ def fold_rows(
 
 
 def _arithmetic(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype == torch.bfloat16 else dtype
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 class _Apply(torch.autograd.Function):

@@ -31,9 +31,11 @@ def threads():
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("source", "target"), [("bfloat16", "bfloat16"), ("float32", "bfloat16"), ("bfloat16", "float32")]
-)
-def test_bfloat16_weights_are_read_exactly_and_rounded_to_nearest(make, kind, source, target):
+    ("source", "target"),
+    [("bfloat16", "bfloat16"), ("float32", "bfloat16"), ("bfloat16", "float32"), ("float16", "float16"),
+     ("float32", "float16"), ("float16", "bfloat16")],
+)  # fmt: skip
+def test_short_weights_are_read_exactly_and_rounded_to_nearest(make, kind, source, target):
     P = make(kind, shape=(700, 40), seed=2)
     w0 = randn(700, 0, getattr(torch, source))
     theta = randn(40, 1)
@@ -44,21 +46,26 @@ def test_bfloat16_weights_are_read_exactly_and_rounded_to_nearest(make, kind, so
     assert torch.equal(out, exact.to(out.dtype))  # torch rounds to nearest, ties to even
 
 
-def test_bfloat16_rounding_of_ties_infinities_and_nan(make):
+@pytest.mark.parametrize(
+    ("dtype", "half", "largest", "least"),
+    [(torch.bfloat16, 2**-8, 3.4e38, 1e-40), (torch.float16, 2**-11, 65_520.0, 3e-8)],
+)
+def test_rounding_of_ties_infinities_and_nan(make, dtype, half, largest, least):
     P = make("fastfood", shape=(8, 1), seed=2)
     w0 = torch.tensor(
-        [1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 3.4e38, -3.4e38, float("inf"), float("nan"), 1e-40]
+        [1 + half, 1 + 3 * half, -1 - half, largest, -largest, float("inf"), float("nan"), least]
     )
-    out = torch.empty(8, dtype=torch.bfloat16)
+    out = torch.empty(8, dtype=dtype)
     P.add_to(w0, P.encode(torch.zeros(1)), 1.0, out)
-    torch.testing.assert_close(out, w0.to(torch.bfloat16), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(out, w0.to(dtype), rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_bfloat16_gradients_are_folded_in_float32(make, kind):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_gradients_are_folded_in_float32(make, kind, dtype):
     P = make(kind, shape=(700, 40), seed=2)
-    v = randn(700, 0, torch.bfloat16)
+    v = randn(700, 0, dtype)
     z = P.fold(v)
     assert z.dtype == torch.float32
     assert torch.equal(z, P.fold(v.float()))
@@ -127,7 +134,7 @@ def test_mostly_zero_gradients_are_folded_right(make, kind):
         (5, 4, 3, []),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_rows_alone_fold_like_the_matrix_they_are_of(make, kind, count, width, d, used, dtype):
     P = make(kind, shape=(count * width, d), seed=5)
     rows = torch.tensor(used, dtype=torch.int64)

@@ -533,24 +533,25 @@ def test_what_is_no_subspace_of_a_model_is_one_line(toy):
         Subspace(toy, "full", d=40)
 
 
-# --- bfloat16 ---------------------------------------------------------------------------------------------
+# --- weights of 16 bits -------------------------------------------------------------------------------------------
 
 
-def test_bfloat16_weights_are_the_exact_sum_rounded_once(toy):
+@pytest.mark.parametrize(
+    ("dtype", "half", "size"), [(torch.bfloat16, 2**-8, 0.01), (torch.float16, 2**-11, 0.001)]
+)
+def test_short_weights_are_the_exact_sum_rounded_once(toy, dtype, half, size):
     start = copies(toy)
-    space = attach(toy, kind="said", dtype=torch.bfloat16)
-    move(space, size=0.01)  # mostly less than half a bfloat16 step of θ_0: lost if θ_0 were rounded first
+    space = attach(toy, kind="said", dtype=dtype)
+    move(space, size=size)  # mostly less than half a step of θ_0's: lost if θ_0 were rounded first
     _, _, weights = by_definition(start, space, MOVED, "global", "layer")
     rounded_start = 0
     for name, exact in weights.items():
         w = toy.get_parameter(name)
-        assert w.dtype == torch.bfloat16
+        assert w.dtype == dtype
         error = (w.double() - exact.detach()).abs()
-        # half of the spacing of 8-bit significands, and float32's own error
-        assert (error <= exact.detach().abs() * 2**-8 * 1.001 + 1e-7).all(), name
-        rounded_start += (
-            ((start[name].bfloat16().double() - exact.detach()).abs() > error + 1e-7).sum().item()
-        )
+        # half of the spacing of significands, and float32's own error
+        assert (error <= exact.detach().abs() * half * 1.001 + 1e-7).all(), name
+        rounded_start += ((start[name].to(dtype).double() - exact.detach()).abs() > error + 1e-7).sum().item()
     assert rounded_start > 20  # θ_0 rounded alone is further off: the bound above could have been missed
 
 

@@ -43,7 +43,9 @@ _NONE, _NORMALS, _SIGNS, _OUTER, _INNER = (tl.constexpr(i) for i in range(5))
 # Columns of a tensor's row in the table: its size, its keys, the period of a short block's normals (0: signs).
 _ROWS, _SIGN_KEY, _OTHER_KEY, _SHIFT_KEY, _PERIOD = (tl.constexpr(i) for i in range(5))
 _COLUMNS = tl.constexpr(5)
-_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16}
+_TYPES = {
+    torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16,
+}  # fmt: skip
 
 
 @triton.constexpr_function
@@ -339,7 +341,7 @@ def _reduce(
 
 
 class TritonKernel(TorchKernel):
-    """Fastfood, signs and sorf, in float32, float64 and bfloat16, for d up to 2²⁶."""
+    """Fastfood, signs and sorf, for weights of any dtype that P takes, for d up to 2²⁶."""
 
     name = "triton"
     keeps_draws = False

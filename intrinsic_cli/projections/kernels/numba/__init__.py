@@ -3,7 +3,7 @@
 The module named after a kind of projection does its blocks: `add(P, begin, end, w0, x, scale, out)` for the
 blocks begin … end − 1, and `fold(P, runs, v, scale, z)` into one row z for the blocks of `runs`, which lie end
 to end in v; runs is (r, 2) int64, ascending, and run i is the blocks runs[i, 0] … runs[i, 1] − 1. Both get NumPy
-arrays, bfloat16 as its 16 bits in uint16, and let go of the GIL.
+arrays, bfloat16 and float16 as their 16 bits (`cast`), and let go of the GIL.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set")
 
 _PIECE = 1 << 17  # a piece of work has at least this many rows of P, so that starting it costs little
+_BITS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
 _FEW = 1 << 19  # rows that one thread does sooner than several that take turns at small tensors
 
 
@@ -130,4 +131,4 @@ def _blocks_of(kind: str) -> ModuleType:
 
 def _array(v: torch.Tensor) -> np.ndarray:
     v = v.detach() if v.requires_grad else v
-    return v.view(torch.uint16).numpy() if v.dtype == torch.bfloat16 else v.numpy()
+    return v.view(_BITS.get(v.dtype, v.dtype)).numpy()

@@ -1,4 +1,7 @@
-"""Numbers of any weight type inside numba kernels: bfloat16 is read and written as its 16 bits (uint16)."""
+"""Numbers of any weight type inside numba kernels, which read and write bfloat16 and float16 as their 16 bits.
+
+uint16 stands for bfloat16 and int16 for float16: numba has neither.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+BITS = (types.uint16, types.int16)
 
 
 def of_width(value, element):
@@ -20,7 +25,10 @@ def constant(kind, number):
 
 
 def widened(builder, value, kind):
-    """LLVM code: a float as it is; the bits of a bfloat16 (`kind` is uint16) as float32. Number or vector."""
+    """LLVM code: a float as it is; the bits of a bfloat16 or float16, by `kind`, as float32. Number or vector."""
+    if kind == types.int16:
+        half = builder.bitcast(value, of_width(value, ir.HalfType()))
+        return builder.fpext(half, of_width(value, ir.FloatType()))
     if kind != types.uint16:
         return value
     wide = of_width(value, ir.IntType(32))
@@ -29,7 +37,10 @@ def widened(builder, value, kind):
 
 
 def narrowed(builder, value, kind):
-    """LLVM code: a float32 to bfloat16 bits, to nearest, ties to even, if `kind` is uint16; else as it is."""
+    """LLVM code: a float32 to bits of a bfloat16 or float16 (`kind`), to nearest, ties to even; else as it is."""
+    if kind == types.int16:
+        half = builder.fptrunc(value, of_width(value, ir.HalfType()))
+        return builder.bitcast(half, of_width(value, ir.IntType(16)))
     if kind != types.uint16:
         return value
     wide, narrow = of_width(value, ir.IntType(32)), of_width(value, ir.IntType(16))
@@ -43,7 +54,7 @@ def narrowed(builder, value, kind):
 
 
 def _widen(typingctx, value):
-    result = types.float32 if value == types.uint16 else value
+    result = types.float32 if value in BITS else value
 
     def codegen(context, builder, signature, args):
         return widened(builder, args[0], signature.args[0])
@@ -54,7 +65,7 @@ def _widen(typingctx, value):
 def _narrow(typingctx, value, like):
     def codegen(context, builder, signature, args):
         source, target = signature.args
-        middle = types.float32 if target == types.uint16 else target
+        middle = types.float32 if target in BITS else target
         return narrowed(builder, context.cast(builder, args[0], source, middle), target)
 
     return like(value, like), codegen

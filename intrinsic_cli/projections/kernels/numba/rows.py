@@ -13,7 +13,7 @@ def gather(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The blocks, of `size` numbers of D, that a matrix with `values` in its `rows` and zeros elsewhere touches.
 
-    rows: (k,) int64 in any order; repeated rows add up. values: (k, width), bfloat16 as uint16.
+    rows: (k,) int64 in any order; repeated rows add up. values: (k, width), of any weight type (`cast`).
     Returns used: (blocks,) bool; places: (blocks + 1,) int64, where in v a used block begins; v: its numbers.
     """
     width, blocks = values.shape[1], -(-D // size)
