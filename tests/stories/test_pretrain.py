@@ -147,6 +147,18 @@ def test_going_on_gives_the_weights_of_an_uninterrupted_run(script, texts, toy, 
         script.pretrain(texts, 32, [4, 8], tmp_path / "parts", toy)
 
 
+@pytest.mark.parametrize(("width", "lr"), [(64, 1e-3), (256, 5e-4)])
+def test_a_wide_model_learns_at_a_rate_that_goes_as_one_over_its_width(
+    script, texts, toy, tmp_path, width, lr
+):
+    before, after = script.pretrain(texts, width, [0, 1], tmp_path, toy)
+    assert json.loads((after / "pretraining.json").read_text())["lr"] == lr
+    # Adam's first step moves what has a gradient by its rate, here half of it, as the warmup takes two steps.
+    name = "bert.encoder.layer.0.output.dense.bias"
+    moved = (weights(after)[name] - weights(before)[name]).abs()
+    assert moved.median() == pytest.approx(lr / 2, rel=0.01)
+
+
 def test_a_checkpoint_is_a_model_for_idim_with_only_pooler_and_classifier_new(script, texts, toy, tmp_path):
     untrained, folder = script.pretrain(texts, 32, [0, 60], tmp_path, toy)
     loaded = pretrained.load(ModelSpec(str(folder)), 2)
