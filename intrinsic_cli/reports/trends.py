@@ -16,7 +16,6 @@ import numpy as np
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat
 from intrinsic_cli.reports.curves import Curve, Found, settings_of_space, spelled
-from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import ModelSpec, step_of
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import Correlation, correlate
@@ -75,8 +74,11 @@ def parameters(curve: Curve) -> int:
 
 
 def accuracy(curve: Curve) -> float:
-    """Full fine-tuning's mean score at its chosen rate. Raises StoreError where there is none."""
-    return _mean(curve, lambda run: run.score)
+    """Full fine-tuning's mean score at its chosen rate, as in tables. Raises StoreError where there is none."""
+    score = curve.estimate().full_score
+    if score is None:
+        raise StoreError(f"{curve.name}: no run of full fine-tuning has finished")
+    return score
 
 
 def gap(curve: Curve) -> float:
@@ -95,20 +97,19 @@ def gap(curve: Curve) -> float:
         raise StoreError(
             f"{curve.name}: a relative gap is of a score of at most 1, and {curve.metric} is a loss"
         )
-    held, own = accuracy(curve), _mean(curve, lambda run: (run.train_metrics or {})[run.metric])
+    held, own = accuracy(curve), _mean_on_training_rows(curve)
     if held >= 1:
         raise StoreError(f"{curve.name}: full fine-tuning makes no error, so its relative gap is no number")
     return (own - held) / (1 - held)
 
 
-def _mean(curve: Curve, score: Callable[[RunResult], float]) -> float:
-    """Over full fine-tuning's runs at its chosen rate that did not collapse, as of a table's full score."""
-    study, rate = curve.measured.study, curve.estimate().full_lr
-    fell = () if isinstance(study, str) else {(point.seed, point.lr) for point in study.apart[1]}
-    at = [score(run) for run in curve.baseline if run.spec.lr == rate and (run.spec.seed, rate) not in fell]
-    if not at:
-        raise StoreError(f"{curve.name}: no run of full fine-tuning has finished")
-    return float(np.mean(at))
+def _mean_on_training_rows(curve: Curve) -> float:
+    """Of the runs that `accuracy` is of: at the chosen rate, less those that collapsed."""
+    study = curve.measured.study
+    assert not isinstance(study, str)  # it has an accuracy
+    rate, fell = study.lr[-1], {(point.seed, point.lr) for point in study.apart[1]}
+    runs = [run for run in curve.baseline if run.spec.lr == rate and (run.spec.seed, rate) not in fell]
+    return float(np.mean([(run.train_metrics or {})[run.metric] for run in runs]))
 
 
 def bound(curve: Curve) -> float:

@@ -173,8 +173,8 @@ def compiled(function, **constants):
 POINTERS = dict.fromkeys(["table", "units", "sources", "targets"], "*i64") | {"normals": "*i16"}
 POINTERS |= dict.fromkeys(["scales", "x", "scratch", "partial", "squares"], "*fp32")
 POINTERS |= {"count": "i32", "parts": "i32"}
-types = {"REAL": tl.float32, "ALIGNED": True, "TURNED": True}
-for n, types["SOURCE"] in (128, tl.float16), (8192, tl.bfloat16), (1 << 20, tl.bfloat16):
+for n, source in (128, tl.float16), (8192, tl.bfloat16), (1 << 20, tl.bfloat16):
+    types = {"SOURCE": source, "REAL": tl.float32, "ALIGNED": True, "TURNED": True}
     plan = kernel._Plan(n)
     there = plan.passes([{"BEFORE": kernel._NORMALS}], kernel._FROM_X, kernel._TO_OUT, across_first=False)
     back = plan.passes([{"AFTER": kernel._SIGNS}], kernel._FROM_V, kernel._TO_SCRATCH, across_first=True)

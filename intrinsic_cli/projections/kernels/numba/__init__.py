@@ -22,6 +22,7 @@ import torch
 from intrinsic_cli.projections.contract import ROWS, Projection, Scales
 from intrinsic_cli.projections.draws import normal_table
 from intrinsic_cli.projections.kernels.door import Kernel
+from intrinsic_cli.projections.kernels.numba.cast import VIEWED_AS
 from intrinsic_cli.projections.kernels.numba.draws import draw_normals
 from intrinsic_cli.projections.kernels.numba.hadamard import fwht_inplace
 from intrinsic_cli.projections.kernels.numba.rows import gather
@@ -32,7 +33,6 @@ if config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set")
 
 _PIECE = 1 << 17  # a piece of work has at least this many rows of P, so that starting it costs little
-_BITS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
 _FEW = 1 << 19  # rows that one thread does sooner than several that take turns at small tensors
 
 
@@ -131,4 +131,4 @@ def _blocks_of(kind: str) -> ModuleType:
 
 def _array(v: torch.Tensor) -> np.ndarray:
     v = v.detach() if v.requires_grad else v
-    return v.view(_BITS.get(v.dtype, v.dtype)).numpy()
+    return v.view(VIEWED_AS.get(v.dtype, v.dtype)).numpy()

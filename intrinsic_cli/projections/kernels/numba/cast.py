@@ -1,17 +1,19 @@
 """Numbers of any weight type inside numba kernels, which read and write bfloat16 and float16 as their 16 bits.
 
-uint16 stands for bfloat16 and int16 for float16: numba has neither.
+numba has neither type: uint16 stands for bfloat16 and int16 for float16.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-BITS = (types.uint16, types.int16)
+VIEWED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
+_BITS = (types.uint16, types.int16)
 
 
 def of_width(value, element):
@@ -54,7 +56,7 @@ def narrowed(builder, value, kind):
 
 
 def _widen(typingctx, value):
-    result = types.float32 if value in BITS else value
+    result = types.float32 if value in _BITS else value
 
     def codegen(context, builder, signature, args):
         return widened(builder, args[0], signature.args[0])
@@ -65,7 +67,7 @@ def _widen(typingctx, value):
 def _narrow(typingctx, value, like):
     def codegen(context, builder, signature, args):
         source, target = signature.args
-        middle = types.float32 if target in BITS else target
+        middle = types.float32 if target in _BITS else target
         return narrowed(builder, context.cast(builder, args[0], source, middle), target)
 
     return like(value, like), codegen
