@@ -29,9 +29,10 @@ from bench_kernel import Shapes
 from figure import Figure
 
 from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.models.pretrained import load
 from intrinsic_cli.projections import KINDS, draws, make_projection, versions
 from intrinsic_cli.projections.contract import add_to_all, fold_all
-from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec
+from intrinsic_cli.spec import ModelSpec, ProjectionSpec, SubspaceSpec
 from intrinsic_cli.subspace.attach import Full, Subspace
 
 GPU = torch.cuda.is_available()
@@ -272,15 +273,20 @@ def idim(*words: str, **environment: str) -> str:
     return done.stdout
 
 
-def short_task(folder: Path) -> list[str]:
-    """Words of a task of two easy classes in a file of the folder."""
+def short_task(folder: Path, steps: int) -> list[str]:
+    """Words of some steps on two easy classes of a tiny model without dropout, whose draws are the device's own."""
+    loaded = load(ModelSpec("tiny"), 2)
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        setattr(loaded.model.config, name, 0.0)
+    for part in (loaded.model, loaded.tokenizer):
+        part.save_pretrained(folder / "model")
     rows = [
         {"text": f"{'soft quiet rain' if i % 2 else 'loud wild storm'} number {i}", "label": i % 2}
         for i in range(400)
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return ["model=tiny", f"task={folder / 'rows.jsonl'}", "data.max_length=16", "train.precision=fp32",
-            "train.max_steps=60"]  # fmt: skip
+    return [f"model.name={folder / 'model'}", f"task={folder / 'rows.jsonl'}", "data.max_length=16",
+            "train.precision=fp32", f"train.max_steps={steps}"]  # fmt: skip
 
 
 def curve_figures() -> Iterator[Figure]:
@@ -289,9 +295,10 @@ def curve_figures() -> Iterator[Figure]:
 
     with tempfile.TemporaryDirectory() as place:
         folder, thetas = Path(place), []
+        words = short_task(folder, 60)
         for name, hidden in (("cpu", ""), ("device", None)):
             environment = {} if hidden is None else {"CUDA_VISIBLE_DEVICES": hidden}
-            idim("run", *short_task(folder), "d=200", f"output_dir={folder / name}", **environment)
+            idim("run", *words, "d=200", f"output_dir={folder / name}", **environment)
             [path] = (folder / name).rglob("theta.safetensors")
             thetas.append(load_file(path)["theta"])
     apart = (thetas[0] - thetas[1]).norm() / thetas[0].norm()
@@ -302,7 +309,7 @@ def slots_figures() -> Iterator[Figure]:
     """(g) Two slots on one device: wall time of four runs ÷ that with one slot."""
     with tempfile.TemporaryDirectory() as place:
         folder, spent = Path(place), []
-        words = [*short_task(folder), "d=100,200", "seed=0,1", "baseline.run=false"]
+        words = [*short_task(folder, 1000 if GPU else 100), "d=100,200", "seed=0,1", "baseline.run=false"]
         for slots in (1, 2):
             began = time.perf_counter()
             idim("sweep", *words, f"launcher.slots={slots}", f"output_dir={folder / str(slots)}")

@@ -40,8 +40,8 @@ class Projection(ABC):
 
     `shape` is (D, d). `version` names the draw: the same (kind, version, seed, rows, d) is the same matrix for
     ever. `versions` are all that can be drawn, the newest last, which None stands for. Arithmetic is float64
-    for float64 input and float32 otherwise. Vectors are contiguous and one-dimensional. Every kernel and device
-    has the same P; their sums may differ in the last bits.
+    for float64 input and float32 otherwise. Vectors are contiguous; those of D numbers may have any shape. Every
+    kernel and device has the same P; their sums may differ in the last bits.
 
     A kind states its definition in torch operations (`add_torch`, `fold_torch`), which run anywhere; faster
     kernels for it are modules of `kernels`.
@@ -152,10 +152,13 @@ class Projection(ABC):
     def _kernel(self, device: torch.device) -> kernels.Kernel:
         return kernels.choose(self, device)
 
-    def _check(self, name: str, v: torch.Tensor, size: int, arithmetic: torch.dtype | None) -> None:
-        if v.dim() != 1 or v.numel() != size:
-            raise ConfigError(f"{self!r}: {name} has shape {tuple(v.shape)}, expected ({size},)")
-        if arithmetic and v.dtype != arithmetic and _arithmetic(v.dtype) != arithmetic:
+    def _check(
+        self, name: str, v: torch.Tensor, size: int, arithmetic: torch.dtype, *, any_shape: bool = False
+    ) -> None:
+        if v.numel() != size or (v.dim() != 1 and not any_shape):
+            expected = f"({size},)" + " or another of as many numbers" * any_shape
+            raise ConfigError(f"{self!r}: {name} has shape {tuple(v.shape)}, expected {expected}")
+        if _arithmetic(v.dtype) != arithmetic:
             raise ConfigError(
                 f"{self!r}: {name} is {v.dtype}, which does not go with {arithmetic} arithmetic"
             )
@@ -177,9 +180,8 @@ def add_to_all(
     """`add_to` for many tensors that share x, in one go, by the kernel of the first. All on the device of x."""
     for P in _of_each_size(projections):
         P._check("x", x, P.encoded_size, x.dtype)
-    for P, source, target in zip(projections, w0, out, strict=True):
-        P._check("w0", source, P.shape[0], x.dtype)
-        P._check("out", target, P.shape[0], x.dtype)
+    _check_all("w0", projections, w0, x.dtype)
+    _check_all("out", projections, out, x.dtype)
     if projections:
         _prepared(projections, x.device).add(projections, w0, x, scales, out)
 
@@ -193,11 +195,23 @@ def fold_all(
     """
     for P in _of_each_size(projections):
         P._check_accumulator(z)
-    for P, source in zip(projections, v, strict=True):
-        P._check("v", source, P.shape[0], z.dtype)
+    _check_all("v", projections, v, z.dtype)
     if not projections:
         return z.new_zeros(())
     return _prepared(projections, z.device).fold_and_square(projections, v, scales, z)
+
+
+def _check_all(
+    name: str, projections: Sequence[Projection], tensors: Sequence[torch.Tensor], arithmetic: torch.dtype
+) -> None:
+    """`_check` of each, which is only called where one is wrong: a GPU's step has no time for hundreds of calls."""
+    if (
+        list(map(torch.Tensor.numel, tensors)) != [P.shape[0] for P in projections]
+        or not all(map(torch.Tensor.is_contiguous, tensors))
+        or any(_arithmetic(dtype) != arithmetic for dtype in {v.dtype for v in tensors})
+    ):
+        for P, v in zip(projections, tensors, strict=True):
+            P._check(name, v, P.shape[0], arithmetic, any_shape=True)
 
 
 def _of_each_size(projections: Sequence[Projection]) -> Iterable[Projection]:

@@ -37,18 +37,11 @@ class _Slice:
 
     name: str
     weight: nn.Parameter
-    start: Tensor  # θ_0, flat, exact
+    start: Tensor  # θ_0, exact
     projection: Projection
     scale: float
     group: int
     index: int  # of this tensor among the selected
-    _flat: Tensor | None = None
-
-    def flat(self) -> Tensor:
-        """The weight's numbers as a vector. Kept: a GPU's step has no time to make hundreds of views."""
-        if self._flat is None or self._flat.data_ptr() != self.weight.data_ptr():
-            self._flat = self.weight.data.view(-1)
-        return self._flat
 
 
 def _square(values: Tensor) -> Tensor:
@@ -161,7 +154,7 @@ class Subspace(nn.Module):
         starts = self._take_over(model, moved, list(direct.values()), dtype)
         self._slices = [
             _Slice(
-                name, p, starts[name].view(-1), self._draw(name, p, seed, projection, version),
+                name, p, starts[name], self._draw(name, p, seed, projection, version),
                 scale=math.sqrt(p.numel() / self.D) if spec.normalize == "global" else 1.0,
                 group=groups.index(group_of(name, spec.groups, head)) if groups else 0,
                 index=index,
@@ -282,7 +275,7 @@ class Subspace(nn.Module):
         self._x = self._lead.encode(self.theta.detach())
         if self.lam is not None:  # which stays on a GPU
             self._factors = self._shares * self.lam.detach().to(self._shares)[self._groups]
-        self._add(self._kept, [part.flat() for part in self._kept])
+        self._add(self._kept, [part.weight for part in self._kept])
         self.direct.write()
 
     def _add(self, parts: Sequence[_Slice], out: Sequence[Tensor]) -> None:
@@ -317,7 +310,7 @@ class Subspace(nn.Module):
     def _make(self, parts: Sequence[_Slice], indices: Iterable[int]) -> list[Tensor]:
         chosen = [parts[i] for i in indices]
         out = [torch.empty(p.weight.shape, dtype=p.weight.dtype, device=p.weight.device) for p in chosen]
-        self._add(chosen, [weights.view(-1) for weights in out])
+        self._add(chosen, out)
         return out
 
     @torch.no_grad()
@@ -336,7 +329,7 @@ class Subspace(nn.Module):
                 self._square.add_(_square(grad.coalesce()._values()))
                 fold_rows(part.projection, rows, values, part.scale, self._group_z)
                 continue
-            self._taken.append((part, grad.contiguous().view(-1)))
+            self._taken.append((part, grad.contiguous()))
         if sum(grad.numel() for _, grad in self._taken) >= self._enough:
             self._fold()
 
@@ -421,6 +414,6 @@ class Subspace(nn.Module):
             module.sparse = False
         if restore:
             for part in self._slices:
-                part.weight.data.view(-1).copy_(part.start)
+                part.weight.data.copy_(part.start)
             for p, start in self._direct_starts:
                 p.copy_(start)

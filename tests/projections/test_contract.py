@@ -258,9 +258,24 @@ def test_bad_options_are_named(make, change, message):
         make(options.pop("kind"), **options)
 
 
+def test_what_P_moves_may_have_any_shape(make, kind):
+    P, w0, theta = make(kind, shape=(4, 6, 5), seed=1), torch.randn(4, 6), torch.randn(5)
+    out, flat = torch.empty(4, 6), torch.empty(24)
+    P.add_to(w0, P.encode(theta), 0.5, out)
+    P.add_to(w0.view(-1), P.encode(theta), 0.5, flat)
+    assert torch.equal(out.view(-1), flat)
+    assert torch.equal(P.fold(w0), P.fold(w0.view(-1)))
+    with pytest.raises(
+        ConfigError, match=r"v has shape \(4, 7\), expected \(24,\) or another of as many numbers"
+    ):
+        P.fold(torch.zeros(4, 7))
+    with pytest.raises(ConfigError, match="v is not contiguous"):
+        P.fold(torch.zeros(6, 4).T)
+
+
 def test_bad_vectors_are_named(make, kind):
     P = make(kind, shape=(10, 3), seed=0)
-    with pytest.raises(ConfigError, match=r"theta has shape \(4,\), expected \(3,\)"):
+    with pytest.raises(ConfigError, match=r"theta has shape \(4,\), expected \(3,\)$"):
         P.matvec(torch.zeros(4))
     with pytest.raises(ConfigError, match=r"v has shape \(2, 5\), expected \(10,\)"):
         P.rmatvec(torch.zeros(2, 5))

@@ -79,7 +79,7 @@ def test_large_blocks_of_signs_are_those_of_the_torch_kernel(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_tensors_of_several_types_at_once(kind, monkeypatch):
     monkeypatch.setattr(kernel, "_SCRATCH", 1 << 13)  # so that they come in several parts
-    kernel._pieces.cache_clear()
+    kernel._group.cache_clear()
     sizes = (1, 40, 5_000, 384, 9_000)
     types = (torch.float32, torch.bfloat16, torch.float32, torch.float16, torch.bfloat16)
     scales = (1.0, 0.5, 2.0, -1.5, 1.0)
@@ -92,7 +92,7 @@ def test_many_tensors_of_several_types_at_once(kind, monkeypatch):
         z = Ps[0].accumulator(torch.float32)
         fold_all(Ps, w0, scales, z)
         results.append((out, Ps[0].decode(z)))
-    kernel._pieces.cache_clear()
+    kernel._group.cache_clear()
     (ours, g), (again, g_again), (theirs, g_theirs) = results
     assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
     assert torch.equal(g, g_again)
@@ -131,6 +131,35 @@ def test_blocks_that_several_warps_or_programs_share(kind, D, d):
     torch.testing.assert_close(P.rmatvec(v), Q.rmatvec(v), rtol=0, atol=1e-11)
 
 
+@pytest.fixture
+def small_programs(monkeypatch):
+    """Programs of 1,024 numbers, so that blocks have many parts."""
+    monkeypatch.setattr(kernel, "_MOST", 1024)
+    kernel._plan.cache_clear()
+    kernel._group.cache_clear()
+    yield
+    kernel._plan.cache_clear()
+    kernel._group.cache_clear()
+
+
+# One row, some of one part, a few of the next, whole blocks and some: runs of 256 numbers across the parts.
+DRAWS = ("fastfood", 1), ("fastfood", 2), ("fastfood", 3), ("sorf", 1)
+MANY_PARTS = [(*draw, D, 4_000) for draw in DRAWS for D in (1, 1_025, 9_300)]
+MANY_PARTS.append(("fastfood", 2, 300, 100_000))  # runs of 8
+
+
+@pytest.mark.parametrize(("kind", "version", "D", "d"), MANY_PARTS)
+@pytest.mark.usefixtures("small_programs")
+def test_blocks_of_many_parts_of_which_some_hold_no_rows(kind, version, D, d):
+    P, Q = (
+        make_projection(kind, shape=(D, d), seed=4, kernel=name, version=version)
+        for name in ("triton", "torch")
+    )
+    theta, v = randn(d), randn(D, seed=1)
+    torch.testing.assert_close(P.matvec(theta), Q.matvec(theta), rtol=0, atol=1e-11 * D**0.5)
+    torch.testing.assert_close(P.rmatvec(v), Q.rmatvec(v), rtol=0, atol=1e-11 * D**0.5)
+
+
 @pytest.mark.parametrize("d", [20, 9_000])
 def test_a_fold_tells_the_squared_length_of_what_it_folds(d):
     sizes, scales = (700, 40, 3), (1.0, -2.0, 0.5)
@@ -152,8 +181,8 @@ def test_scales_may_be_a_tensor_that_stays_where_it_is():
 
 
 def test_a_d_that_is_too_large_is_refused_in_one_line():
-    with pytest.raises(ConfigError, match="up to 67,108,864 numbers, not 134,217,728; use torch"):
-        kernel._Plan(1 << 27)
+    with pytest.raises(ConfigError, match="up to 16,777,216 numbers, not 33,554,432; use torch"):
+        kernel._Plan(1 << 25)
 
 
 COMPILE = """
@@ -176,8 +205,8 @@ POINTERS |= {"count": "i32", "parts": "i32"}
 for n, source in (128, tl.float16), (8192, tl.bfloat16), (1 << 20, tl.bfloat16):
     types = {"SOURCE": source, "REAL": tl.float32, "ALIGNED": True, "TURNED": True}
     plan = kernel._Plan(n)
-    there = plan.passes([{"BEFORE": kernel._NORMALS}], kernel._FROM_X, kernel._TO_OUT, across_first=False)
-    back = plan.passes([{"AFTER": kernel._SIGNS}], kernel._FROM_V, kernel._TO_SCRATCH, across_first=True)
+    there = plan.passes([{"BEFORE": kernel._NORMALS}], kernel._FROM_X, kernel._TO_OUT)
+    back = plan.passes([{"AFTER": kernel._SIGNS}], kernel._FROM_V, kernel._TO_SCRATCH)
     for options in there + back:
         assert compiled(kernel._pass, TARGET=tl.float32, **types, **options).asm["cubin"]
     if plan.parts == 1:

@@ -1,9 +1,9 @@
 """The kernel for GPUs, in Triton: the weights of all tensors in one launch, their random numbers in registers.
 
 A program transforms whole blocks of P for n ≤ 8,192, in registers, 32 numbers to a thread. A larger transform is
-H_n = H_{n/m} ⊗ H_m with m = 8,192: parts of m numbers that follow each other, and parts across the block, through a
-scratch of some million numbers. A table tells a program which rows of which tensor are its own. The sums over
-blocks have a fixed order: two calls give the same bits. Nothing of size D is kept.
+H_n = H_{n/m} ⊗ H_m with m = 8,192: across the block's parts of m numbers, and within each of those that hold rows
+of the tensor, through a scratch of some million numbers. A table tells a program which rows of which tensor are its
+own. The sums over blocks have a fixed order: two calls give the same bits. Nothing of size D is kept.
 
 With TRITON_INTERPRET=1 it runs on CPU tensors, slowly, which is how it is tested without a GPU.
 """
@@ -12,6 +12,7 @@ With TRITON_INTERPRET=1 it runs on CPU tensors, slowly, which is how it is teste
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -37,8 +38,9 @@ _REGISTERS = 128  # of a thread, at most
 _RESIDENT = 16  # warps that the registers of a multiprocessor then hold
 
 # What a pass reads, what it writes, and a diagonal of P.
-_FROM_X, _FROM_V, _FROM_SCRATCH = (tl.constexpr(i) for i in range(3))
-_TO_OUT, _TO_SCRATCH = (tl.constexpr(i) for i in range(2))
+# The scratch can hold, of a block, only the parts that hold rows of the tensor: _FROM_ROWS, _TO_ROWS.
+_FROM_X, _FROM_V, _FROM_SCRATCH, _FROM_ROWS = (tl.constexpr(i) for i in range(4))
+_TO_OUT, _TO_SCRATCH, _TO_ROWS = (tl.constexpr(i) for i in range(3))
 _NONE, _NORMALS, _SIGNS, _OUTER, _INNER = (tl.constexpr(i) for i in range(5))
 # Columns of a tensor's row in the table: its size, its keys, the period of a short block's normals (0: signs).
 _ROWS, _SIGN_KEY, _OTHER_KEY, _SHIFT_KEY, _PERIOD = (tl.constexpr(i) for i in range(5))
@@ -63,6 +65,11 @@ def _bits(first, count):
     return (1 << count) - 1 << first
 
 
+@triton.constexpr_function
+def _within(bit, first, last):
+    return first <= bit < last
+
+
 @triton.jit
 def _word(key, counter):
     """SplitMix64: the 64-bit draw `counter` (int64) of the stream `key` (uint64)."""
@@ -78,10 +85,19 @@ def _key(row, column):
 
 
 @triton.jit
-def _signs(key, first, n: tl.constexpr, COUNT: tl.constexpr, APART: tl.constexpr):
-    """(COUNT,) int32 of ±1: draws `first`, … of a stream, or with APART those of blocks that begin at new words."""
-    EACH: tl.constexpr = _least(n, 32)
-    start = first + tl.arange(0, COUNT // EACH) * EACH
+def _every(first, EACH: tl.constexpr, COUNT: tl.constexpr, STEP: tl.constexpr):
+    """(COUNT // EACH,): every EACH-th of COUNT places from `first` on, in runs of STEP that begin COUNT apart."""
+    k = tl.arange(0, COUNT // EACH) * EACH
+    if STEP < COUNT:
+        k = k // STEP * COUNT + k % STEP
+    return first + k
+
+
+@triton.jit
+def _signs(key, first, n: tl.constexpr, COUNT: tl.constexpr, STEP: tl.constexpr, APART: tl.constexpr):
+    """(COUNT,) int32 of ±1: draws of a stream, or with APART those of blocks that begin at new words."""
+    EACH: tl.constexpr = _least(_least(n, STEP), 32)
+    start = _every(first, EACH, COUNT, STEP)
     if APART and n < 64:
         words = _word(key, start // n)
     else:
@@ -101,34 +117,37 @@ def _normals(key, counters, COUNT: tl.constexpr, table):
 
 
 @triton.jit
-def _short_normals(row, first, period, n: tl.constexpr, COUNT: tl.constexpr, table):
+def _short_normals(row, first, period, n: tl.constexpr, COUNT: tl.constexpr, STEP: tl.constexpr, table):
     """Those of a short block in versions 1 and 2: with a period below n they repeat, 16 of them with one sign."""
-    at = first + 4 * tl.arange(0, COUNT // 4)
+    at = _every(first, 4, COUNT, STEP)
     g = _normals(_key(row, _OTHER_KEY), at // n * n + (at & (period - 1)) >> 2, COUNT, table)
-    lanes = (first >> 4) + tl.arange(0, COUNT // 16)
+    EACH: tl.constexpr = _least(STEP, 16)
+    lanes = _every(first, EACH, COUNT, STEP) >> 4
     signs = _word(_key(row, _SIGN_KEY), lanes >> 6) >> (lanes & 63).to(tl.uint64) & 1
     every = tl.where(period < n, 1 - 2 * signs.to(tl.int32), 1)
-    return tl.reshape(tl.reshape(g, (COUNT // 16, 16)) * every[:, None], (COUNT,))
+    return tl.reshape(tl.reshape(g, (COUNT // EACH, EACH)) * every[:, None], (COUNT,))
 
 
 @triton.jit
-def _diagonal(row, first, n: tl.constexpr, COUNT: tl.constexpr, table, WHICH: tl.constexpr):
-    """(COUNT,) int32: a diagonal's numbers of rows first, … of the tensor whose row of the table is `row`."""
+def _diagonal(
+    row, first, n: tl.constexpr, COUNT: tl.constexpr, STEP: tl.constexpr, table, WHICH: tl.constexpr
+):  # fmt: skip
+    """(COUNT,) int32: a diagonal's numbers of rows `first`, … (`_every`) of a tensor with this row of the table."""
     if WHICH == _SIGNS:
-        g = _signs(_key(row, _SIGN_KEY), first, n, COUNT, False)
+        g = _signs(_key(row, _SIGN_KEY), first, n, COUNT, STEP, False)
     elif WHICH == _OUTER:
-        g = _signs(_key(row, _SIGN_KEY), first, n, COUNT, True)
+        g = _signs(_key(row, _SIGN_KEY), first, n, COUNT, STEP, True)
     elif WHICH == _INNER:
-        g = _signs(_key(row, _OTHER_KEY), first, n, COUNT, True)
+        g = _signs(_key(row, _OTHER_KEY), first, n, COUNT, STEP, True)
     else:
-        g = _normals(_key(row, _OTHER_KEY), (first >> 2) + tl.arange(0, COUNT // 4), COUNT, table)
+        g = _normals(_key(row, _OTHER_KEY), _every(first, 4, COUNT, STEP) >> 2, COUNT, table)
         whole = tl.load(row + _ROWS) // n * n - first
         if whole < COUNT:
             period = tl.load(row + _PERIOD)
             if period == 0:
-                short = _signs(_key(row, _SIGN_KEY), first, n, COUNT, False) * 4096
+                short = _signs(_key(row, _SIGN_KEY), first, n, COUNT, STEP, False) * 4096
             else:
-                short = _short_normals(row, first, period, n, COUNT, table)
+                short = _short_normals(row, first, period, n, COUNT, STEP, table)
             g = tl.where(tl.arange(0, COUNT) < whole, g, short)
     return g
 
@@ -157,56 +176,61 @@ def _swapped(j, COUNT: tl.constexpr):
 
 
 @triton.jit
-def _butterflies(v, COUNT: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr):
-    """Butterfly stages of v (COUNT numbers), between numbers 2^FIRST to 2^(LAST − 1) apart.
+def _butterflies(v, COUNT: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr, SWAPPED: tl.constexpr):
+    """Butterfly stages of v (COUNT numbers), between numbers 2^FIRST to 2^(LAST − 1) apart in memory's order.
 
-    Of v and the result, one lies in memory's order and the other in that of `_swapped`. A thread holds the numbers
-    that differ in the highest bits, so that only the swap itself is an exchange between warps.
+    With SWAPPED v comes in the order of `_swapped` and the result in memory's; without, the other way round. A
+    thread holds the numbers that differ in the highest bits, so that only the swap is an exchange between warps.
     """
     WARPS: tl.constexpr = _log2(COUNT // _WARP)
-    for s in tl.static_range(FIRST, LAST):
-        if s < _LOW or s >= _LOW + WARPS:
+    HIGH: tl.constexpr = _log2(_WARP)
+    for s in tl.static_range(HIGH + WARPS):
+        if (s < _LOW or s >= _LOW + WARPS) and _within(
+            s - (HIGH - _LOW) * (SWAPPED and s >= HIGH), FIRST, LAST
+        ):
             v = _butterfly(v, COUNT, 1 << s)
     if WARPS > 0:
         v = tl.gather(v, _swapped(tl.arange(0, COUNT), COUNT), 0)
         for s in tl.static_range(WARPS):
-            if _LOW + s >= FIRST and _LOW + s < LAST:
+            if _within(s + (HIGH if SWAPPED else _LOW), FIRST, LAST):
                 v = _butterfly(v, COUNT, _WARP << s)
     return v
 
 
 @triton.jit
 def _transformed(
-    v, row, first, table, n: tl.constexpr, COUNT: tl.constexpr,
+    v, row, first, table, n: tl.constexpr, COUNT: tl.constexpr, STEP: tl.constexpr,
     BEFORE: tl.constexpr, BETWEEN: tl.constexpr, AFTER: tl.constexpr,
 ):  # fmt: skip
     """diag(AFTER) [H diag(BETWEEN)] H diag(BEFORE) v, each where it isn't _NONE, of blocks or a part of one.
 
+    With STEP below COUNT of the numbers that many places apart, so that H is the factor across a block's parts.
     With AFTER v comes in the order of `_swapped`, without it the result does.
     """
+    FIRST: tl.constexpr = _log2(STEP) if STEP < COUNT else 0
     LAST: tl.constexpr = _log2(_least(n, COUNT))
     swap = _swapped(tl.arange(0, COUNT), COUNT)
     if BEFORE != _NONE:
-        v = v * _diagonal(row, first, n, COUNT, table, BEFORE).to(v.dtype)
-    v = _butterflies(v, COUNT, 0, LAST)
+        v = v * _diagonal(row, first, n, COUNT, STEP, table, BEFORE).to(v.dtype)
+    v = _butterflies(v, COUNT, FIRST, LAST, AFTER != _NONE)
     if BETWEEN != _NONE:
         if BEFORE != _NONE and COUNT > _WARP:
             v = tl.gather(v, swap, 0)
-        v = v * _diagonal(row, first, n, COUNT, table, BETWEEN).to(v.dtype)
+        v = v * _diagonal(row, first, n, COUNT, STEP, table, BETWEEN).to(v.dtype)
         if AFTER != _NONE and COUNT > _WARP:
             v = tl.gather(v, swap, 0)
-        v = _butterflies(v, COUNT, 0, LAST)
+        v = _butterflies(v, COUNT, FIRST, LAST, AFTER != _NONE)
     if AFTER != _NONE:
-        v = v * _diagonal(row, first, n, COUNT, table, AFTER).to(v.dtype)
+        v = v * _diagonal(row, first, n, COUNT, STEP, table, AFTER).to(v.dtype)
     return v
 
 
 @triton.jit
-def _turned(row, k, i, n: tl.constexpr):
-    """(blocks, numbers) int32: where blocks k of fastfood and signs find numbers i of x, whole vectors of them."""
+def _turned(row, k, i, n: tl.constexpr, RUN: tl.constexpr):
+    """(blocks, numbers) int32: where blocks k of fastfood and signs find numbers i of x, in runs of RUN."""
     shift = (_word(_key(row, _SHIFT_KEY), k) & (n // 16 - 1)).to(tl.int32) * 16
     at = shift[:, None] + i[None, :] & (n - 1)
-    return tl.max_contiguous(tl.multiple_of(at, (1, 16)), (1, 16))
+    return tl.max_contiguous(tl.multiple_of(at, (1, RUN)), (1, RUN))
 
 
 @triton.jit
@@ -236,44 +260,43 @@ def _pass(
     BEFORE: tl.constexpr, BETWEEN: tl.constexpr, AFTER: tl.constexpr, ACROSS: tl.constexpr, TURNED: tl.constexpr,
     SOURCE: tl.constexpr, TARGET: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr,
 ):  # fmt: skip
-    """Transform COUNT numbers of a unit of blocks: those that follow each other, or ACROSS its one block."""
+    """Transform COUNT numbers of a unit of blocks: some that follow each other, or ACROSS the parts of a block."""
     PARTS: tl.constexpr = UNIT // COUNT
     u = (tl.program_id(0) // PARTS).to(tl.int64)
     part = tl.program_id(0) % PARTS
     tensor, start = tl.load(units + 2 * u), tl.multiple_of(tl.load(units + 2 * u + 1), COUNT)
     row = table + tensor * _COLUMNS
     left = tl.minimum(tl.load(row + _ROWS) - start, UNIT).to(tl.int32)
-    j = tl.arange(0, COUNT)
-    swap = _swapped(j, COUNT)
+    if (FROM == _FROM_V or TO == _TO_OUT) and part * COUNT >= left:
+        return  # this part holds no row of the tensor
+    STEP: tl.constexpr = COUNT // PARTS if ACROSS else COUNT
+    RUN: tl.constexpr = _least(STEP, 16)
+    begin = part * STEP
+    at, to = _every(begin, 1, COUNT, STEP), begin + _swapped(tl.arange(0, COUNT), COUNT)
     if ACROSS:
-        STEP: tl.constexpr = COUNT // PARTS
-        at = j // STEP * COUNT + part * STEP + j % STEP
-        to = swap // STEP * COUNT + part * STEP + swap % STEP
-        if STEP >= 16:
-            at = tl.max_contiguous(tl.multiple_of(at, 16), 16)
-            to = tl.max_contiguous(tl.multiple_of(to, 16), 16)
-    elif AFTER != _NONE:
-        at, to = part * COUNT + swap, part * COUNT + j
-    else:
-        at, to = part * COUNT + j, part * COUNT + swap
+        at = tl.max_contiguous(tl.multiple_of(at, RUN), RUN)
+        to = (to - begin) // STEP * COUNT + begin + (to - begin) % STEP
+        to = tl.max_contiguous(tl.multiple_of(to, RUN), RUN)
+    if AFTER != _NONE:
+        at, to = to, at
+    held = tl.cdiv(left, COUNT) * COUNT  # by the parts that hold rows of the tensor
     if FROM == _FROM_X:
-        if TURNED:
-            SPAN: tl.constexpr = _least(n, COUNT)
-            places = _turned(
-                row, start // n + tl.arange(0, COUNT // SPAN), part * COUNT + tl.arange(0, SPAN), n
-            )
+        if not TURNED:
+            v = tl.load(x + (at & (n - 1)))
+        elif ACROSS:
+            places = _turned(row, start // n + tl.arange(0, 1), at, n, RUN)
             v = tl.reshape(tl.load(x + places), (COUNT,))
         else:
-            v = tl.load(x + (at & (n - 1)))
+            places = _turned(row, start // n + tl.arange(0, COUNT // n), tl.arange(0, n), n, 16)
+            v = tl.reshape(tl.load(x + places), (COUNT,))
     elif FROM == _FROM_V:
         v = _read(_place(sources, tensor, start, SOURCE, ALIGNED), at, left, UNIT, REAL)
         tl.store(squares + tl.program_id(0), tl.sum(v * v))
+    elif FROM == _FROM_ROWS:
+        v = tl.load(scratch + u * UNIT + at, mask=at < held, other=0, cache_modifier=".cg")
     else:
         v = tl.load(scratch + u * UNIT + at, cache_modifier=".cg")
-    if ACROSS:
-        v = _butterflies(v, COUNT, _log2(STEP), _log2(COUNT))
-    else:
-        v = _transformed(v, row, start + part * COUNT, normals, n, COUNT, BEFORE, BETWEEN, AFTER)
+    v = _transformed(v, row, start + begin, normals, n, COUNT, STEP, BEFORE, BETWEEN, AFTER)
     if TO == _TO_OUT:
         w = _read(_place(sources, tensor, start, SOURCE, ALIGNED), to, left, UNIT, REAL)
         w = (w + tl.load(scales + tensor) * v).to(TARGET)
@@ -282,6 +305,8 @@ def _pass(
             tl.store(target + to, w)
         else:
             tl.store(target + to, w, mask=to < left)
+    elif TO == _TO_ROWS:
+        tl.store(scratch + u * UNIT + to, v, mask=to < held)
     else:
         tl.store(scratch + u * UNIT + to, v)
 
@@ -308,10 +333,12 @@ def _fold(
         left = tl.minimum(tl.load(row + _ROWS) - start, COUNT).to(tl.int32)
         v = _read(_place(sources, tensor, start, SOURCE, ALIGNED), _swapped(j, COUNT), left, COUNT, REAL)
         square += tl.sum(v * v)
-        v = _transformed(v, row, start, normals, n, COUNT, _NONE, BETWEEN, AFTER) * tl.load(scales + tensor)
+        v = _transformed(v, row, start, normals, n, COUNT, COUNT, _NONE, BETWEEN, AFTER) * tl.load(
+            scales + tensor
+        )
         at = k[:, None] * n
         if TURNED:
-            at += _turned(row, start // n + k, i, n)
+            at += _turned(row, start // n + k, i, n, 16)
         else:
             at += i[None, :]
         # In the L2 cache: the L1 cache is for the quantiles.
@@ -341,7 +368,7 @@ def _reduce(
 
 
 class TritonKernel(TorchKernel):
-    """Fastfood, signs and sorf, for weights of any dtype that P takes, for d up to 2²⁶."""
+    """Fastfood, signs and sorf, for weights of any dtype that P takes, for d up to 2²⁴."""
 
     name = "triton"
     keeps_draws = False
@@ -353,8 +380,8 @@ class TritonKernel(TorchKernel):
         plan = _plan(v.numel())
         scratch = torch.zeros(plan.unit, dtype=v.dtype, device=v.device)
         scratch[: v.numel()] = v
-        nothing = _numbers((0,) * 5, torch.int64, v.device)
-        for options in plan.passes([], _FROM_SCRATCH, _TO_SCRATCH, across_first=False):
+        nothing = torch.zeros(5, dtype=torch.int64, device=v.device)
+        for options in plan.passes([], _FROM_SCRATCH, _TO_SCRATCH):
             _pass[(plan.parts,)](
                 nothing, nothing, nothing, nothing, nothing, nothing, scratch, scratch, scratch, TURNED=False,
                 SOURCE=tl.float32, TARGET=tl.float32, REAL=_TYPES[v.dtype], ALIGNED=False, **options,
@@ -370,10 +397,10 @@ class TritonKernel(TorchKernel):
         out: Sequence[torch.Tensor],
     ) -> None:
         diagonals = [{"BEFORE": which} for which in reversed(_diagonals(projections[0]))]
-        for chosen, group in _groups(projections, w0, out, x):
-            passes = group.plan.passes(diagonals, _FROM_X, _TO_OUT, across_first=False)
+        for chosen, group, places in _groups(projections, w0, out, x):
+            passes = group.plan.passes(diagonals, _FROM_X, _TO_OUT)
             for units in group.pieces:
-                group.run(passes, units, group.scaled(scales, chosen), x)
+                group.run(passes, units, places, group.scaled(scales, chosen), x)
 
     def fold(
         self, projections: Sequence[Projection], v: Sequence[torch.Tensor], scales: Scales, z: torch.Tensor
@@ -385,23 +412,22 @@ class TritonKernel(TorchKernel):
     ) -> torch.Tensor:
         diagonals = [{"AFTER": which} for which in _diagonals(projections[0])]
         squares = []
-        for chosen, group in _groups(projections, v, v, z):
-            if group.plan.parts == 1:
-                total, square = group.fold(diagonals, group.scaled(scales, chosen))
-            else:
-                total, square = group.fold_by_scratch(diagonals, group.scaled(scales, chosen))
+        for chosen, group, places in _groups(projections, v, v, z):
+            fold = group.fold if group.plan.parts == 1 else group.fold_by_scratch
+            total, square = fold(diagonals, places, group.scaled(scales, chosen))
             z[0] += total
             squares.append(square)
-        return torch.stack(squares).sum()
+        return squares[0] if len(squares) == 1 else torch.stack(squares).sum()
 
 
 class _Plan:
     """How a transform of n numbers is cut: `unit` numbers, whole blocks, in `parts` of one program each."""
 
     def __init__(self, n: int) -> None:
-        if n > _MOST * _MOST:
+        # Across parts that are more, runs would be shorter than the four normals of a word.
+        if n > (most := _MOST * _MOST // 4):
             raise ConfigError(
-                f"projection.kernel=triton transforms up to {_MOST * _MOST:,} numbers, not {n:,}; use torch"
+                f"projection.kernel=triton transforms up to {most:,} numbers, not {n:,}; use torch"
             )
         self.n = n
         self.unit = max(n, _WARP.value)
@@ -409,12 +435,11 @@ class _Plan:
         self.parts = self.unit // self.count
         self.launch = {"num_warps": self.count // _WARP.value, "maxnreg": _REGISTERS}
 
-    def passes(
-        self, diagonals: Sequence[dict[str, Any]], first: Any, last: Any, *, across_first: bool
-    ) -> list[dict[str, Any]]:
+    def passes(self, diagonals: Sequence[dict[str, Any]], first: Any, last: Any) -> list[dict[str, Any]]:
         """The passes of a transform H_n for every one of `diagonals`, or of one with none.
 
-        One pass in all, or through the scratch two for each transform.
+        One pass in all, or through the scratch two for each transform: what a tensor is read from or written to
+        is transformed within its parts, so that those without rows of it need none.
         """
         sizes = {"n": self.n, "UNIT": self.unit, "COUNT": self.count}
         none = {**sizes, **self.launch, "BEFORE": _NONE, "BETWEEN": _NONE, "AFTER": _NONE}
@@ -422,10 +447,14 @@ class _Plan:
             return [{**none, **_chained(diagonals), "FROM": first, "TO": last, "ACROSS": False}]
         found: list[dict[str, Any]] = []
         for diagonal in diagonals or [{}]:
-            halves = [{**none, **diagonal, "ACROSS": False}, {**none, "ACROSS": True}]
-            found += reversed(halves) if across_first else halves
+            halves = [{**none, **diagonal, "ACROSS": True}, {**none, "ACROSS": False}]
+            found += reversed(halves) if first is _FROM_V else halves
         for options in found:
             options |= {"FROM": _FROM_SCRATCH, "TO": _TO_SCRATCH}
+        if first is _FROM_V:
+            found[1]["FROM"] = _FROM_ROWS
+        if last is _TO_OUT:
+            found[-2]["TO"] = _TO_ROWS
         found[0]["FROM"], found[-1]["TO"] = first, last
         return found
 
@@ -439,13 +468,11 @@ def _chained(diagonals: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 class _Group:
-    """Tensors of one pair of dtypes as the kernels see them: where they lie, their rows of the table, the units."""
+    """Tensors of one pair of dtypes as the kernels see them: their rows of the table, the units of work."""
 
     def __init__(
         self,
         projections: tuple[Any, ...],
-        sources: tuple[int, ...],
-        targets: tuple[int, ...],
         source: torch.dtype,
         target: torch.dtype,
         real: torch.dtype,
@@ -453,14 +480,12 @@ class _Group:
     ) -> None:
         self.plan = _plan(projections[0].n)
         self.real, self.device = real, device
-        self.table = _table(projections, device)
+        self.table = torch.tensor([[P.shape[0], *_constants(P)] for P in projections]).to(device)
         self.factors = _numbers(tuple(P.scale for P in projections), torch.float64, device)
-        self.sources, self.targets = (_numbers(places, torch.int64, device) for places in (sources, targets))
         self.normals = draws.table_on(device)[1 << 15 :]
-        self.pieces = _pieces(tuple(P.shape[0] for P in projections), self.plan.n, device)
+        self.pieces = _pieces([P.shape[0] for P in projections], self.plan, device)
         self.options = {
             "TURNED": not isinstance(projections[0], Sorf), "SOURCE": _TYPES[source], "REAL": _TYPES[real],
-            "ALIGNED": not any(place % 16 for place in sources + targets),
         }  # fmt: skip
         self.target = _TYPES[target]
 
@@ -478,6 +503,7 @@ class _Group:
         self,
         passes: Sequence[dict[str, Any]],
         units: torch.Tensor,
+        places: _Places,
         scales: torch.Tensor,
         x: torch.Tensor,
         squares: torch.Tensor | None = None,
@@ -487,13 +513,14 @@ class _Group:
         scratch = torch.empty(numbers, dtype=self.real, device=self.device)
         for options in passes:
             _pass[(len(units) * self.plan.parts,)](
-                self.table, units, self.sources, self.targets, scales, self.normals, x, scratch,
-                scratch if squares is None else squares, TARGET=self.target, **self.options, **options,
+                self.table, units, places.sources, places.targets, scales, self.normals, x, scratch,
+                scratch if squares is None else squares,
+                TARGET=self.target, ALIGNED=places.aligned, **self.options, **options,
             )  # fmt: skip
         return scratch
 
     def fold(
-        self, diagonals: Sequence[dict[str, Any]], scales: torch.Tensor
+        self, diagonals: Sequence[dict[str, Any]], places: _Places, scales: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(n,): the sum of all units' adjoints; and the sum of the squares of all they were of."""
         [units] = self.pieces
@@ -502,21 +529,21 @@ class _Group:
         partial, squares = self.zeros(programs, self.plan.count), self.zeros(programs)
         options = {"n": self.plan.n, "COUNT": self.plan.count, "BETWEEN": _NONE, **_chained(diagonals)}
         _fold[(programs,)](
-            self.table, units, len(units), self.sources, scales, self.normals, partial, squares,
-            **self.plan.launch, **self.options, **options,
+            self.table, units, len(units), places.sources, scales, self.normals, partial, squares,
+            ALIGNED=places.aligned, **self.plan.launch, **self.options, **options,
         )  # fmt: skip
         return partial.view(-1, self.plan.n).sum(dim=0), squares.sum()
 
     def fold_by_scratch(
-        self, diagonals: Sequence[dict[str, Any]], scales: torch.Tensor
+        self, diagonals: Sequence[dict[str, Any]], places: _Places, scales: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """`fold`, for transforms that no program holds."""
         n = self.plan.n
-        passes = self.plan.passes(diagonals, _FROM_V, _TO_SCRATCH, across_first=True)
+        passes = self.plan.passes(diagonals, _FROM_V, _TO_SCRATCH)
         partial, square = self.zeros(max(1, _PARTIAL // n), n), self.zeros()
         for units in self.pieces:
             squares = self.zeros(len(units) * self.plan.parts)
-            scratch = self.run(passes, units, scales, partial, squares)
+            scratch = self.run(passes, units, places, scales, partial, squares)
             square += squares.sum()
             _reduce[(n // 256, len(partial))](
                 self.table, units, len(units), scales, scratch, partial, len(partial),
@@ -526,7 +553,16 @@ class _Group:
 
 
 _plan = lru_cache(maxsize=64)(_Plan)
-_group = lru_cache(maxsize=512)(_Group)  # most steps find the tensors where the one before had them
+_group = lru_cache(maxsize=512)(_Group)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a group's tensors lie: (tensors,) int64 on the device, and whether all begin a vector."""
+
+    sources: torch.Tensor
+    targets: torch.Tensor
+    aligned: bool
 
 
 def _groups(
@@ -534,13 +570,27 @@ def _groups(
     sources: Sequence[torch.Tensor],
     targets: Sequence[torch.Tensor],
     like: torch.Tensor,
-) -> Iterator[tuple[list[int], _Group]]:
-    """The tensors in groups of one pair of dtypes, each for one launch, with their places among all."""
+) -> Iterator[tuple[Sequence[int], _Group, _Places]]:
+    """The tensors in groups of one pair of dtypes, each for one launch: which of them, and where they lie now."""
     pairs = [(a.dtype, b.dtype) for a, b in zip(sources, targets, strict=True)]
     for pair in dict.fromkeys(pairs):
         chosen = [i for i, other in enumerate(pairs) if other == pair]
-        places = (tuple(tensors[i].data_ptr() for i in chosen) for tensors in (sources, targets))
-        yield chosen, _group(tuple(projections[i] for i in chosen), *places, *pair, like.dtype, like.device)
+        group = _group(tuple(projections[i] for i in chosen), *pair, like.dtype, like.device)
+        read = tuple(sources[i].data_ptr() for i in chosen)
+        if sources is targets:
+            yield chosen, group, _places_read(read, read, like.device)
+        else:
+            yield chosen, group, _places(read, tuple(targets[i].data_ptr() for i in chosen), like.device)
+
+
+def _find(read: tuple[int, ...], written: tuple[int, ...], device: torch.device) -> _Places:
+    aligned = not any(place % 16 for place in (*read, *written))
+    sources = _numbers(read, torch.int64, device)
+    return _Places(sources, sources if read is written else _numbers(written, torch.int64, device), aligned)
+
+
+# Apart: gradients lie elsewhere in most steps, and weights where a captured graph may look for them.
+_places, _places_read = lru_cache(maxsize=512)(_find), lru_cache(maxsize=64)(_find)
 
 
 @lru_cache(maxsize=512)
@@ -553,27 +603,18 @@ def _multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
-@lru_cache(maxsize=512)
-def _numbers(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _numbers(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     # From pinned memory the copy does not wait for the device.
     return torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
 
-@lru_cache(maxsize=512)
-def _table(projections: tuple[Any, ...], device: torch.device) -> torch.Tensor:
-    """(tensors, columns) int64."""
-    return torch.tensor([[P.shape[0], *_constants(P)] for P in projections]).to(device)
-
-
-@lru_cache(maxsize=512)
-def _pieces(sizes: tuple[int, ...], n: int, device: torch.device) -> list[torch.Tensor]:
+def _pieces(sizes: Sequence[int], plan: _Plan, device: torch.device) -> Sequence[torch.Tensor]:
     """The work on tensors of these sizes: (units, 2) int64, tensor and first row; in parts if by the scratch."""
-    plan = _plan(n)
     counts = torch.tensor([-(-size // plan.unit) for size in sizes])
     tensor = torch.repeat_interleave(torch.arange(len(sizes)), counts)
     number = torch.arange(len(tensor)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     units = torch.stack((tensor, number * plan.unit), dim=1).to(device)
-    return list(units.split(max(1, _SCRATCH // n))) if plan.parts > 1 else [units]
+    return units.split(max(1, _SCRATCH // plan.n)) if plan.parts > 1 else [units]
 
 
 def _diagonals(P: Projection) -> list[Any]:

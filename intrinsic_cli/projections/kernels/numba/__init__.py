@@ -67,7 +67,7 @@ class NumbaKernel(Kernel):
     ) -> None:
         encoded, work = _array(x), []
         for P, source, scale, target in zip(projections, w0, scales, out, strict=True):
-            arrays = _array(source), encoded, encoded.dtype.type(scale), _array(target)
+            arrays = _flat(source), encoded, encoded.dtype.type(scale), _flat(target)
             work += [(_blocks_of(P.kind).add, P, begin, end, *arrays) for _, begin, end in _pieces(P)]
         run_all(lambda piece: piece[0](*piece[1:]), work, alone=_few(projections))
 
@@ -81,7 +81,7 @@ class NumbaKernel(Kernel):
         sums = _array(z)
         work: dict[int, list[tuple]] = {}
         for P, source, scale in zip(projections, v, scales, strict=True):
-            values, size, factor = _array(source), P.block_rows, sums.dtype.type(scale)
+            values, size, factor = _flat(source), P.block_rows, sums.dtype.type(scale)
             for row, begin, end in _pieces(P):
                 piece = np.array([[begin, end]]), values[begin * size : end * size], factor, sums[row]
                 work.setdefault(row, []).append((P, *piece))
@@ -127,6 +127,10 @@ def _split(blocks: int, D: int, row: int) -> list[tuple[int, int, int]]:
 def _blocks_of(kind: str) -> ModuleType:
     """The module that does the blocks of a kind."""
     return import_module(f"{__name__}.{kind}")
+
+
+def _flat(v: torch.Tensor) -> np.ndarray:
+    return _array(v).reshape(-1)
 
 
 def _array(v: torch.Tensor) -> np.ndarray:
