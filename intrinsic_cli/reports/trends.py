@@ -75,10 +75,10 @@ def parameters(curve: Curve) -> int:
 
 def accuracy(curve: Curve) -> float:
     """Full fine-tuning's mean score at its chosen rate, as in tables. Raises StoreError where there is none."""
-    score = curve.estimate().full_score
-    if score is None:
-        raise StoreError(f"{curve.name}: no run of full fine-tuning has finished")
-    return score
+    found = curve.estimate()
+    if found.full_score is None:
+        raise StoreError(f"{curve.name}: {found.reason}")
+    return found.full_score
 
 
 def gap(curve: Curve) -> float:

@@ -314,6 +314,16 @@ def test_a_gap_that_is_no_number_is_refused(changes, message):
         gap(group(runs)[0])
 
 
+def test_an_accuracy_that_is_none_says_why():
+    """Runs of full fine-tuning at chance, while those of the subspace are far above, have collapsed."""
+    runs = [
+        replace(r, score=r.chance, metrics={"accuracy": r.chance}) if r.spec.d is None else r
+        for r in study({100: 0.8, 400: 0.9}, 0.95)
+    ]
+    with pytest.raises(StoreError, match=r"every run of full fine-tuning failed or collapsed to chance$"):
+        accuracy(group(runs)[0])
+
+
 def test_models_and_tasks_make_one_trend_against_accuracy_and_gap(tmp_path, capsys):
     save(measured(), tmp_path / "runs")
     where = str(tmp_path / "runs")
