@@ -232,6 +232,7 @@ class Subspace(nn.Module):
         self._group_z = torch.zeros_like(self._z) if self.m else self._z
         self._dlam = torch.zeros(self.m, device=device)
         self._square = torch.zeros((), device=device)  # of the gradients folded in this backward pass
+        self._folded = False  # whether there were any
         self._seen = torch.zeros_like(self.theta.data)  # θ's gradient as of the last `end_pass`
         self._passes = torch.zeros(2, device=device)
         self.passes = self._passes
@@ -328,6 +329,7 @@ class Subspace(nn.Module):
                 rows, values = grad._indices()[0], grad._values()
                 self._square.add_(_square(grad.coalesce()._values()))
                 fold_rows(part.projection, rows, values, part.scale, self._group_z)
+                self._folded = True
                 continue
             self._taken.append((part, grad.contiguous()))
         if sum(grad.numel() for _, grad in self._taken) >= self._enough:
@@ -342,6 +344,7 @@ class Subspace(nn.Module):
             [p.projection for p in parts], grads, [p.scale for p in parts], self._group_z
         )
         self._taken.clear()
+        self._folded = True
 
     def _close_group(self) -> None:
         """Add the open group's sum to the gradients of its λ and of θ. For DID the sum is θ's own."""
@@ -358,6 +361,9 @@ class Subspace(nn.Module):
         self._take(self._slices)
         self._close_group()
         self.direct.take()
+        if not self._folded:  # since the last call
+            return
+        self._folded = False
         seen = self._lead.decode(self._z)
         self._passes += torch.stack([self._square, _square(seen - self._seen)])
         self._seen = seen
