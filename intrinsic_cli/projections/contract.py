@@ -28,6 +28,7 @@ from intrinsic_cli.spec import KERNELS
 # sums a row in the order of the calls, so that the result does not depend on who worked on what.
 ROWS = 8
 
+ARITHMETIC = (torch.float32, torch.float64)
 KEPT = ("auto", "store", "regenerate")  # whether the random numbers of P are; a subspace can also stream
 
 # A number for each of several tensors: floats, or one tensor of them, which can stay on the device that made it.
@@ -40,8 +41,9 @@ class Projection(ABC):
 
     `shape` is (D, d). `version` names the draw: the same (kind, version, seed, rows, d) is the same matrix for
     ever. `versions` are all that can be drawn, the newest last, which None stands for. Arithmetic is float64
-    for float64 input and float32 otherwise. Vectors are contiguous; those of D numbers may have any shape. Every
-    kernel and device has the same P; their sums may differ in the last bits.
+    for float64 input and float32 otherwise. Vectors are contiguous and one-dimensional; what `add_to` and `fold`
+    read and write of a model's tensors may have any shape. Every kernel and device has the same P; their sums may
+    differ in the last bits.
 
     A kind states its definition in torch operations (`add_torch`, `fold_torch`), which run anywhere; faster
     kernels for it are modules of `kernels`.
@@ -111,17 +113,17 @@ class Projection(ABC):
         return torch.zeros(ROWS, self.encoded_size, dtype=dtype, device=device)
 
     def add_to(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
-        """out ← w0 + scale · P θ for x = encode(θ). w0 and out: (D,), float32, float64, bfloat16 or float16.
+        """out ← w0 + scale · P θ for x = encode(θ). w0 and out: D numbers, float32, float64, bfloat16 or float16.
 
-        They may be the same tensor. float64 goes with float64 only.
+        They may be the same tensor. float64 goes with float64 only. Autograd is not told that `out` changed.
         """
         add_to_all([self], [w0], x, [scale], [out])
 
     def fold(self, v: torch.Tensor, scale: float = 1.0, z: torch.Tensor | None = None) -> torch.Tensor:
         """z ← z + scale · (Pᵀ v before decoding), in place; a new `accumulator` if None. Returns z.
 
-        v: (D,), float32, float64, bfloat16 or float16. z is float64 for float64 and float32 otherwise. Blocks of v
-        that are all zero (the embedding rows a batch did not use) cost no more than being read.
+        v: D numbers, float32, float64, bfloat16 or float16. z is float64 for float64 and float32 otherwise. Blocks
+        of v that are all zero (the embedding rows a batch did not use) cost no more than being read.
         """
         if z is None:
             z = self.accumulator(_arithmetic(v.dtype), v.device)
@@ -158,16 +160,20 @@ class Projection(ABC):
         if v.numel() != size or (v.dim() != 1 and not any_shape):
             expected = f"({size},)" + " or another of as many numbers" * any_shape
             raise ConfigError(f"{self!r}: {name} has shape {tuple(v.shape)}, expected {expected}")
+        if arithmetic not in ARITHMETIC:
+            raise ConfigError(f"{self!r}: {name} is {v.dtype}, expected {' or '.join(map(str, ARITHMETIC))}")
         if _arithmetic(v.dtype) != arithmetic:
             raise ConfigError(
                 f"{self!r}: {name} is {v.dtype}, which does not go with {arithmetic} arithmetic"
             )
         if not v.is_contiguous():
-            raise ConfigError(f"{self!r}: {name} is not contiguous; pass {name}.contiguous()")
+            way_out = "a tensor to write to must be" if name == "out" else f"pass {name}.contiguous()"
+            raise ConfigError(f"{self!r}: {name} is not contiguous; {way_out}")
 
     def _check_accumulator(self, z: torch.Tensor) -> None:
         if z.shape != (ROWS, self.encoded_size):
             raise ConfigError(f"{self!r}: z has shape {tuple(z.shape)}, expected {(ROWS, self.encoded_size)}")
+        self._check("z", z, z.numel(), z.dtype, any_shape=True)
 
 
 def add_to_all(
@@ -254,8 +260,6 @@ class _Apply(torch.autograd.Function):
         ctx.P, ctx.transposed = P, transposed
         D, d = P.shape
         name, size = ("v", D) if transposed else ("theta", d)
-        if v.dtype not in (torch.float32, torch.float64):
-            raise ConfigError(f"{P!r}: {name} is {v.dtype}, expected torch.float32 or torch.float64")
         v = v.contiguous()
         P._check(name, v, size, v.dtype)
         if transposed:

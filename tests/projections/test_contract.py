@@ -258,6 +258,15 @@ def test_bad_options_are_named(make, change, message):
         make(options.pop("kind"), **options)
 
 
+def test_autograd_sees_neither_what_is_written_nor_what_is_folded(make, kind):
+    P, x = make(kind, shape=(4, 3), seed=1), torch.randn(3)
+    out = torch.zeros(4, requires_grad=True)
+    P.add_to(torch.ones(4, requires_grad=True), P.encode(x), 1.0, out)
+    assert (out._version, out.is_leaf) == (0, True)
+    assert torch.equal(out.detach(), 1 + P.matvec(x))
+    assert not P.fold(torch.ones(4, requires_grad=True)).requires_grad
+
+
 def test_what_P_moves_may_have_any_shape(make, kind):
     P, w0, theta = make(kind, shape=(4, 6, 5), seed=1), torch.randn(4, 6), torch.randn(5)
     out, flat = torch.empty(4, 6), torch.empty(24)
@@ -288,5 +297,14 @@ def test_bad_vectors_are_named(make, kind):
         P.add_to(torch.zeros(10, dtype=torch.float64), x, 1.0, torch.zeros(10))
     with pytest.raises(ConfigError, match="not contiguous"):
         P.add_to(torch.zeros(10), x, 1.0, torch.zeros(10, 2)[:, 0])
+    for name, call in (
+        ("theta", lambda: P.encode(torch.zeros(3, dtype=torch.bfloat16))),
+        ("x", lambda: P.add_to(torch.zeros(10), x.bfloat16(), 1.0, torch.zeros(10))),
+        ("z", lambda: P.fold(torch.zeros(10), 1.0, P.accumulator(torch.bfloat16))),
+    ):
+        with pytest.raises(
+            ConfigError, match=f"{name} is torch.bfloat16, expected torch.float32 or torch.float64"
+        ):
+            call()
     with pytest.raises(ConfigError, match="z has shape"):
         P.fold(torch.zeros(10), 1.0, torch.zeros(1, 1))

@@ -80,6 +80,7 @@ def test_large_blocks_of_signs_are_those_of_the_torch_kernel(kind):
 def test_many_tensors_of_several_types_at_once(kind, monkeypatch):
     monkeypatch.setattr(kernel, "_SCRATCH", 1 << 13)  # so that they come in several parts
     kernel._group.cache_clear()
+    kernel._pieces.cache_clear()
     sizes = (1, 40, 5_000, 384, 9_000)
     types = (torch.float32, torch.bfloat16, torch.float32, torch.float16, torch.bfloat16)
     scales = (1.0, 0.5, 2.0, -1.5, 1.0)
@@ -93,6 +94,7 @@ def test_many_tensors_of_several_types_at_once(kind, monkeypatch):
         fold_all(Ps, w0, scales, z)
         results.append((out, Ps[0].decode(z)))
     kernel._group.cache_clear()
+    kernel._pieces.cache_clear()
     (ours, g), (again, g_again), (theirs, g_theirs) = results
     assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
     assert torch.equal(g, g_again)
@@ -106,6 +108,17 @@ def test_rows_of_an_embedding():
     rows, values = torch.tensor([39, 2, 2]), randn(3, 48)
     a, b = (fold_rows(R, rows, values, 0.7, R.accumulator(torch.float64)) for R in (P, Q))
     torch.testing.assert_close(P.decode(a), Q.decode(b), rtol=0, atol=1e-12)
+
+
+def test_models_of_one_shape_share_their_units_of_work():
+    """So that a process that makes one subspace after another does not fill the device with them."""
+    kinds = torch.float32, torch.float32, torch.float32, torch.device("cpu")
+    made = [
+        tuple(make_projection("fastfood", shape=(D, 60), seed=seed) for D in (700, 40, 3)) for seed in (1, 2)
+    ]
+    first, second = (kernel._group(Ps, *kinds) for Ps in made)
+    assert first is not second
+    assert all(a is b for a, b in zip(first.pieces, second.pieces, strict=True))
 
 
 def test_a_kind_without_code_is_named():

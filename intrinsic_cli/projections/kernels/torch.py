@@ -41,8 +41,8 @@ class TorchKernel(Kernel):
         out: Sequence[torch.Tensor],
     ) -> None:
         for P, source, scale, target in zip(projections, w0, scales, out, strict=True):
-            # Through `data`, so that autograd does not take a weight for changed.
-            P.add_torch(source.view(-1), x, scale, target.data.view(-1))
+            # Through `data`: by no kernel does autograd take a weight for changed.
+            P.add_torch(source.detach().view(-1), x, scale, target.data.view(-1))
 
     def fold(
         self,
@@ -52,4 +52,4 @@ class TorchKernel(Kernel):
         z: torch.Tensor,
     ) -> None:
         for P, source, scale in zip(projections, v, scales, strict=True):
-            P.fold_torch(source.view(-1), scale, z[0])
+            P.fold_torch(source.detach().view(-1), scale, z[0])

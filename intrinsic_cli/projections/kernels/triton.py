@@ -11,7 +11,7 @@ With TRITON_INTERPRET=1 it runs on CPU tensors, slowly, which is how it is teste
 # mypy: disable-error-code="attr-defined, call-arg, valid-type"
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -397,7 +397,7 @@ class TritonKernel(TorchKernel):
         out: Sequence[torch.Tensor],
     ) -> None:
         diagonals = [{"BEFORE": which} for which in reversed(_diagonals(projections[0]))]
-        for chosen, group, places in _groups(projections, w0, out, x):
+        for chosen, group, places in _groups(projections, w0, out, x, _weights_places):
             passes = group.plan.passes(diagonals, _FROM_X, _TO_OUT)
             for units in group.pieces:
                 group.run(passes, units, places, group.scaled(scales, chosen), x)
@@ -412,7 +412,7 @@ class TritonKernel(TorchKernel):
     ) -> torch.Tensor:
         diagonals = [{"AFTER": which} for which in _diagonals(projections[0])]
         squares = []
-        for chosen, group, places in _groups(projections, v, v, z):
+        for chosen, group, places in _groups(projections, v, v, z, _gradients_places):
             fold = group.fold if group.plan.parts == 1 else group.fold_by_scratch
             total, square = fold(diagonals, places, group.scaled(scales, chosen))
             z[0] += total
@@ -483,7 +483,7 @@ class _Group:
         self.table = torch.tensor([[P.shape[0], *_constants(P)] for P in projections]).to(device)
         self.factors = _numbers(tuple(P.scale for P in projections), torch.float64, device)
         self.normals = draws.table_on(device)[1 << 15 :]
-        self.pieces = _pieces([P.shape[0] for P in projections], self.plan, device)
+        self.pieces = _pieces(tuple(P.shape[0] for P in projections), self.plan, device)
         self.options = {
             "TURNED": not isinstance(projections[0], Sorf), "SOURCE": _TYPES[source], "REAL": _TYPES[real],
         }  # fmt: skip
@@ -570,6 +570,7 @@ def _groups(
     sources: Sequence[torch.Tensor],
     targets: Sequence[torch.Tensor],
     like: torch.Tensor,
+    find: Callable[[tuple[int, ...], tuple[int, ...], torch.device], _Places],
 ) -> Iterator[tuple[Sequence[int], _Group, _Places]]:
     """The tensors in groups of one pair of dtypes, each for one launch: which of them, and where they lie now."""
     pairs = [(a.dtype, b.dtype) for a, b in zip(sources, targets, strict=True)]
@@ -577,20 +578,19 @@ def _groups(
         chosen = [i for i, other in enumerate(pairs) if other == pair]
         group = _group(tuple(projections[i] for i in chosen), *pair, like.dtype, like.device)
         read = tuple(sources[i].data_ptr() for i in chosen)
-        if sources is targets:
-            yield chosen, group, _places_read(read, read, like.device)
-        else:
-            yield chosen, group, _places(read, tuple(targets[i].data_ptr() for i in chosen), like.device)
+        same = sources is targets
+        written = read if same else tuple(targets[i].data_ptr() for i in chosen)
+        yield chosen, group, find(read, written, like.device)
 
 
-def _find(read: tuple[int, ...], written: tuple[int, ...], device: torch.device) -> _Places:
+def _places(read: tuple[int, ...], written: tuple[int, ...], device: torch.device) -> _Places:
     aligned = not any(place % 16 for place in (*read, *written))
     sources = _numbers(read, torch.int64, device)
     return _Places(sources, sources if read is written else _numbers(written, torch.int64, device), aligned)
 
 
 # Apart: gradients lie elsewhere in most steps, and weights where a captured graph may look for them.
-_places, _places_read = lru_cache(maxsize=512)(_find), lru_cache(maxsize=64)(_find)
+_weights_places, _gradients_places = (lru_cache(maxsize=512)(_places) for _ in range(2))
 
 
 @lru_cache(maxsize=512)
@@ -608,7 +608,8 @@ def _numbers(numbers: Sequence[float], dtype: torch.dtype, device: torch.device)
     return torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
 
-def _pieces(sizes: Sequence[int], plan: _Plan, device: torch.device) -> Sequence[torch.Tensor]:
+@lru_cache(maxsize=512)
+def _pieces(sizes: tuple[int, ...], plan: _Plan, device: torch.device) -> Sequence[torch.Tensor]:
     """The work on tensors of these sizes: (units, 2) int64, tensor and first row; in parts if by the scratch."""
     counts = torch.tensor([-(-size // plan.unit) for size in sizes])
     tensor = torch.repeat_interleave(torch.arange(len(sizes)), counts)
