@@ -85,12 +85,17 @@ def _key(row, column):
 
 
 @triton.jit
-def _every(first, EACH: tl.constexpr, COUNT: tl.constexpr, STEP: tl.constexpr):
-    """(COUNT // EACH,): every EACH-th of COUNT places from `first` on, in runs of STEP that begin COUNT apart."""
-    k = tl.arange(0, COUNT // EACH) * EACH
+def _spread(k, COUNT: tl.constexpr, STEP: tl.constexpr):
+    """Where number k of COUNT lies, in runs of STEP that begin COUNT apart."""
     if STEP < COUNT:
         k = k // STEP * COUNT + k % STEP
-    return first + k
+    return k
+
+
+@triton.jit
+def _every(first, EACH: tl.constexpr, COUNT: tl.constexpr, STEP: tl.constexpr):
+    """(COUNT // EACH,): every EACH-th of COUNT places from `first` on, in the runs of `_spread`."""
+    return first + _spread(tl.arange(0, COUNT // EACH) * EACH, COUNT, STEP)
 
 
 @triton.jit
@@ -272,10 +277,10 @@ def _pass(
     STEP: tl.constexpr = COUNT // PARTS if ACROSS else COUNT
     RUN: tl.constexpr = _least(STEP, 16)
     begin = part * STEP
-    at, to = _every(begin, 1, COUNT, STEP), begin + _swapped(tl.arange(0, COUNT), COUNT)
+    j = tl.arange(0, COUNT)
+    at, to = begin + _spread(j, COUNT, STEP), begin + _spread(_swapped(j, COUNT), COUNT, STEP)
     if ACROSS:
         at = tl.max_contiguous(tl.multiple_of(at, RUN), RUN)
-        to = (to - begin) // STEP * COUNT + begin + (to - begin) % STEP
         to = tl.max_contiguous(tl.multiple_of(to, RUN), RUN)
     if AFTER != _NONE:
         at, to = to, at
@@ -578,8 +583,7 @@ def _groups(
         chosen = [i for i, other in enumerate(pairs) if other == pair]
         group = _group(tuple(projections[i] for i in chosen), *pair, like.dtype, like.device)
         read = tuple(sources[i].data_ptr() for i in chosen)
-        same = sources is targets
-        written = read if same else tuple(targets[i].data_ptr() for i in chosen)
+        written = read if sources is targets else tuple(targets[i].data_ptr() for i in chosen)
         yield chosen, group, find(read, written, like.device)
 
 
