@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic_cli.errors import ConfigError, DamagedError, StoreError
-from intrinsic_cli.spec import LARGEST, RunSpec, record
+from intrinsic_cli.record import record
+from intrinsic_cli.spec import LARGEST, RunSpec
 
 FORMAT = 1  # of result.json
 

@@ -27,10 +27,11 @@ from intrinsic_cli.planning.compose import compose_config, one_run
 from intrinsic_cli.planning.plan import sweep_plan
 from intrinsic_cli.reports.curves import group
 from intrinsic_cli.result import RunState
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.pruning import Limit, first
-from intrinsic_cli.store import RunDir, Store, Survey
+from intrinsic_cli.store import Store, Survey
 from intrinsic_cli.study import sweep
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.training.inputs import load

@@ -24,8 +24,8 @@ from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import attach, place
 from intrinsic_cli.finetunes.scoring import answer
 from intrinsic_cli.result import RunResult
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import RunSpec, stream_seed
-from intrinsic_cli.store import RunDir
 from intrinsic_cli.tasks import splits
 from intrinsic_cli.tasks.rows import Encoded, Part
 from intrinsic_cli.tasks.task import KINDS

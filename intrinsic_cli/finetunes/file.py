@@ -26,6 +26,7 @@ from torch import Tensor
 from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.files import opened, parse_json
 from intrinsic_cli.projections import KINDS
+from intrinsic_cli.rundir import THETA, RunDir, missing_run
 from intrinsic_cli.spec import (
     PRECISIONS,
     AdapterSpec,
@@ -35,7 +36,6 @@ from intrinsic_cli.spec import (
     TaskSpec,
     record,
 )
-from intrinsic_cli.store import THETA, RunDir, missing_run
 from intrinsic_cli.tasks.task import KINDS as TASKS
 from intrinsic_cli.training.theta import fingerprint
 

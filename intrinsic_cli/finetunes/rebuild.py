@@ -20,7 +20,7 @@ from intrinsic_cli.finetunes.file import SUFFIX, FineTune
 from intrinsic_cli.models import adapters, pretrained
 from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.projections import versions
-from intrinsic_cli.store import RunDir
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.subspace.attach import Full, Subspace
 
 log = logging.getLogger(__name__)

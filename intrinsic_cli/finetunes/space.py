@@ -25,10 +25,10 @@ from intrinsic_cli.finetunes.file import SPACE, FineTune, space_of
 from intrinsic_cli.finetunes.rebuild import base_of
 from intrinsic_cli.render import Answer, Table, differences, flat, natural
 from intrinsic_cli.result import RunResult
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.points import Point, choose, rising, tabulate, take
 from intrinsic_cli.statistics.runs import scale
-from intrinsic_cli.store import RunDir
 from intrinsic_cli.subspace.selection import group_of, select
 
 

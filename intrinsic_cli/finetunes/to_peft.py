@@ -23,8 +23,8 @@ from intrinsic_cli.finetunes.rebuild import base_of, build
 from intrinsic_cli.finetunes.scoring import answer
 from intrinsic_cli.models import adapters, pretrained
 from intrinsic_cli.models.pretrained import LoadedModel
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import AdapterSpec, RunSpec
-from intrinsic_cli.store import RunDir
 from intrinsic_cli.tasks import splits
 from intrinsic_cli.tasks.task import task_of
 

@@ -25,6 +25,7 @@ from intrinsic_cli.paths import fingerprint, local_path
 from intrinsic_cli.planning.sizes import parameters
 from intrinsic_cli.planning.words import LISTS, put, resolve, setting, single
 from intrinsic_cli.planning.yaml_file import sound_text
+from intrinsic_cli.record import count, record
 from intrinsic_cli.spec import (
     BUILTIN_MODELS,
     LARGEST,
@@ -38,8 +39,6 @@ from intrinsic_cli.spec import (
     SubspaceSpec,
     TaskSpec,
     TrainSpec,
-    count,
-    record,
 )
 from intrinsic_cli.tasks.task import KINDS
 

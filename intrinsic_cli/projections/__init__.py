@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.spec import Registry
+from intrinsic_cli.registry import Registry
 
 if TYPE_CHECKING:
     from intrinsic_cli.projections.contract import Projection

@@ -17,8 +17,8 @@ from intrinsic_cli.errors import StoreError
 from intrinsic_cli.reports.curves import Curve, Found, spelled
 from intrinsic_cli.reports.tables import cell, percent, shown, symbol
 from intrinsic_cli.result import RunResult
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.statistics.estimate import Estimate
-from intrinsic_cli.store import RunDir
 
 log = logging.getLogger(__name__)
 

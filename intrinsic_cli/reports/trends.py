@@ -16,11 +16,11 @@ import numpy as np
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import differences, flat
 from intrinsic_cli.reports.curves import Curve, Found, settings_of_space, spelled
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import ModelSpec, step_of
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import Correlation, correlate
 from intrinsic_cli.statistics.targets import TARGETS
-from intrinsic_cli.store import RunDir
 
 
 @dataclass(frozen=True)

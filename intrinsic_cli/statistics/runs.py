@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from intrinsic_cli.result import RunResult
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import AdapterSpec, RunSpec, SubspaceSpec
 from intrinsic_cli.statistics.points import Point
 from intrinsic_cli.statistics.pruning import Place
 from intrinsic_cli.statistics.rows import of_answers
 from intrinsic_cli.statistics.targets import Scale
-from intrinsic_cli.store import RunDir
 
 # Of a curve: with the kind of P, and its seed where that is set.
 Space = tuple[SubspaceSpec, AdapterSpec, str, int | None]

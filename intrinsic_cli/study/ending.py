@@ -7,7 +7,7 @@ import signal
 
 from intrinsic_cli.errors import OutOfMemory, RunError, StoreError
 from intrinsic_cli.result import RunState
-from intrinsic_cli.store import RunDir
+from intrinsic_cli.rundir import RunDir
 
 log = logging.getLogger(__name__)
 

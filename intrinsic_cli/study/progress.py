@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 from intrinsic_cli.render import duration
 from intrinsic_cli.result import RunState
+from intrinsic_cli.rundir import QUIET, RunDir
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import QUIET, RunDir, Store
+from intrinsic_cli.store import Store
 from intrinsic_cli.study.sweep import to_stderr
 
 EVERY = 30.0  # seconds between two lines

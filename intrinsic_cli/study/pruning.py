@@ -16,11 +16,12 @@ import numpy as np
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.result import RunResult
+from intrinsic_cli.rundir import Look, RunDir
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics import runs
 from intrinsic_cli.statistics.pruning import ABOVE, Known, Track, first
 from intrinsic_cli.statistics.rows import sampling_variance
-from intrinsic_cli.store import Look, RunDir, Store, Survey
+from intrinsic_cli.store import Store, Survey
 
 # Of a wave: how often the row of sizes was halved, -1 for full fine-tuning, and how far the rate is from the first.
 Rank = tuple[int, int]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from intrinsic_cli.errors import ConfigError, DataError, RunError, near
-from intrinsic_cli.spec import Registry, TaskSpec
+from intrinsic_cli.registry import Registry
+from intrinsic_cli.spec import TaskSpec
 from intrinsic_cli.tasks.metrics import Answers, Metric
 
 if TYPE_CHECKING:

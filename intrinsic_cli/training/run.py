@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from intrinsic_cli.errors import DamagedError, OutOfMemory, Pruned, Stopped, StoreError, is_failure
+from intrinsic_cli.record import record
 from intrinsic_cli.result import RunResult, RunState
-from intrinsic_cli.spec import RunSpec, record
+from intrinsic_cli.rundir import RunDir
+from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.pruning import Limit
-from intrinsic_cli.store import RunDir, Store
+from intrinsic_cli.store import Store
 from intrinsic_cli.training import ranks, theta, trackers, untrained
 from intrinsic_cli.training.environment import environment, peak_memory_mb, reset_peak_memory
 from intrinsic_cli.training.inputs import Inputs, Load

@@ -23,8 +23,9 @@ from intrinsic_cli.errors import ConfigError, DataError, StoreError
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import load
 from intrinsic_cli.render import render
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import stream_seed
-from intrinsic_cli.store import RunDir, Store
+from intrinsic_cli.store import Store
 from intrinsic_cli.tasks.batches import collate
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import execute

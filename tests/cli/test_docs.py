@@ -63,11 +63,19 @@ def test_commands_are_found_in_readme_and_help():
 
 
 def test_a_page_names_every_key_of_the_records_and_every_file_of_a_run():
-    from intrinsic_cli import store
+    from intrinsic_cli import rundir
     from intrinsic_cli.reports.tables import KEYS
 
     page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
-    for name in (*KEYS, store.CONFIG, store.RESULT, store.HISTORY, store.THETA, store.ERROR, store.SNAPSHOT):
+    for name in (
+        *KEYS,
+        rundir.CONFIG,
+        rundir.RESULT,
+        rundir.HISTORY,
+        rundir.THETA,
+        rundir.ERROR,
+        rundir.SNAPSHOT,
+    ):
         assert f"`{name}`" in page
 
 

@@ -21,7 +21,8 @@ from intrinsic_cli.files import publish
 from intrinsic_cli.planning import compose
 from intrinsic_cli.planning.words import parse, setting
 from intrinsic_cli.result import RunBound
-from intrinsic_cli.store import BEAT, CONFIG, RunDir, Store
+from intrinsic_cli.rundir import BEAT, CONFIG, RunDir
+from intrinsic_cli.store import Store
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from intrinsic_cli.errors import IdimError, ModelError, StoreError
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune, checksum, combine
 from intrinsic_cli.finetunes.rebuild import apply, export, load
 from intrinsic_cli.models import pretrained
+from intrinsic_cli.rundir import THETA, RunDir
 from intrinsic_cli.spec import AdapterSpec
-from intrinsic_cli.store import THETA, RunDir, Store
+from intrinsic_cli.store import Store
 from intrinsic_cli.training.inputs import Inputs, Loader
 from intrinsic_cli.training.run import execute
 

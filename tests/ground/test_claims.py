@@ -11,7 +11,7 @@ from intrinsic_cli import claims as module
 from intrinsic_cli.claims import LEASE, LOCK
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.result import RunState
-from intrinsic_cli.store import RunDir
+from intrinsic_cli.rundir import RunDir
 
 # A process that claims a run, says so, and holds it until it is told to leave. `without` is the error number of
 # a file system without locks.
@@ -23,7 +23,7 @@ if without:
         raise OSError(without, os.strerror(without))
     fcntl.flock = flock
 from pathlib import Path
-from intrinsic_cli.store import RunDir
+from intrinsic_cli.rundir import RunDir
 run = RunDir(Path(sys.argv[1]))
 with run.claim() as mine:
     print(mine, flush=True)

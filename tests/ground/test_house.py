@@ -13,7 +13,9 @@ ROOMS = (
     "bounds", "cli", "finetunes", "models", "planning", "projections", "reports", "statistics", "study", "subspace",
     "tasks", "training",
 )  # fmt: skip
-GROUND = ("claims", "errors", "files", "paths", "render", "result", "spec", "store")
+GROUND = (
+    "claims", "errors", "files", "paths", "record", "registry", "render", "result", "rundir", "spec", "store",
+)  # fmt: skip
 MOST_FLOORS = 8  # from cli to the ground
 
 house = load("house")

@@ -1,302 +1,387 @@
-"""Run directories: the state of a run is what lies in its folder, whoever wrote it and however they ended."""
+"""What counts as a run, and whatever may lie where a run's files are: read with limits, told, never in the way."""
 
 import json
 import os
-import re
-import subprocess
+import shutil
 import sys
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import made_runs
 
-from intrinsic_cli.errors import DamagedError, IdimError, RunError, StoreError
-from intrinsic_cli.files import publish
-from intrinsic_cli.store import OUTCOMES, RESULT, RunDir, Store
+from intrinsic_cli import claims, files
+from intrinsic_cli.cli import main as cli
+from intrinsic_cli.errors import StoreError
+from intrinsic_cli.reports.curves import group
+from intrinsic_cli.result import RunState
+from intrinsic_cli.rundir import (
+    BOUND,
+    CONFIG,
+    ERROR,
+    HISTORY,
+    LIMITS,
+    MOST,
+    OUTCOMES,
+    PRUNED,
+    RESULT,
+    SNAPSHOT,
+    THETA,
+    RunDir,
+)
+from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.store import Store
 
-RECORD = made_runs.result(100, 0.5)
-
-
-def result_of(spec, score=0.5):
-    return replace(RECORD, spec=spec, run_id=spec.run_id, score=score)
+STUDY = made_runs.study({100: 0.6, 400: 0.84}, 0.8)
 
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "outputs")
+    return made_runs.save(STUDY, tmp_path / "outputs")
 
 
-@pytest.fixture
-def run(store, make_spec):
-    return store.run(make_spec())
+def names(store):
+    return sorted(look.path.name for look in store.survey().runs)
 
 
-@pytest.mark.parametrize(
-    ("state", "offsets", "found"),
-    [
-        ('{"position": {"step": 7}, "steps": 90}', None, (7, 90)),
-        ('{"position": {"step": 7}}', None, (7, None)),  # of an earlier version
-        ('{"position": 7}', None, None),
-        ('{"position": {"step": 1e400}}', None, None),
-        ("[]", None, None),
-        ("", None, None),
-        ("{}", [0, -1], None),
-        ("{}", [-99, 2], None),
-        ("{}", [10**30, 10**30], None),
-    ],
-)
-def test_where_a_snapshot_goes_on_is_read_from_any_file(run, state, offsets, found):
-    header = json.dumps({"state": {"data_offsets": offsets or [0, len(state)]}}).encode()
-    run.path.mkdir(parents=True)
-    run.save(len(header).to_bytes(8, "little") + header + state.encode())
-    assert run.resumes_at() == found
+def one_of(store, kind="did"):
+    return next(look.path for look in store.survey().runs if look.spec.subspace.kind == kind)
 
 
-def begun(run, spec):
-    with run.claim() as mine:
-        assert mine
-        run.begin(spec)
-    return run
+def summary(store, capsys):
+    status = cli.main(["summarize", str(store.root), "--format", "json"])
+    return status, json.loads(capsys.readouterr().out)
 
 
-def test_the_states_of_a_run(run, make_spec):
-    assert run.state == "pending"  # not even a folder
-    with run.claim() as mine:
-        assert mine
-        run.begin(make_spec())
-        assert run.state == "running"
-    assert run.state == "pending"  # interrupted: nothing was recorded
-    run.fail(RunError("the loss became nan"))
-    assert run.state == "failed"
-    with run.claim():
-        assert run.state == "running"  # a failed run that is tried again
-        run.begin(make_spec())
-    assert run.state == "pending"
-    run.finish(result_of(make_spec()))
-    assert run.state == "done"
-    assert run.result() == result_of(make_spec())
+# --- what counts ------------------------------------------------------------------------------------------
 
 
-def test_beginning_again_leaves_nothing_of_the_attempt_before(run, make_spec):
-    spec = make_spec()
-    begun(run, spec)
-    run.log(step=1)
-    run.fail(ValueError("x"))
-    (run.path / "theta.safetensors").write_bytes(b"old")
-    begun(run, spec)
-    assert {path.name for path in run.path.iterdir()} <= {"config.json", ".lock"}
-    assert json.loads((run.path / "config.json").read_text()) == spec.to_dict()
+def test_a_folder_counts_once_and_by_its_name(store, capsys, caplog):
+    before = summary(store, capsys)
+    run = one_of(store)
+    shutil.copytree(run, store.root / "RUN copy")
+    shutil.copytree(store.root, store.root.parent / "backup")
+    shutil.move(store.root.parent / "backup", store.root / "backup")
+    shutil.copytree(run, store.root / f"{run.name}-bak")
+    survey = store.survey()
+    assert len(survey.runs) == len(STUDY)
+    assert all(look.path.parent == store.root for look in survey.runs)
+    told = {path.relative_to(store.root).as_posix(): reason for path, reason in survey.left_out}
+    assert told["RUN copy"] == told[f"{run.name}-bak"] == told[f"backup/{run.name}"] == f"a copy of {run}"
+    assert len(told) == len(STUDY) + 3
+    assert summary(store, capsys) == before
+    assert f"{len(told)} folders count as no run" in caplog.text
+    assert "RUN copy" in caplog.text
 
 
-def test_an_error_is_recorded_with_its_traceback(run, make_spec):
-    begun(run, make_spec())
-
-    def culprit():
-        raise ZeroDivisionError("by zero")
-
-    try:
-        culprit()
-    except ZeroDivisionError as error:
-        run.fail(error)
-    record = run.error()
-    assert (record["error"], record["message"], record["expected"]) == ("ZeroDivisionError", "by zero", False)
-    assert "culprit" in record["traceback"]
-    run.fail(RunError("nan"))
-    assert run.error()["expected"] is True
+def test_the_folder_of_one_run_is_a_store_of_it(store):
+    run = one_of(store)
+    [look] = Store(run).survey().runs
+    assert (look.path, look.state) == (run, RunState.DONE)
+    assert Store(run).run(look.spec).path == run
 
 
-def test_a_torn_last_line_of_the_history_is_left_out(run, make_spec):
-    begun(run, make_spec())
-    assert run.history() == []
-    run.log(step=1, loss=0.5)
-    run.log(step=2, loss=0.25)
-    whole = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
-    assert run.history() == whole
-    path = run.path / "history.jsonl"
-    with path.open("a") as file:
-        file.write('{"step": 3, "lo')
-    assert run.history() == whole
+def test_what_is_left_out_is_said_once_by_a_store(store, caplog):
+    shutil.copytree(one_of(store), store.root / "RUN copy")
+    for _ in range(3):
+        store.results()
+    assert caplog.text.count("count as no run") == 1
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nan_is_never_written(run, make_spec, value):
-    begun(run, make_spec())
-    with pytest.raises(ValueError, match="JSON compliant"):
-        run.finish(replace(RECORD, score=value))
-    with pytest.raises(ValueError, match="JSON compliant"):
-        run.log(loss=value)
-    assert run.state == "pending"
-    assert run.history() == []
-    assert {path.name for path in run.path.iterdir()} <= {"config.json", "history.jsonl", ".lock"}
+def test_a_renamed_folder_is_named_and_counts_no_more(store):
+    run = one_of(store)
+    run.rename(store.root / "my favourite")
+    assert len(store.results()) == len(STUDY) - 1
+    [(path, reason)] = store.survey().left_out
+    assert (path.name, reason) == ("my favourite", f"its name is not its run's, {run.name}")
 
 
-def test_a_reader_never_sees_half_a_record(tmp_path):
-    """A record that can't be written whole leaves the one before."""
-    path = tmp_path / RESULT
-    publish(path, {"score": 1})
-    with pytest.raises(TypeError):
-        publish(path, {"score": object()})
-    assert json.loads(path.read_text()) == {"score": 1}
-    assert [p.name for p in tmp_path.iterdir()] == [RESULT]
+def test_folders_moved_away_and_linked_back_count(store, tmp_path):
+    before = names(store)
+    for path in [store.root / name for name in before[:4]]:
+        shutil.move(path, tmp_path / "archive" / path.name)
+        path.symlink_to(tmp_path / "archive" / path.name)
+    (store.root / "loop").symlink_to(store.root)
+    (store.root / "a second way").symlink_to(tmp_path / "archive" / before[0])
+    survey = store.survey()
+    assert (names(store), survey.left_out) == (before, ())
+    assert len(store.results()) == len(STUDY)
 
 
-def test_a_damaged_result_is_named(run, make_spec, store):
-    begun(run, make_spec())
-    (run.path / RESULT).write_text('{"score": 0.')
-    with pytest.raises(DamagedError, match=r"result.json is damaged .*; delete it"):
-        run.result()
-    assert store.results() == []
-    [look] = store.survey().runs
-    assert (look.state, look.spec) == ("unreadable", make_spec())
-    assert re.match(r"result.json is damaged .*; delete it", look.reason)
+def test_a_sweep_finds_what_the_table_counts(store):
+    spec = STUDY[0].spec
+    deep = store.root / "2025" / "spring" / spec.run_id
+    shutil.move(store.root / spec.run_id, deep)
+    there = Store(store.root)
+    assert there.run(spec).path == deep
+    assert there.run(spec).state is RunState.DONE
+    assert len(there.results()) == len(STUDY)
+    new = replace(spec, seed=99)
+    assert there.run(new).path == store.root / new.run_id
 
 
-def test_results_are_found_below_the_folder(store, make_spec):
-    specs = [make_spec(seed=seed) for seed in range(3)]
-    for spec in specs:
-        begun(store.run(spec), spec)
-    expected = result_of(specs[1])
-    store.run(specs[1]).finish(expected)
-    assert len(store.runs()) == 3
-    for place in (store, Store(store.root.parent)):
-        assert place.results() == [expected]
-        assert [result.path for result in place.results()] == [store.run(specs[1]).path]
+def test_a_folder_of_another_program_is_no_run(store):
+    (store.root / "model").mkdir()
+    (store.root / "model" / CONFIG).write_text('{"model_type": "bert"}')
+    (store.root / "tables").mkdir()
+    (store.root / "tables" / RESULT).write_text("[1, 2")
+    survey = store.survey()
+    assert (len(survey.runs), survey.left_out) == (len(STUDY), ())
 
 
-def test_a_folder_that_is_not_there(store):
-    with pytest.raises(StoreError, match="outputs is not a folder; give the output_dir"):
-        store.runs()
+def test_a_result_under_another_runs_name_is_not_taken_for_its_own(store):
+    one, other = STUDY[0].spec, STUDY[1].spec
+    shutil.rmtree(store.root / one.run_id)
+    (store.root / other.run_id).rename(store.root / one.run_id)
+    with pytest.raises(StoreError, match=f"is of another run, {other.run_id}"):
+        store.run(one).result()
+    assert store.run(one).state is RunState.UNREADABLE
+    assert [reason for _, reason in store.survey().left_out] == [f"its name is not its run's, {other.run_id}"]
 
 
-@pytest.mark.parametrize("below", ["", "deep/er"])
-def test_a_place_that_can_not_be_written(tmp_path, below, make_spec):
-    (tmp_path / "file").write_text("in the way")
-    store = Store(tmp_path / "file" / below)
-    with pytest.raises(StoreError, match=r"output_dir=.*file.* can't be written \(.*\); choose another"):
-        store.check_writable()
-    with pytest.raises(StoreError, match="can't write"), store.run(make_spec()).claim():
-        pass
+def test_scores_of_other_rows_weights_or_precision_are_not_averaged(tmp_path):
+    changes = [{"data_hash": "f" * 64}, {"model_hash": "e" * 64}, {"precision": "bf16"}]
+    others = [replace(r, **change) for change in changes for r in STUDY]
+    curves = group([*STUDY, *others])
+    assert len(curves) == 4
+    assert all((len(c.runs), len(c.baseline)) == (6, 3) for c in curves)
+    assert len({c.name for c in curves}) == 4
+    assert any("data_hash=ffffffff" in c.row for c in curves)
+    assert any("precision=bf16" in c.row for c in curves)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="can't be written"):
-        Store(tmp_path).check_writable()
+# --- what may lie there -----------------------------------------------------------------------------------
+
+DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+KINDS = {
+    "empty": lambda path: path.write_bytes(b""),
+    "torn": lambda path: path.write_bytes(b'{"score": 0.'),
+    "binary": lambda path: path.write_bytes(bytes(range(256))),
+    "deep": lambda path: path.write_bytes(DEEP),
+    "nested": lambda path: path.write_bytes(b"[" * 200 + b"]" * 200),
+    "NaN": lambda path: path.write_bytes(b'{"step": 1, "score": NaN}'),
+    "digits": lambda path: path.write_bytes(b'{"step": ' + b"9" * 5000 + b"}"),
+    "a list": lambda path: path.write_bytes(b"[]"),
+    "a number": lambda path: path.write_bytes(b"7"),
+    "surrogate": lambda path: path.write_bytes(rb'{"message": "\ud800", "run_id": "\ud800"}'),
+    "a pipe": os.mkfifo,
+    "a folder": lambda path: path.mkdir(),
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a loop": lambda path: path.symlink_to(path),
+    "a hole": lambda path: os.truncate(os.open(path, os.O_WRONLY | os.O_CREAT), 3 << 30),
+}
 
 
-def test_the_check_leaves_nothing(store):
-    store.check_writable()
-    assert list(store.root.iterdir()) == []
+def put(path, kind):
+    path.unlink(missing_ok=True)
+    KINDS[kind](path)
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from intrinsic_cli.store import RunDir
-with RunDir(Path(sys.argv[1])).claim() as mine:
-    print(mine, flush=True)
-    sys.stdin.readline()
-"""
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_of_any_kind_is_listed_with_its_reason_and_the_rest_is_shown(store, kind, capsys, caplog):
+    run = one_of(store)
+    put(run / RESULT, kind)
+    assert cli.main(["status", str(store.root)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    [line] = [line for line in printed if run.name in line]
+    assert line.startswith(f"unreadable {run.name}  ")
+    assert RESULT in line
+    assert len(printed) == len(STUDY) + 1
+    assert printed[0].startswith(f"{len(STUDY) - 1} done, 0 running, 0 failed, 0 pending, 1 unreadable")
+    status, [record] = summary(store, capsys)
+    assert (status, record["runs"]) == (0, 5)
+    assert f"1 of {len(STUDY)} runs can't be read" in caplog.text
+    page = store.root / "report.html"
+    assert cli.main(["report", str(store.root)]) == 0
+    assert "unreadable" in page.read_text()
+    with suppress(StoreError):
+        store.run(RunSpec.from_dict(json.loads((run / CONFIG).read_text()))).result()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [BOUND, LIMITS, OUTCOMES, PRUNED, THETA])
+def test_a_file_of_any_kind_is_shown_by_its_size(store, name, kind, capsys):
+    put(one_of(store) / name, kind)
+    assert cli.main(["show", str(one_of(store))]) == 0
+    assert f"{name}  " in capsys.readouterr().out
+    for words in (["status"], ["compare", "--against", "bound"]):
+        assert cli.main([words[0], str(store.root), *words[1:]]) in (0, 2)
+        assert "unforeseen" not in capsys.readouterr().err
 
 
 @pytest.mark.long
-def test_a_run_has_one_owner_among_processes(tmp_path):
-    run = RunDir(tmp_path / "run")
-
-    def hold():
-        return subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(run.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    with hold() as owner:
-        assert owner.stdout.readline() == "True\n"
-        assert run.state == "running"
-        with run.claim() as mine:
-            assert not mine
-        with hold() as rival:
-            assert rival.stdout.readline() == "False\n"
-            rival.communicate("\n")
-        owner.kill()  # even a killed owner lets go
-        owner.wait()
-    assert run.state == "pending"
-    with run.claim() as mine:
-        assert mine
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [CONFIG, ERROR, HISTORY, SNAPSHOT, ".lock", ".lease"])
+def test_no_file_of_any_kind_ends_a_command_or_hides_a_finished_run(store, name, kind, capsys):
+    run = one_of(store)
+    before = summary(store, capsys)
+    put(run / name, kind)
+    assert cli.main(["status", str(store.root)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"{len(STUDY)} done, 0 running, 0 failed, 0 pending"
+    assert summary(store, capsys) == before
+    if name == HISTORY:  # which the page alone reads
+        assert cli.main(["report", str(store.root)]) == 0
 
 
-def test_an_exception_releases_the_claim(run):
-    with pytest.raises(IdimError), run.claim():
-        raise IdimError("x")
-    assert run.state == "pending"
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [CONFIG, ERROR, HISTORY, SNAPSHOT])
+def test_an_unfinished_run_with_a_file_of_any_kind_is_counted(store, name, kind, capsys):
+    run = one_of(store)
+    (run / RESULT).unlink()
+    put(run / name, kind)
+    assert cli.main(["status", str(store.root)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    state = {CONFIG: "unreadable", ERROR: "failed"}.get(name, "pending")
+    [line] = [line for line in printed if run.name in line]
+    assert line.split()[0] == state
+    assert (name in line) == (name in (CONFIG, ERROR) and (name, kind) != (ERROR, "surrogate"))
+    assert RunDir(run).snapshot() is None
 
 
-def test_a_run_that_is_planned_again_has_not_failed(run, make_spec):
-    begun(run, make_spec())
-    run.fail(RunError("killed"))
-    assert run.state == "failed"
-    run.plan(make_spec())
-    assert run.state == "pending"
+def test_a_run_that_lost_its_configuration_is_counted(store, capsys):
+    done, pending = one_of(store), one_of(store, "full")
+    (done / CONFIG).unlink()
+    (pending / CONFIG).unlink()
+    (pending / RESULT).unlink()
+    assert cli.main(["status", str(store.root)]) == 0
+    printed = capsys.readouterr().out
+    assert f"unreadable {pending.name}  {CONFIG} is missing" in printed
+    assert f"{len(STUDY) - 1} done, 0 running, 0 failed, 0 pending, 1 unreadable" in printed
 
 
-# --- what the final evaluation answered -------------------------------------------------------------------
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into anything")
+def test_another_users_runs_are_counted_and_named(store, capsys):
+    run = one_of(store)
+    run.chmod(0)
+    try:
+        assert cli.main(["status", str(store.root)]) == 0
+        assert f"unreadable {run.name}" in capsys.readouterr().out
+        assert len(store.results()) == len(STUDY) - 1
+    finally:
+        run.chmod(0o700)
 
 
-def tables(n=872):
-    """A validation split of the size of SST-2's, nine tenths of it right, and a smaller holdout."""
-    draw = np.random.default_rng(0)
-    label = draw.integers(0, 2, n)
-    right = draw.random(n) < 0.9
-    made = {"validation": {"prediction": np.where(right, label, 1 - label), "label": label}}
-    return made | {"holdout": {name: column[:100] for name, column in made["validation"].items()}}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
 
 
-def test_outcomes_come_back_row_by_row_in_less_than_a_kilobyte(tmp_path):
-    run = RunDir(tmp_path)
-    assert run.outcomes() is None  # a run of an earlier version has none
-    run.keep_outcomes({"validation": tables()["validation"]})
-    assert (tmp_path / OUTCOMES).stat().st_size <= 1024
-    run.keep_outcomes(tables())
-    assert run.outcomes().keys() == {"validation", "holdout"}
-    for split, table in tables().items():
-        for name, column in table.items():
-            assert run.outcomes()[split][name].tolist() == column.tolist()
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.sampled_from([RESULT, CONFIG, ERROR]), st.data())
+def test_any_value_anywhere_in_a_file_is_read_or_said(tmp_path, name, data):
+    spec = STUDY[0].spec
+    run = RunDir(tmp_path / spec.run_id, spec)
+    run.plan(spec)
+    whole = {
+        RESULT: STUDY[0].to_dict(),
+        CONFIG: spec.to_dict(),
+        ERROR: {"message": "nan", "error": "RunError"},
+    }
+    tree = json.loads(json.dumps(whole[name]))
+    part = tree
+    while isinstance(part[key := data.draw(st.sampled_from(sorted(part)))], dict) and data.draw(
+        st.booleans()
+    ):
+        part = part[key] or part
+    part[key] = data.draw(JSON)
+    (run.path / name).write_text(json.dumps(tree))
+    look = run.look()
+    assert look.state in RunState
+    assert look.reason.isprintable()
+    (run.path / name).unlink()
 
 
-def test_outcomes_keep_reals_and_many_classes(tmp_path):
-    run, values = RunDir(tmp_path), np.linspace(-3, 3, 7)
-    run.keep_outcomes({"validation": {"prediction": values, "label": np.arange(7) * 60_000}})
-    found = run.outcomes()["validation"]
-    assert found["prediction"].dtype == np.float32
-    np.testing.assert_array_equal(found["prediction"], values.astype(np.float32))
-    assert found["label"].tolist() == [0, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000]
+def test_a_history_line_that_is_no_numbers_is_named(store):
+    run = RunDir(one_of(store))
+    for line in ('{"step": 1, "loss": "low"}', '{"loss": 1}', "[1]", '{"step": null}', '{"step": 1e999}'):
+        (run.path / HISTORY).write_text('{"step": 1, "loss": 2}\n' + line + "\n")
+        with pytest.raises(StoreError, match=rf"{HISTORY}, line 2 is damaged"):
+            run.history()
+    assert run.path.name  # the run itself stands
+    assert run.state is RunState.DONE
 
 
-@given(cut=st.integers(0, 99))
-@settings(max_examples=20)
-def test_torn_outcomes_are_damaged(cut, tmp_path_factory):
-    run = RunDir(tmp_path_factory.mktemp("torn"))
-    run.keep_outcomes(tables())
-    path = run.path / OUTCOMES
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * cut // 100])
-    with pytest.raises(DamagedError, match="run it again"):
-        run.outcomes()
+def test_files_longer_than_a_run_writes_are_not_held(store):
+    run = RunDir(one_of(store))
+    os.truncate(run.path / RESULT, MOST[RESULT] + 1)
+    assert "longer than the 64 MB" in run.look().reason
 
 
-def test_outcomes_that_unpack_to_more_than_memory_are_refused(tmp_path, monkeypatch):
-    run = RunDir(tmp_path)
-    run.keep_outcomes({"validation": {"label": np.zeros(100_000, np.int64)}})
-    monkeypatch.setattr("intrinsic_cli.store.LARGEST_OUTCOMES", 10_000)
-    with pytest.raises(DamagedError, match="unpacks to more than 10000 bytes"):
-        run.outcomes()
+# --- what changes while it is looked at -------------------------------------------------------------------
 
 
-def test_outcomes_hold_no_pickles(tmp_path):
-    np.savez(tmp_path / OUTCOMES, **{"validation.label": np.array([{}], dtype=object)})
-    with pytest.raises(DamagedError):
-        RunDir(tmp_path).outcomes()
+@contextmanager
+def at_call(function, path, act):
+    """Have somebody else `act` at the moment when `function` is called first for `path`, or for its run."""
+    acts = [act]
+
+    def look(frame, event, _):
+        if event != "call" or frame.f_code is not function.__code__ or not acts:
+            return
+        if path in [*frame.f_locals.values(), getattr(frame.f_locals.get("self"), "path", None)]:
+            acts.pop()()
+
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+    assert not acts
+
+
+@pytest.mark.parametrize("how", ["in place", "by rename"])
+@pytest.mark.parametrize("name", [RESULT, CONFIG, ERROR])
+def test_a_file_that_is_written_while_it_is_read_is_read_again(store, name, how):
+    run = RunDir(one_of(store))
+    if name == ERROR:
+        run.fail(ValueError("too bad"))
+    if name != RESULT:
+        (run.path / RESULT).unlink()
+    before, whole = run.look(), (run.path / name).read_bytes()
+    (run.path / name).write_bytes(whole[:40])
+
+    def write():
+        new = run.path / ("new" if how == "by rename" else name)
+        new.write_bytes(whole)
+        new.replace(run.path / name)
+
+    with at_call(files._whole_json, run.path / name, write):
+        assert run.look() == before
+
+
+def test_a_file_that_changes_for_ever_ends_nobody(store):
+    run = RunDir(one_of(store))
+
+    def tear(frame, event, _):
+        if event == "call" and frame.f_code is files.parse_json.__code__:
+            with (run.path / RESULT).open("ab") as file:
+                file.write(b"{")
+
+    (run.path / RESULT).write_bytes(b"{")
+    sys.setprofile(tear)
+    try:
+        assert run.state is RunState.UNREADABLE
+    finally:
+        sys.setprofile(None)
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_done(store):
+    path = one_of(store)
+    result = (path / RESULT).read_bytes()
+    (path / RESULT).unlink()
+    with at_call(claims.claimed, path, lambda: (path / RESULT).write_bytes(result)):
+        assert RunDir(path).state is RunState.DONE
+    (path / RESULT).unlink()
+    (path / RESULT).symlink_to(path / "nowhere")
+    assert RunDir(path).state is RunState.PENDING
+
+
+def test_a_run_that_is_forgotten_while_it_is_looked_for_is_none(store):
+    path = one_of(store)
+    with at_call(RunDir.look, path, lambda: shutil.rmtree(path)):
+        assert path not in [look.path for look in store.survey().runs]
+    assert len(store.survey().runs) == len(STUDY) - 1

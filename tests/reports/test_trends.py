@@ -26,10 +26,10 @@ from intrinsic_cli.reports.trend_plots import plot
 from intrinsic_cli.reports.trend_text import answer, spell
 from intrinsic_cli.reports.trends import AXES, accuracy, gap, parameters, step_axis, steps, trends
 from intrinsic_cli.result import RunBound
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import ModelSpec, SubspaceSpec
 from intrinsic_cli.spec import step_of as step
 from intrinsic_cli.statistics.ranks import correlate, spearman
-from intrinsic_cli.store import RunDir
 
 
 def curve(middle, *, size=1000, low=100, high=400, **options):

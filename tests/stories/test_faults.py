@@ -16,8 +16,9 @@ from intrinsic_cli.errors import ModelError, StoreError
 from intrinsic_cli.finetunes.rebuild import export
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.result import RunState
+from intrinsic_cli.rundir import SNAPSHOT
 from intrinsic_cli.spec import ModelSpec
-from intrinsic_cli.store import SNAPSHOT, Store
+from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.study.launchers.local import Local
 from intrinsic_cli.study.sweep import sweep

@@ -22,7 +22,8 @@ import intrinsic_cli
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.tables import grid
-from intrinsic_cli.store import HISTORY, SNAPSHOT, THETA, Store
+from intrinsic_cli.rundir import HISTORY, SNAPSHOT, THETA
+from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers import make_launcher
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.study.sweep import sweep

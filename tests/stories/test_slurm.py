@@ -17,7 +17,8 @@ from support.processes import meanwhile, until
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.store import HISTORY, THETA, Store
+from intrinsic_cli.rundir import HISTORY, THETA
+from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers import make_launcher, queue
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.study.launchers.queue import Queue

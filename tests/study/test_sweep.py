@@ -165,7 +165,7 @@ def test_an_error_that_nobody_foresaw_does_not_stop_the_rest_either(study, store
 HOLDER = """
 import sys
 from pathlib import Path
-from intrinsic_cli.store import RunDir
+from intrinsic_cli.rundir import RunDir
 with RunDir(Path(sys.argv[1])).claim() as mine:
     print(mine, flush=True)
     sys.stdin.readline()

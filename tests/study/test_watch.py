@@ -6,7 +6,7 @@ import time
 import pytest
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.store import BEAT, RunDir
+from intrinsic_cli.rundir import BEAT, RunDir
 from intrinsic_cli.study.launchers import make_launcher
 from intrinsic_cli.study.launchers.base import Watch
 

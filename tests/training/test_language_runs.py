@@ -13,8 +13,9 @@ from intrinsic_cli.errors import Stopped, StoreError
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import export
 from intrinsic_cli.finetunes.scoring import score
+from intrinsic_cli.rundir import THETA
 from intrinsic_cli.spec import ModelSpec
-from intrinsic_cli.store import THETA, Store
+from intrinsic_cli.store import Store
 from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.evaluation import evaluate

@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_file
 
 from intrinsic_cli.errors import Stopped
+from intrinsic_cli.rundir import SNAPSHOT, THETA, RunDir
 from intrinsic_cli.spec import AdapterSpec
-from intrinsic_cli.store import SNAPSHOT, THETA, RunDir, Store
+from intrinsic_cli.store import Store
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import execute
 from intrinsic_cli.training.snapshot import Snapshot

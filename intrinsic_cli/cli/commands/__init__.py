@@ -5,7 +5,7 @@ A module has `SUMMARY` and `EXAMPLES` for its help, `configure(parser)` for its 
 at the top of one, so that `--help` answers at once.
 """
 
-from intrinsic_cli.spec import Registry
+from intrinsic_cli.registry import Registry
 
 NAMES = (
     "run", "sweep", "trajectory", "summarize", "compare", "report", "status",

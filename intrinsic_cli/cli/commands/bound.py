@@ -43,7 +43,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.bounds import measure, tables
     from intrinsic_cli.bounds.bounded import LEVELS, Options
     from intrinsic_cli.reports.curves import d90s, group
-    from intrinsic_cli.store import RunDir, Store
+    from intrinsic_cli.rundir import RunDir
+    from intrinsic_cli.store import Store
 
     survey = Store(arguments.dir).read()
     results = survey.results

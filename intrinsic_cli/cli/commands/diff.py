@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from intrinsic_cli.cli.arguments import print_answer, table_format
 
 if TYPE_CHECKING:
-    from intrinsic_cli.store import RunDir
+    from intrinsic_cli.rundir import RunDir
 
 SUMMARY = "show what two runs have not in common"
 EXAMPLES = """\
@@ -26,7 +26,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from intrinsic_cli.render import Answer, Table
-    from intrinsic_cli.store import RunDir
+    from intrinsic_cli.rundir import RunDir
 
     one, other = (_facts(RunDir(Path(folder))) for folder in (arguments.one, arguments.other))
     keys = [key for key in {**one, **other} if one.get(key, "") != other.get(key, "")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from intrinsic_cli.cli.arguments import tell
 
 if TYPE_CHECKING:
-    from intrinsic_cli.store import RunDir
+    from intrinsic_cli.rundir import RunDir
 
 SUMMARY = "write a finished run's fine-tune as one small file, or as a folder of PEFT"
 EXAMPLES = """\
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from intrinsic_cli.store import RunDir
+    from intrinsic_cli.rundir import RunDir
 
     run = RunDir(Path(arguments.run))
     if arguments.to:

@@ -9,7 +9,7 @@ from intrinsic_cli.cli.arguments import in_shell, tell
 
 if TYPE_CHECKING:
     from intrinsic_cli.result import RunResult
-    from intrinsic_cli.store import RunDir
+    from intrinsic_cli.rundir import RunDir
 
 SUMMARY = "show what a run is, what came of it, and where its files are"
 EXAMPLES = """\
@@ -30,7 +30,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.cli.commands import status
     from intrinsic_cli.errors import StoreError
     from intrinsic_cli.planning.compose import words_of
-    from intrinsic_cli.store import RunDir, missing_run
+    from intrinsic_cli.rundir import RunDir, missing_run
 
     if not os.path.isdir(arguments.run):
         hint = missing_run(arguments.run) or "; give that of a run, DIR/NAME where idim status DIR lists NAME"

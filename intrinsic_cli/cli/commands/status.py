@@ -11,7 +11,7 @@ from intrinsic_cli.cli.arguments import folder, tell
 from intrinsic_cli.errors import one_line
 
 if TYPE_CHECKING:
-    from intrinsic_cli.store import Look
+    from intrinsic_cli.rundir import Look
 
 SUMMARY = "show what is done, running, failed and pending"
 EXAMPLES = """\
@@ -54,7 +54,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def record_of(look: Look) -> dict[str, Any]:
     """What there is to say of a run."""
     from intrinsic_cli.result import RunState
-    from intrinsic_cli.store import QUIET, RunDir
+    from intrinsic_cli.rundir import QUIET, RunDir
 
     run = RunDir(look.path)
     found: dict[str, Any] = {"run_id": look.path.name, "path": str(look.path), "state": str(look.state)}
@@ -72,7 +72,7 @@ def words(record: dict[str, Any]) -> list[str]:
     """What a line says of a run behind its state: the score, the reason, or how far it is."""
     from intrinsic_cli.render import duration
     from intrinsic_cli.result import RunState
-    from intrinsic_cli.store import Progress
+    from intrinsic_cli.rundir import Progress
 
     if "score" in record:
         return [f"{record['metric']} {record['score']:.4f}"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from intrinsic_cli.errors import ConfigError, one_line
-from intrinsic_cli.spec import Registry
+from intrinsic_cli.registry import Registry
 
 if TYPE_CHECKING:
     from intrinsic_cli.projections.contract import Projection, Scales

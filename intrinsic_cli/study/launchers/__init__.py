@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from intrinsic_cli.errors import ConfigError, to_install
-from intrinsic_cli.spec import Registry
+from intrinsic_cli.registry import Registry
 from intrinsic_cli.study.launchers.base import Launcher
 
 KINDS = Registry(

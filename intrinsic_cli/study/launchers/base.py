@@ -9,8 +9,9 @@ from typing import Protocol
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.result import RunState
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import RunDir, Store
+from intrinsic_cli.store import Store
 from intrinsic_cli.training.stop import Stop
 
 

@@ -24,8 +24,9 @@ from typing import Any
 from intrinsic_cli import errors
 from intrinsic_cli.errors import IdimError, ModelError
 from intrinsic_cli.result import RunState
+from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.store import RunDir, Store
+from intrinsic_cli.store import Store
 from intrinsic_cli.study.ending import death, ended, out_of_memory
 from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
 from intrinsic_cli.training.stop import Stop
