@@ -204,6 +204,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from intrinsic_cli.projections.kernels import triton as kernel
+from intrinsic_cli.projections.kernels.triton import programs
 
 def compiled(function, **constants):
     options = {name: constants.pop(name) for name in ("num_warps", "maxnreg") if name in constants}
@@ -218,14 +219,14 @@ POINTERS |= {"count": "i32", "parts": "i32"}
 for n, source in (128, tl.float16), (8192, tl.bfloat16), (1 << 20, tl.bfloat16):
     types = {"SOURCE": source, "REAL": tl.float32, "ALIGNED": True, "TURNED": True}
     plan = kernel._Plan(n)
-    there = plan.passes([{"BEFORE": kernel._NORMALS}], kernel._FROM_X, kernel._TO_OUT)
-    back = plan.passes([{"AFTER": kernel._SIGNS}], kernel._FROM_V, kernel._TO_SCRATCH)
+    there = plan.passes([{"BEFORE": programs.NORMALS}], programs.FROM_X, programs.TO_OUT)
+    back = plan.passes([{"AFTER": programs.SIGNS}], programs.FROM_V, programs.TO_SCRATCH)
     for options in there + back:
-        assert compiled(kernel._pass, TARGET=tl.float32, **types, **options).asm["cubin"]
+        assert compiled(programs.transform, TARGET=tl.float32, **types, **options).asm["cubin"]
     if plan.parts == 1:
         sizes = {"n": n, "COUNT": plan.count, **plan.launch}
-        assert compiled(kernel._fold, BETWEEN=kernel._OUTER, AFTER=kernel._INNER, **types, **sizes).asm["cubin"]
-assert compiled(kernel._reduce, n=1 << 20, TURNED=True, COUNT=256).asm["cubin"]
+        assert compiled(programs.fold, BETWEEN=programs.OUTER, AFTER=programs.INNER, **types, **sizes).asm["cubin"]
+assert compiled(programs.reduce, n=1 << 20, TURNED=True, COUNT=256).asm["cubin"]
 """
 
 
