@@ -38,7 +38,7 @@ class Stepper:
     def __init__(self, words: list[str], inputs=None) -> None:
         import torch
 
-        from intrinsic_cli.planning import compose
+        from intrinsic_cli.planning import compose, specs
         from intrinsic_cli.planning.words import parse
         from intrinsic_cli.subspace.attach import Full, Subspace
         from intrinsic_cli.tasks.batches import batches, collate
@@ -46,7 +46,7 @@ class Stepper:
         from intrinsic_cli.training.device import Compute
         from intrinsic_cli.training.trainer import make_optimizer
 
-        self.spec = compose.run_spec(compose.compose_config("run", parse(words)))
+        self.spec = specs.run_spec(compose.compose_config("run", parse(words)))
         self.inputs = inputs or loading.load(self.spec)
         self.compute = Compute.here(self.spec.train.precision)
         self.model = self.inputs.fresh_model(0, self.spec.adapter).train()
@@ -308,14 +308,14 @@ class Race:
     """Full fine-tuning for an epoch by this project's loop and by Hugging Face's Trainer."""
 
     def __init__(self, precision: str, rows: int) -> None:
-        from intrinsic_cli.planning import compose
+        from intrinsic_cli.planning import compose, specs
         from intrinsic_cli.planning.words import parse
         from intrinsic_cli.training import inputs as loading
 
         words = overrides(
             precision, "subspace=full", f"data.max_train={rows}", "data.max_eval=32", "train.epochs=1"
         )
-        self.spec = compose.run_spec(compose.compose_config("run", parse(words)))
+        self.spec = specs.run_spec(compose.compose_config("run", parse(words)))
         self.inputs = loading.load(self.spec)
         encoded = self.inputs.train
         self.rows = []

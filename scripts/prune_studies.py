@@ -23,8 +23,9 @@ import pandas as pd
 import torch
 
 from intrinsic_cli.planning import words
-from intrinsic_cli.planning.compose import compose_config, one_run
+from intrinsic_cli.planning.compose import compose_config
 from intrinsic_cli.planning.plan import sweep_plan
+from intrinsic_cli.planning.specs import one_run
 from intrinsic_cli.reports.curves import group
 from intrinsic_cli.result import RunState
 from intrinsic_cli.rundir import RunDir

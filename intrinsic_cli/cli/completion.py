@@ -66,7 +66,7 @@ def _values(action: Action) -> list[str]:
 
 
 def _overrides(command: str, word: str) -> list[str]:
-    from intrinsic_cli.planning import compose
+    from intrinsic_cli.planning import compose, options
     from intrinsic_cli.planning.reference import reference
 
     key, equals, value = word.partition("=")
@@ -77,11 +77,11 @@ def _overrides(command: str, word: str) -> list[str]:
             {each.name for each in known if each.name.startswith("launcher.")} if command == "sweep" else ()
         )
         study = {"study"} if command == "sweep" else ()
-        return [f"{name}=" for name in sorted({*compose.GROUPS, *own, *launchers, *study})]
+        return [f"{name}=" for name in sorted({*options.GROUPS, *own, *launchers, *study})]
     before = value.rpartition(",")[0]
     values: Sequence[str] = VALUES.get(key, ())
-    if key in (*compose.GROUPS, "study"):
-        values = compose.options(key)
+    if key in (*options.GROUPS, "study"):
+        values = options.options(key)
     elif any(each.name == key and each.default in ("true", "false") for each in known):
         values = ("true", "false")
     return [f"{key}={before + ',' if before else ''}{name}" for name in values]

@@ -12,8 +12,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.planning import compose
-from intrinsic_cli.planning.compose import compose_config, number, one_run, untrained
+from intrinsic_cli.planning.compose import compose_config
+from intrinsic_cli.planning.specs import look_again, number, one_run, output_dir, untrained
 from intrinsic_cli.planning.words import check_number, expand, setting, values
 from intrinsic_cli.render import flat
 from intrinsic_cli.spec import RunSpec
@@ -77,7 +77,7 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
     `own` is a folder with more files of tasks and models.
     Raises ConfigError where the words can't be used, or make more runs than a sweep may have.
     """
-    compose.look_again()
+    look_again()
     specs: dict[str, RunSpec] = {}
     searches: list[Study] = []
     cells: list[DictConfig] = []
@@ -105,7 +105,7 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
         tuple(specs.values()),
         tuple(searches),
         dict(cfg.launcher),
-        compose.output_dir(cfg),
+        output_dir(cfg),
         (*_notes(overrides, cfg, full), *_guesses(cells)),
         tuple(cells),
         any([_pruned(cell) for cell in cells]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from intrinsic_cli.errors import ConfigError, near
-from intrinsic_cli.planning.compose import config_dir, options
+from intrinsic_cli.planning.options import config_dir, options
 
 # The options whose files show all keys of a group, in the order in which they are told.
 SHOWN = {

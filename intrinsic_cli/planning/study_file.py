@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import ConfigError, one_of
-from intrinsic_cli.planning.compose import GROUPS, config_dir, options
+from intrinsic_cli.planning.options import GROUPS, config_dir, options
 from intrinsic_cli.planning.words import LISTS, MAPPINGS, SEQUENCES, choice, setting, single, values
 from intrinsic_cli.planning.yaml_file import sound_text
 

@@ -18,7 +18,7 @@ from intrinsic_cli.cli import commands
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.cli.completion import SCRIPTS, candidates
 from intrinsic_cli.cli.main import build_parser
-from intrinsic_cli.planning import compose
+from intrinsic_cli.planning import options
 
 SWEEP = ["sweep", "launcher=inline"]  # what processes of their own do stands in tests/stories
 KEYS = [
@@ -336,7 +336,7 @@ def test_list(idim):
         status, printed, _ = idim("list", what)
         names = {line.split()[0] for line in printed.splitlines()}
         assert status == 0
-        assert some <= names == set(compose.options(what.removesuffix("s")))
+        assert some <= names == set(options.options(what.removesuffix("s")))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from support.rows import write_task
 from intrinsic_cli.cli.arguments import in_shell
 from intrinsic_cli.errors import RunError
 from intrinsic_cli.files import publish
-from intrinsic_cli.planning import compose
+from intrinsic_cli.planning import compose, specs
 from intrinsic_cli.planning.words import parse, setting
 from intrinsic_cli.result import RunBound
 from intrinsic_cli.rundir import BEAT, CONFIG, RunDir
@@ -155,7 +155,7 @@ def test_the_command_that_show_prints_finds_the_run(idim, tmp_path, monkeypatch,
         setting("output_dir", name).input_line,
     ]
     cfg = compose.compose_config("run", parse(words))
-    spec = compose.run_spec(cfg)
+    spec = specs.run_spec(cfg)
     run = Store(tmp_path / name).run(spec)
     run.plan(spec)
     for place, typed in (
@@ -171,8 +171,8 @@ def test_the_command_that_show_prints_finds_the_run(idim, tmp_path, monkeypatch,
         idim_, command, *again = told.stdout.split("\0")[:-1]
         assert (idim_, command) == ("idim", "run")
         cfg = compose.compose_config("run", parse(again))
-        assert compose.run_spec(cfg) == spec
-        assert Store(compose.output_dir(cfg)).run(spec).path.samefile(run.path)
+        assert specs.run_spec(cfg) == spec
+        assert Store(specs.output_dir(cfg)).run(spec).path.samefile(run.path)
 
 
 def test_a_command_is_printed_as_it_is_easily_read():
@@ -226,8 +226,8 @@ def test_show_says_the_words_the_curve_and_the_files(idim, store):
     ],
 )  # fmt: skip
 def test_the_words_of_a_run_make_it_again(words):
-    spec = compose.run_spec(compose.compose_config("run", parse(["model=tiny", *words])))
-    again = compose.run_spec(compose.compose_config("run", parse(compose.words_of(spec))))
+    spec = specs.run_spec(compose.compose_config("run", parse(["model=tiny", *words])))
+    again = specs.run_spec(compose.compose_config("run", parse(specs.words_of(spec))))
     assert again == spec
 
 
@@ -309,7 +309,7 @@ def test_a_folder_that_is_no_run_is_refused(idim, store, tmp_path):
 
 def test_words_of_a_spec_with_a_rate_that_is_the_default_still_have_it(store):
     spec = replace(store.results()[0].spec, lr=0.231)
-    assert "lr=0.231" in compose.words_of(spec)
+    assert "lr=0.231" in specs.words_of(spec)
 
 
 @pytest.mark.parametrize("command", ["summarize", "report", "compare"])

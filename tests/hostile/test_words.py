@@ -9,14 +9,14 @@ from support.cases import Cases
 from support.rows import sentences, write_jsonl
 
 from intrinsic_cli.errors import LONGEST, IdimError
-from intrinsic_cli.planning import compose
+from intrinsic_cli.planning import compose, options
 from intrinsic_cli.planning.plan import sweep_plan
 from intrinsic_cli.planning.words import MOST_RUNS, expand, parse
 
 # A valid one of these could train for hours, or start processes: they are given impossible values only.
 PLACE = {"output_dir"}  # any text is a folder that can be made; what can not is tested on its own
 LONG = {"train.epochs", "train.max_steps", "train.evals", "train.batch_size"}
-RUN_KEYS = [*compose.keys("run"), *compose.GROUPS]
+RUN_KEYS = [*compose.keys("run"), *options.GROUPS]
 ODD_KEYS = [
     "", " d", "d ", "d[0]", "d.e", "nope", "a.b.c", "+x", "++x", "++d", "+d", "~d", "d@x", "task@_global_", "x@y:z",
     "hydra", "hydra.run.dir", "hydra/launcher", "hydra.searchpath", "defaults", "_self_", "package", "task.text.0",

@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.models import adapters
-from intrinsic_cli.planning.compose import options
+from intrinsic_cli.planning.options import options
 from intrinsic_cli.rundir import THETA
 from intrinsic_cli.spec import ADAPTERS, AdapterSpec, ProjectionSpec, SubspaceSpec, stream_seed
 from intrinsic_cli.subspace.attach import Full, Subspace

@@ -12,8 +12,9 @@ from intrinsic_cli.errors import ConfigError, ModelError, StoreError
 from intrinsic_cli.finetunes import rebuild
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.models import checkpoints, pretrained, quantized
-from intrinsic_cli.planning.compose import compose_config, run_spec
+from intrinsic_cli.planning.compose import compose_config
 from intrinsic_cli.planning.plan import sweep_plan
+from intrinsic_cli.planning.specs import run_spec
 from intrinsic_cli.planning.words import parse
 from intrinsic_cli.spec import AdapterSpec, ModelSpec, RunSpec
 from intrinsic_cli.store import Store

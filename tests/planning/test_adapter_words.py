@@ -2,8 +2,9 @@
 
 import pytest
 
-from intrinsic_cli.planning.compose import compose_config, one_run, words_of
+from intrinsic_cli.planning.compose import compose_config
 from intrinsic_cli.planning.plan import sweep_plan
+from intrinsic_cli.planning.specs import one_run, words_of
 from intrinsic_cli.planning.words import parse
 from intrinsic_cli.spec import AdapterSpec, RunSpec
 

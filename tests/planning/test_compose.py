@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from intrinsic_cli.errors import ConfigError, IdimError
-from intrinsic_cli.planning import compose
+from intrinsic_cli.planning import compose, options, specs
 from intrinsic_cli.planning.plan import sweep_plan
 from intrinsic_cli.planning.words import parse
 from intrinsic_cli.spec import BUILTIN_MODELS, RunSpec
 
 
 def run_spec(*words):
-    return compose.run_spec(compose.compose_config("run", parse(words)))
+    return specs.run_spec(compose.compose_config("run", parse(words)))
 
 
 def grid(*words):
@@ -47,8 +47,8 @@ def test_every_override_reaches_its_field(task_folder):
 
 @pytest.mark.long
 def test_every_model_and_task_and_projection_composes():
-    models, tasks = compose.options("model"), sorted(set(compose.options("task")) - {"custom"})
-    kinds = compose.options("projection")
+    models, tasks = options.options("model"), sorted(set(options.options("task")) - {"custom"})
+    kinds = options.options("projection")
     assert len(models) >= len(tasks) >= len(kinds)
     for model, task, kind in zip(models, itertools.cycle(tasks), itertools.cycle(kinds), strict=False):
         spec = run_spec(f"model={model}", f"task={task}", f"projection={kind}")
@@ -121,7 +121,7 @@ def test_nothing_trained_is_one_run_whatever_the_space(words):
     assert (spec.subspace.kind, spec.d, spec.lr, spec.seed) == ("none", 0, 0.0, 0)
     assert spec == run_spec("model=tiny", "task=pydoc-lm", "d=0")
     assert spec.study == run_spec("model=tiny", "task=pydoc-lm", "d=10").study
-    assert run_spec(*compose.words_of(spec)) == spec
+    assert run_spec(*specs.words_of(spec)) == spec
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_model_that_was_fetched_into_this_folder_stands_for_its_name(tmp_path,
         assert (here.name, here.label) == ("./models/smollm2-135m", "smollm2-135m")
         assert here.fingerprint is not None
     assert run_spec("model=smollm2-135m", "model.name=owner/other").model.name == "owner/other"
-    assert dict(compose.describe("model"))["smollm2-135m"] == "./models/smollm2-135m"
+    assert dict(options.describe("model"))["smollm2-135m"] == "./models/smollm2-135m"
 
 
 def test_a_list_with_spaces_is_told_how_to_be_written():

@@ -9,14 +9,15 @@ from support.rows import sentences
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.planning import checkpoints, compose, study_file
-from intrinsic_cli.planning.compose import compose_config, run_spec
+from intrinsic_cli.planning import checkpoints, options, study_file
+from intrinsic_cli.planning.compose import compose_config
 from intrinsic_cli.planning.plan import sweep_plan
+from intrinsic_cli.planning.specs import run_spec
 from intrinsic_cli.planning.words import parse
 from intrinsic_cli.tasks import splits
 
 SHORT = ["model=tiny", "d=50", "train.max_steps=1", "data.max_length=16"]
-PRESETS = sorted((compose.config_dir() / "study").glob("*.yaml"))
+PRESETS = sorted((options.config_dir() / "study").glob("*.yaml"))
 
 
 def plan(*words):

@@ -6,7 +6,7 @@ import pytest
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.planning import compose
+from intrinsic_cli.planning import compose, options
 from intrinsic_cli.planning.reference import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "keys.md"
@@ -18,7 +18,7 @@ def test_every_key_has_a_meaning_and_a_default():
     leaves = {key for key in known if not any(other.startswith(f"{key}.") for other in known)}
     parts = {"subspace.lr_step.global", "subspace.lr_step.tensor"}
     assert leaves - {key for key in leaves if key.endswith(".kind")} - parts <= names
-    assert {*compose.GROUPS} <= names
+    assert {*options.GROUPS} <= names
     assert [key.name for key in reference() if not key.meaning or not key.default] == []
 
 

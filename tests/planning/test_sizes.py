@@ -6,13 +6,13 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-from intrinsic_cli.planning import compose
+from intrinsic_cli.planning import options
 from intrinsic_cli.planning.sizes import MILLIONS, UNKNOWN, parameters
 from intrinsic_cli.spec import ModelSpec
 
 
 def test_every_model_that_has_a_config_is_known():
-    names = {yaml.safe_load(p.read_text())["name"] for p in (compose.config_dir() / "model").glob("*.yaml")}
+    names = {yaml.safe_load(p.read_text())["name"] for p in (options.config_dir() / "model").glob("*.yaml")}
     assert names == MILLIONS.keys()
 
 

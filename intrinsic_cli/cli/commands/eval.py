@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.errors import ConfigError
     from intrinsic_cli.finetunes.file import FineTune
-    from intrinsic_cli.planning import compose
+    from intrinsic_cli.planning import compose, options, specs
     from intrinsic_cli.planning.words import parse, setting
 
     found = FineTune.read(arguments.file)
@@ -42,14 +42,14 @@ def execute(arguments: argparse.Namespace) -> int:
     overrides = [*(setting(key, value) for key, value in own.items() if key not in given), *overrides]
     if "task" not in given:
         own_data = found.task == "custom" and "task.path" not in given
-        if own_data or found.task not in compose.options("task"):
+        if own_data or found.task not in options.options("task"):
             whose = "data of your own" if own_data else f"{found.task}, none of idim's own"
             raise ConfigError(
                 f"the fine-tune's task is {whose}; add task=FILE, with task.text and task.label as in training"
             )
         overrides = [setting("task", found.task), *overrides]
     cfg = compose.compose_config("run", overrides)
-    spec = compose.run_spec(cfg)
+    spec = specs.run_spec(cfg)
     from intrinsic_cli.finetunes.scoring import score
 
     values, n = score(

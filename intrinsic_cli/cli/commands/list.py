@@ -21,8 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from intrinsic_cli.planning import compose
+    from intrinsic_cli.planning import options
 
-    for name, summary in compose.describe(GROUPS[arguments.what]):
+    for name, summary in options.describe(GROUPS[arguments.what]):
         print(f"{name:20} {summary}".rstrip())
     return 0

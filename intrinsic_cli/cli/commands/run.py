@@ -26,17 +26,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from intrinsic_cli.planning import compose
+    from intrinsic_cli.planning import compose, specs
     from intrinsic_cli.planning.words import parse
 
     cfg = compose.compose_config("run", parse(arguments.overrides), own_configs(arguments))
     if arguments.cfg:
         return print_config(cfg)
-    spec = compose.run_spec(cfg)
+    spec = specs.run_spec(cfg)
     from intrinsic_cli.spec import BUILTIN_MODELS
     from intrinsic_cli.store import Store
 
-    store = Store(compose.output_dir(cfg))
+    store = Store(specs.output_dir(cfg))
     together = "WORLD_SIZE" in os.environ  # one of several processes, of which the first alone has the folder
     result = None if together else _finished(spec, store)
     if result is None:

@@ -29,7 +29,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from intrinsic_cli.cli.commands import status
     from intrinsic_cli.errors import StoreError
-    from intrinsic_cli.planning.compose import words_of
+    from intrinsic_cli.planning.specs import words_of
     from intrinsic_cli.rundir import RunDir, missing_run
 
     if not os.path.isdir(arguments.run):
