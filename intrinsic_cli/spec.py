@@ -563,6 +563,16 @@ class RunSpec:
         tree = {key: value for key, value in self._named_by[1].items() if key not in own}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:10]
 
+    @cached_property
+    def space(self) -> str:
+        """Hash of what the runs of a curve share beside their study: the adapter, the subspace and P, less what
+        can't change a score there. Runs of one `projection.seed` repeat the training and not the space, so each has
+        a curve of its own; an adapter that is trained itself has one over its sizes."""
+        tree = {key: self._named_by[1].get(key, {}) for key in ("adapter", "subspace", "projection")}
+        if self.subspace.kind == "full":
+            tree["adapter"] = {key: value for key, value in tree["adapter"].items() if key != "r"}
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:10]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts and lists, ready for JSON or YAML; `from_dict` reads them back."""
         return json.loads(json.dumps(asdict(self)))

@@ -95,9 +95,14 @@ class Store:
         left_out = []
         looks = [RunDir(path).look() for path, names in _folders(self.root) if _may_be_run(path, names)]
         looks = [look for look in looks if os.path.lexists(look.path)]  # not forgotten meanwhile
-        # Under one folder the name of today goes before that of an earlier version, as in `run`.
+        # Under one folder the name of today goes before that of an earlier version, as in `run`, and what has a
+        # result before the same run of a model that lies under another label too.
         looks.sort(
-            key=lambda look: (len(look.path.parts), look.spec is None or look.path.name != look.spec.run_id)
+            key=lambda look: (
+                len(look.path.parts),
+                look.spec is None or look.path.name != look.spec.run_id,
+                look.result is None,
+            )
         )
         real: set[str] = set()
         for look in looks:
@@ -105,13 +110,14 @@ class Store:
             ids = (name,) if look.spec is None else (look.spec.run_id, *look.spec.legacy_ids)
             if look.spec is None and not RUN_NAME.fullmatch(name):
                 continue  # a folder with a config.json of another program
-            if name in ids and ids[0] not in chosen:
-                chosen[ids[0]] = look
+            if name in ids and _digest(ids[0]) not in chosen:
+                chosen[_digest(ids[0])] = look
                 real.add(os.path.realpath(look.path))
             else:
                 left_out.append((look.path, ids[0]))
+        copied = {own: chosen[_digest(own)].path for _, own in left_out if _digest(own) in chosen}
         told = [
-            (path, f"a copy of {chosen[own].path}" if own in chosen else f"its name is not its run's, {own}")
+            (path, f"a copy of {copied[own]}" if own in copied else f"its name is not its run's, {own}")
             for path, own in left_out
             if os.path.realpath(path) not in real
         ]
@@ -155,6 +161,11 @@ class Store:
             self._told.add(head)
             more = [f"and {len(lines) - most} more; `idim status` lists all"] if len(lines) > most else []
             log.warning("\n  ".join([head, *map(one_line, lines[:most]), *more]))
+
+
+def _digest(run_id: str) -> str:
+    """The end of a run's name, which says what the run is, whatever its model is called."""
+    return run_id.rpartition("-")[2]
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, frozenset[str] | None]]:

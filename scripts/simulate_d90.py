@@ -33,7 +33,7 @@ TASKS = {277: 0.527, 408: 0.684, 872: 0.509, 5463: 0.505, 40000: 0.632}
 SMALL = (277, 408, 872)
 SMOOTH = ("logistic", "gompertz", "exponential", "power", "kink", "double")
 HARD = ("step", "stairs", "hump", "collapse_full", "collapse_both", "heteroscedastic")
-FAMILIES = (*SMOOTH, *HARD, "plateau")
+FAMILIES = (*SMOOTH, *HARD, "decline", "plateau")
 RESAMPLES = 500
 
 
@@ -138,6 +138,11 @@ def _hard(family: str, rng: np.random.Generator, chance: float, top: float, targ
         rise = rng.dirichlet(np.full(count, 2.0)) * (top - chance)
         return lambda u: chance + (u[:, None] >= at) @ rise
     a, fall_at = rng.uniform(0.8, 2.0), rng.uniform(1.0, 3.0)
+    if family == "decline":
+        slope = rng.uniform(0.02, 0.06) / math.log(2)  # 2 to 6 points an octave
+        return lambda u: np.maximum(
+            chance + (top - chance) / (1 + np.exp(-a * (u + 2))) - slope * np.maximum(u - fall_at, 0), chance
+        )
     fall, b = rng.uniform(0.06, 0.2), rng.uniform(1.0, 3.0)
     return lambda u: (
         chance + (top - chance) / (1 + np.exp(-a * (u + 2))) - fall / (1 + np.exp(-b * (u - fall_at)))
@@ -155,7 +160,7 @@ def draw_truth(
         target = base + threshold * (full - base)
         top = full * rng.uniform(0.97, 1.02)
         octaves = rng.uniform(5, 9)
-        if family in ("step", "stairs", "hump"):
+        if family in ("step", "stairs", "hump", "decline"):
             curve = _hard(family, rng, chance, top, target)
         else:
             shape = str(rng.choice(SMOOTH)) if family not in SMOOTH else family
@@ -170,7 +175,7 @@ def draw_truth(
             continue
         else:
             at = _first(curve, target, fine[np.argmax(reached) - 1], fine[np.argmax(reached)])
-            inside = (0, octaves) if family != "hump" else (1, octaves - 2)
+            inside = (1, octaves - 2) if family in ("hump", "decline") else (0, octaves)
             span = {"inside": inside, "below_grid": (-4, -1), "above_grid": (octaves + 1, octaves + 4)}[where]
             low = at / math.log(2) - rng.uniform(*span)
         # A target at chance is no d90.
@@ -430,7 +435,9 @@ def difference_table(n: int) -> None:
         for i in range(n):
             family = families[i % len(families)]
             sides, truth = two_studies(np.random.default_rng([306, i, seeds]), family, seeds, kind)
-            found = {p: difference(*sides, same_rows=True, paired=p) for p in held}
+            found = {
+                p: difference(*sides, same_full=kind == "spaces", same_rows=True, paired=p) for p in held
+            }
             if found[True].reason:
                 continue
             for paired, each in found.items():

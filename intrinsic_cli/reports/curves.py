@@ -108,7 +108,7 @@ def group(
     """
     baselines: dict[str, list[RunResult]] = {}
     untrained: dict[str, list[RunResult]] = {}
-    members: dict[tuple[str, points.Space], list[RunResult]] = {}  # by setting and by variant
+    members: dict[tuple[str, str], list[RunResult]] = {}  # by setting and by space
     for result in results:
         spec, setting = result.spec, json.dumps([result.study, result.conditions])
         if spec.is_full:
@@ -116,7 +116,7 @@ def group(
         elif spec.subspace.kind == "none":
             untrained.setdefault(setting, []).append(result)
         else:
-            members.setdefault((setting, points.space(spec)), []).append(result)
+            members.setdefault((setting, spec.space), []).append(result)
     if not members:
         raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")
     lost, ended = list(diverged), list(pruned)
@@ -124,8 +124,8 @@ def group(
     for (setting, space), finished in members.items():
         study = finished[0].study
 
-        def mine(spec: RunSpec, study: str = study, space: points.Space = space) -> bool:
-            return spec.study == study and (spec.is_full or points.space(spec) == space)
+        def mine(spec: RunSpec, study: str = study, space: str = space) -> bool:
+            return spec.study == study and (spec.is_full or spec.space == space)
 
         without = [(points.place(spec), kind) for spec, kind in ended if mine(spec)]
         runs = tuple(run for run in finished if counts(points.place(run.spec), without))
@@ -240,7 +240,7 @@ def untrained_at_the_end(value: Estimate) -> bool:
     is within two standard errors of it, or below."""
     if value.status != "above_grid" or not value.curve:
         return False
-    last = value.curve[-1]
+    last = value.grid[-1]
     above = last.score - value.chance if value.higher_is_better else value.chance - last.score
     return above <= 2 * (value.noise or 0.0) / last.runs**0.5
 

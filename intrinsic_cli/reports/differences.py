@@ -128,14 +128,20 @@ class Compared:
 
     @classmethod
     def of(cls, a: Curve, b: Curve, threshold: float) -> Compared:
-        """Rows are the same where data and their number are."""
+        """Full fine-tuning is the same where all of its runs are, rows where data and their number are."""
         first, second = a.runs[0], b.runs[0]
         same_rows = first.data_hash is not None and (first.data_hash, first.n_eval) == (
             second.data_hash, second.n_eval,
         )  # fmt: skip
+        same_full = {run.run_id for run in a.baseline} == {run.run_id for run in b.baseline}
         by = {
             name: difference(
-                a.measured, b.measured, threshold=threshold, definition=name, same_rows=same_rows
+                a.measured,
+                b.measured,
+                threshold=threshold,
+                definition=name,
+                same_full=same_full,
+                same_rows=same_rows,
             )
             for name in TARGETS
             if name in a.definitions or name in b.definitions

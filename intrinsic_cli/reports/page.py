@@ -170,7 +170,10 @@ def _found(curve: Curve, value: Estimate) -> str:
         way_out = "try larger ones"
         if untrained_at_the_end(value):
             way_out = "its score hardly beats chance: try other lr or epochs before larger ones"
-        return f"The largest d tried, {value.curve[-1].d:,}, does not reach {share}: {way_out}."
+        largest = (
+            f"The largest d {'tried' if value.falls_at is None else 'before a fall'}, {value.grid[-1].d:,}"
+        )
+        return f"{largest}, does not reach {share}: {way_out}."
     D = curve.runs[0].D
     assert value.d_t is not None
     return f"About {value.d_t:,} of {D:,} parameters ({100 * value.d_t / D:.2g} %) reach {share}."

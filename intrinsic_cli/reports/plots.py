@@ -164,8 +164,8 @@ def overview(found: Found) -> Plot:
 
 
 def overlay(task: str, members: Found) -> Plot:
-    """The fits of all curves of a task on the same axes, each with its d_t and with the band of its means, and the
-    best that any space reaches with so few numbers."""
+    """The fits of all curves of a task and metric on the same axes, each with its d_t and with the band of its
+    means, and the best that any space reaches with so few numbers."""
     series: list[Series] = []
     told = []
     for i, (curve, value) in enumerate(members):
@@ -208,11 +208,12 @@ def _area(value: Estimate, tone: str) -> list[Series]:
 
 def _pareto(members: Found) -> Series:
     """The best fit of all spaces at each number of trained numbers or fewer: a staircase."""
-    levels = sorted((level.d, -level.fit, spelled(c.kind)) for c, value in members for level in value.curve)
+    sign = 1 if members[0][1].higher_is_better else -1
+    levels = sorted((level.d, -sign * level.fit, spelled(c.kind)) for c, v in members for level in v.curve)
     steps: list[tuple[int, float, str]] = []
-    for d, fit, kind in levels:
-        if not steps or -fit > steps[-1][1]:
-            steps.append((d, -fit, kind))
+    for d, worse, kind in levels:
+        if not steps or worse < -sign * steps[-1][1]:
+            steps.append((d, -sign * worse, kind))
     last = float(levels[-1][0]) if levels else 1.0
     ends = [float(d) for d, _, _ in steps[1:]] + [last]
     x = tuple(at for (d, _, _), end in zip(steps, ends, strict=True) for at in (float(d), end))
@@ -222,10 +223,15 @@ def _pareto(members: Found) -> Series:
 
 
 def by_task(found: Found) -> dict[str, list[tuple[Curve, Estimate]]]:
-    """The curves of each task, in their order."""
+    """The curves of each task, in their order; of each of its metrics, where it has several, as they share no
+    axis."""
+    metrics: dict[str, set[str]] = {}
+    for curve, _ in found:
+        metrics.setdefault(curve.task, set()).add(curve.metric)
     tasks: dict[str, list[tuple[Curve, Estimate]]] = {}
     for curve, value in found:
-        tasks.setdefault(curve.task, []).append((curve, value))
+        name = f"{curve.task} {curve.metric}" if len(metrics[curve.task]) > 1 else curve.task
+        tasks.setdefault(name, []).append((curve, value))
     return tasks
 
 
@@ -285,10 +291,13 @@ def score(curve: Curve, value: Estimate) -> Plot:
 
 
 def rates(curve: Curve, value: Estimate) -> Plot:
-    """Mean score against learning rate, a line per d; the chosen rate is marked."""
+    """Mean score against learning rate, a line per d; the chosen rate is marked. The means are those of the curve:
+    runs that collapsed are points of their own."""
+    fell = [run for run in curve.runs if _place(run) in _collapsed(curve)]
     scores: dict[int, dict[float, list[float]]] = {}
     for run in curve.runs:
-        scores.setdefault(_d(run), {}).setdefault(run.spec.lr, []).append(run.score)
+        if run not in fell:
+            scores.setdefault(run.d, {}).setdefault(run.spec.lr, []).append(run.score)
     series, told = [], []
     picked = {level.d: level.lr for level in value.curve}
     for (d, by_rate), tone in zip(sorted(scores.items()), _tones(len(scores)), strict=True):
@@ -299,10 +308,25 @@ def rates(curve: Curve, value: Estimate) -> Plot:
             note = f"d = {d:,}: lr {picked[d]:g} chosen, {means[picked[d]]:.4f}"
             told.append(note)
             series.append(Series((picked[d],), (means[picked[d]],), "points", tone, f"d = {d:,}", (note,)))
+    if fell:
+        notes = tuple(f"{_note(run)}, collapsed" for run in fell)
+        x, y = tuple(run.spec.lr for run in fell), tuple(run.score for run in fell)
+        series.append(Series(x, y, "points", "chance", "collapsed, in no mean", notes))
+        told += notes
     return Plot(
         slug(f"{curve.name}-rates"), "Learning rate", "learning rate of θ", f"mean {curve.metric}", tuple(series),
         log_x=True, told="; ".join(told),
     )  # fmt: skip
+
+
+def _collapsed(curve: Curve) -> set[tuple[int | None, int, float]]:
+    """The places of the subspace runs that collapsed."""
+    study = curve.measured.study
+    return set() if isinstance(study, str) else {(p.d, p.seed, p.lr) for p in study.apart[0]}
+
+
+def _place(run: RunResult) -> tuple[int | None, int, float]:
+    return run.d, run.spec.seed, run.spec.lr
 
 
 def training(curve: Curve, value: Estimate, histories: Histories) -> list[Plot]:

@@ -107,6 +107,7 @@ def _record(curve: Curve, value: Estimate) -> dict[str, Any]:
 def _particulars(curve: Curve, value: Estimate) -> dict[str, Any]:
     """What tells a record's curve from others, and how far to trust its number."""
     first, at = curve.runs[0], levels_at(value)
+    grid = [level.d for level in value.grid] or sorted(run.d for run in curve.runs)
     return {
         "d": value.d_t,
         "definition": value.definition,
@@ -120,8 +121,8 @@ def _particulars(curve: Curve, value: Estimate) -> dict[str, Any]:
         "D": first.D,
         "n_train": first.n_train,
         "n_eval": first.n_eval,
-        "grid_low": min(run.d for run in curve.runs),
-        "grid_high": max(run.d for run in curve.runs),
+        "grid_low": grid[0],
+        "grid_high": grid[-1],
         "low_status": "below_grid" if value.low_open else _known(value.low),
         "high_status": "above_grid" if value.high_open else _known(value.high),
         "reason": value.reason,
@@ -241,7 +242,7 @@ def cell(value: Estimate, form: str = "d", to: str = ", ") -> str:
     if value.status == "undefined":
         return "—"
     few = "*" if few_seeds(value) else ""
-    smallest, largest = value.curve[0].d, value.curve[-1].d
+    smallest, largest = value.grid[0].d, value.grid[-1].d
     below, above = f"≤ {smallest:{form}}", f"> {largest:{form}}"
     if value.d_t is None:
         middle = below if value.status == "below_grid" else above
@@ -262,8 +263,8 @@ def spell_interval(value: Estimate, form: str = "d", to: str = ", ") -> str | No
     """`1500, 2300`, with `≤ 100` or `> 30000` for an open end; None where there is no interval."""
     if value.low is None and value.high is None and not (value.low_open or value.high_open):
         return None
-    low = f"≤ {value.curve[0].d:{form}}" if value.low_open else f"{value.low:{form}}"
-    high = f"> {value.curve[-1].d:{form}}" if value.high_open else f"{value.high:{form}}"
+    low = f"≤ {value.grid[0].d:{form}}" if value.low_open else f"{value.low:{form}}"
+    high = f"> {value.grid[-1].d:{form}}" if value.high_open else f"{value.high:{form}}"
     return f"{low}{to}{high}"
 
 
@@ -352,7 +353,7 @@ def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
             f"Try lr={value.slower_lr:.2g} there."
         )
     if untrained_at_the_end(value):
-        last = value.curve[-1]
+        last = value.grid[-1]
         yield (
             f"{curve.name}: at d={last.d}, the largest, the score ({last.score:.3f}) does not clearly beat chance "
             f"({value.chance:.3f}): > {last.d} may tell of a rate or too few steps, and not of too few numbers. "

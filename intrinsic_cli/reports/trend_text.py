@@ -41,27 +41,29 @@ def _table(members: Sequence[tuple[float, tuple[Curve, Estimate]]], axis: Axis) 
     """The d_t table with the axis as first column: a row for each model, or each curve where x is a curve's."""
     found = [member for _, member in members]
     name = f"{tables.symbol(found[0][1].threshold)}: {tables.explain(found)}"
+    called = ", ".join(dict.fromkeys(axis.called(curve) for curve, _ in found))
     if axis.by_task:
         places = {curve.row: f"{x:,}" for x, (curve, _) in members}
         header, rows = tables.grid(found)
         texts = [[places[row[0]], *row] for row in rows]
-        return Table([axis.name, *header], texts, name, keys=2, right=frozenset([0]))
+        return Table([called, *header], texts, name, keys=2, right=frozenset([0]))
     table = tables.long(found)
     texts = [[f"{x:.3f}", *row] for (x, _), row in zip(members, table.rows, strict=True)]
-    return Table([axis.name, *table.header], texts, name, keys=4, right=frozenset([0]))
+    return Table([called, *table.header], texts, name, keys=4, right=frozenset([0]))
 
 
 def spell(trend: Trend, axis: Axis) -> list[str]:
     """`sst2 DID: rank correlation of step and d90 -0.90, exact p = 0.083 (4 models)`, and the same of the other
-    definitions that the table shows."""
+    definitions that the table shows. Of several tasks: `-0.57, within tasks 0.12, permutation p = 0.6 (18 curves)`.
+    """
     known = {each.definition for curve, value in trend.members for each in tables.shown(curve, value)}
     return [_spell(trend, name, axis) for name in trend.correlations if name in known]
 
 
 def _spell(trend: Trend, definition: str, axis: Axis) -> str:
-    c, value = trend.correlations[definition], trend.members[0][1]
+    c, (curve, value) = trend.correlations[definition], trend.members[0]
     d_t = tables.symbol(value.threshold) + ("" if definition == value.definition else f" {definition}")
-    what = f"{trend.name}: rank correlation of {axis.name} and {d_t}"
+    what = f"{trend.name}: rank correlation of {axis.called(curve)} and {d_t}"
     if c.rho is None:
         return f"{what} unknown: {c.reason}"
     members = "models" if axis.by_task else "curves"
@@ -70,4 +72,8 @@ def _spell(trend: Trend, definition: str, axis: Axis) -> str:
 
 
 def _p(c: Correlation) -> str:
-    return f"{'exact' if c.exact else 'permutation'} p = {c.p:.2g}"
+    """Of several tasks with the correlation that p is of, as a task's own level makes one by itself."""
+    within = "" if c.within is None else f"within tasks {c.within:.2f}, "
+    if c.p is None:
+        return f"{within}p unknown as {c.reason}"
+    return f"{within}{'exact' if c.exact else 'permutation'} p = {c.p:.2g}"

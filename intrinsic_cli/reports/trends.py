@@ -7,6 +7,7 @@ models were tried on different grids, all that lies beyond the part common to al
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import Correlation, correlate
 from intrinsic_cli.statistics.targets import TARGETS
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Trend:
     """The d_t of several models in one setting: `members` with their `x`, rising, and by definition how d_t goes
-    with it. `lacking` says which curves have no x, and why."""
+    with it. `lacking` says which curves have no place in it, and why."""
 
     name: str
     members: tuple[tuple[Curve, Estimate], ...]
@@ -50,6 +53,7 @@ class Axis:
 
     `of` raises Lacking where a curve has none and others may. `by_task`: it belongs to the model, so that each task
     has a trend of its own; else models and tasks make one together. `log`: a plot shows its logarithm.
+    `score`: it is the curve's metric, by whose name a loss goes.
     """
 
     name: str
@@ -57,15 +61,27 @@ class Axis:
     of: Callable[[Curve], float]
     by_task: bool = True
     log: bool = True
+    score: bool = False
+
+    def called(self, curve: Curve) -> str:
+        """What its number of this curve is called."""
+        return curve.metric if self.score and _is_loss(curve) else self.name
 
 
-def steps(models: Sequence[ModelSpec]) -> dict[ModelSpec, int]:
-    """The step of each model; the places 1, 2, ... in the order given where any name has no number."""
-    unique = list(dict.fromkeys(models))
-    named = [step_of(model.revision or model.label) for model in unique]
+def model_key(model: ModelSpec) -> str:
+    """Which model it is, however it is fetched and read: its content or its name, its revision and its layers."""
+    return json.dumps([model.fingerprint or model.name, model.revision, model.num_hidden_layers])
+
+
+def steps(models: Sequence[ModelSpec]) -> dict[str, int]:
+    """The step of each model by its `model_key`; the places 1, 2, ... in the order given where any name has no
+    number."""
+    unique = {model_key(model): model for model in reversed(models)}  # of one key, the first
+    keys = list(dict.fromkeys(map(model_key, models)))
+    named = [step_of(unique[key].revision or unique[key].label) for key in keys]
     if any(number is None for number in named) or len(set(named)) < len(named):
-        return {model: place for place, model in enumerate(unique, start=1)}
-    return {model: number for model, number in zip(unique, named, strict=True) if number is not None}
+        return {key: place for place, key in enumerate(keys, start=1)}
+    return {key: number for key, number in zip(keys, named, strict=True) if number is not None}
 
 
 def parameters(curve: Curve) -> int:
@@ -74,10 +90,10 @@ def parameters(curve: Curve) -> int:
 
 
 def accuracy(curve: Curve) -> float:
-    """Full fine-tuning's mean score at its chosen rate, as in tables. Raises StoreError where there is none."""
+    """Full fine-tuning's mean score at its chosen rate, as in tables. Raises Lacking where there is none."""
     found = curve.estimate()
     if found.full_score is None:
-        raise StoreError(f"{curve.name}: {found.reason}")
+        raise Lacking(f"{curve.name}: {found.reason}")
     return found.full_score
 
 
@@ -85,21 +101,22 @@ def gap(curve: Curve) -> float:
     """Full fine-tuning's relative generalization gap, (train − eval) / (1 − eval), of its mean scores at its chosen
     rate (Aghajanyan et al. 2021).
 
-    Raises StoreError where its runs lack the score on the rows trained on, where that is a loss, and where full
+    Raises Lacking where that is a loss, where its runs lack the score on the rows trained on, and where full
     fine-tuning makes no error.
     """
+    if _is_loss(curve):
+        raise Lacking(
+            f"{curve.name}: a relative gap is of a score of at most 1, and {curve.metric} is a loss"
+        )
+    held = accuracy(curve)
     if any(run.train_metrics is None for run in curve.baseline):
-        raise StoreError(
+        raise Lacking(
             f"{curve.name}: full fine-tuning was not scored on its training rows; a gap needs runs with "
             "train.score_train=true"
         )
-    if not curve.runs[0].higher_is_better:
-        raise StoreError(
-            f"{curve.name}: a relative gap is of a score of at most 1, and {curve.metric} is a loss"
-        )
-    held, own = accuracy(curve), _mean_on_training_rows(curve)
     if held >= 1:
-        raise StoreError(f"{curve.name}: full fine-tuning makes no error, so its relative gap is no number")
+        raise Lacking(f"{curve.name}: full fine-tuning makes no error, so its relative gap is no number")
+    own = _mean_on_training_rows(curve)
     return (own - held) / (1 - held)
 
 
@@ -116,7 +133,7 @@ def bound(curve: Curve) -> float:
     """The smallest bound on the true error that `idim bound` has found of the curve's runs: they hold for all runs
     at once, so the choice is free.
 
-    Raises Lacking where there is none that is valid, and StoreError where they hold with different probabilities.
+    Raises Lacking where there is none that is valid, and where they hold with different probabilities.
     """
     found = [each for run in curve.runs if (each := RunDir(run.directory).bound()) is not None]
     if not found:
@@ -124,7 +141,7 @@ def bound(curve: Curve) -> float:
     if not any(each.valid for each in found):
         raise Lacking(f"{curve.name}: no bound is valid, as its base model was trained on the task's rows")
     if len(deltas := {each.delta for each in found}) > 1:
-        raise StoreError(
+        raise Lacking(
             f"{curve.name}: its bounds hold with different probabilities "
             f"(delta {', '.join(map(str, sorted(deltas)))}); `idim bound DIR` makes them anew"
         )
@@ -135,7 +152,7 @@ AXES = {
     axis.name: axis
     for axis in (
         Axis("parameters", "parameters of the model", parameters),
-        Axis("accuracy", "score of full fine-tuning", accuracy, by_task=False, log=False),
+        Axis("accuracy", "score of full fine-tuning", accuracy, by_task=False, log=False, score=True),
         Axis("gap", "relative generalization gap of full fine-tuning", gap, by_task=False, log=False),
         Axis("bound", "bound on the true error of a run", bound, by_task=False, log=False),
     )
@@ -158,18 +175,30 @@ def trends(found: Found, axis: Axis) -> list[Trend]:
         settings.setdefault(json.dumps(setting, sort_keys=True), []).append(member)
     placed = {key: _placed(members, axis) for key, members in settings.items() if len(members) > 1}
     several = {key: pair for key, pair in placed.items() if len(pair[0]) > 1}
+    rest = [line for key, (_, lines) in placed.items() if key not in several for line in lines]
     if not several:
-        lacking = [line for _, lines in placed.values() for line in lines]
-        if lacking:
-            raise StoreError(f"no two curves have a {axis.name} to be held against: {lacking[0]}")
+        if rest:
+            raise StoreError(f"no two curves have a {axis.name} to be held against: {rest[0]}")
         raise StoreError("no task has a d90 curve of two models or more; a trend needs at least two")
+    for line in rest:  # of settings that make no trend, so that no answer tells them
+        log.warning("%s", line)
     heads = [members[0][1][0] for members, _ in several.values()]
     names = [f"{curve.task if axis.by_task else 'all tasks'} {spelled(curve.kind)}" for curve in heads]
-    extras = differences([flat(json.loads(key)) for key in several], names, [""] * len(names))
+    extras = _told_apart([flat(json.loads(key)) for key in several], names)
     return [
         _trend(f"{name} {extra}".rstrip(), members, lacking)
         for name, extra, (members, lacking) in zip(names, extras, several.values(), strict=True)
     ]
+
+
+def _told_apart(settings: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
+    """What differs between settings of one name: hashes only where nothing else does, as they say little."""
+    plain = [
+        {key: tree[key] for key in tree if not key.endswith(("_hash", "fingerprint"))} for tree in settings
+    ]
+    told = differences(plain, names, [""] * len(names))
+    enough = len(set(zip(names, told, strict=True))) == len(names)
+    return told if enough else differences(settings, names, [""] * len(names))
 
 
 Placed = list[tuple[float, tuple[Curve, Estimate]]]  # curves with their places on an axis, rising
@@ -184,7 +213,46 @@ def _placed(members: Found, axis: Axis) -> tuple[Placed, list[str]]:
             placed.append((axis.of(curve), (curve, value)))
         except Lacking as error:
             lacking.append(str(error))
-    return sorted(placed, key=lambda pair: pair[0]), lacking
+    kept, twice = _once(placed)
+    return sorted(kept, key=lambda pair: pair[0]), lacking + twice
+
+
+def _once(placed: Placed) -> tuple[Placed, list[str]]:
+    """One curve of each model on each task, that of most runs, and what is said of the others: weights that changed
+    under a name, or were read by other code, make two curves and no second model."""
+    best: dict[tuple[str, str], tuple[float, tuple[Curve, Estimate]]] = {}
+    for pair in sorted(placed, key=lambda pair: -len(pair[1][0].runs)):
+        best.setdefault(_model_and_task(pair[1][0]), pair)
+    kept, twice = [], []
+    for pair in placed:
+        curve, stands = pair[1][0], best[_model_and_task(pair[1][0])]
+        if stands is pair:
+            kept.append(pair)
+        else:
+            twice.append(f"{curve.name}: a model counts once, and {stands[1][0].name} has no fewer runs")
+    return kept, twice
+
+
+def _model_and_task(curve: Curve) -> tuple[str, str]:
+    """The model of a curve, and all that it shares with other models of one study."""
+    return model_key(curve.spec.model), json.dumps(_study(curve), sort_keys=True)
+
+
+def _study(curve: Curve) -> dict[str, object]:
+    """What tells two studies of any model apart, less the space."""
+    tree = curve.spec.settings()
+    return {key: tree[key] for key in ("task", "data", "train")} | {
+        "data_hash": curve.runs[0].conditions["data_hash"], **_read_as(curve)
+    }  # fmt: skip
+
+
+def _read_as(curve: Curve) -> dict[str, object]:
+    """In what numbers the model is read and trained: what was asked for may become another on another machine."""
+    return {"precision": curve.runs[0].precision, "model": {"quantize": curve.spec.model.quantize}}
+
+
+def _is_loss(curve: Curve) -> bool:
+    return not curve.runs[0].higher_is_better
 
 
 def _trend(name: str, placed: Placed, lacking: Sequence[str]) -> Trend:
@@ -198,12 +266,13 @@ def _settings(found: Found, axis: Axis) -> list[Mapping[str, object]]:
     """What tells two studies apart, of each curve.
 
     Across tasks the rows don't, nor does a key of training that has one value in each task: one that is always
-    trained for three epochs and another for five are still one study.
+    trained for three epochs and another for five are still one study. Nor do scores of which higher ones are
+    better; a loss has its own direction and scale.
     """
     trees = [curve.spec.settings() for curve, _ in found]
     if axis.by_task:
         return [
-            {key: tree[key] for key in ("task", "data", "train")} | settings_of_space(tree) for tree in trees
+            _study(curve) | settings_of_space(tree) for (curve, _), tree in zip(found, trees, strict=True)
         ]
     trains = [flat(tree["train"], "train.") for tree in trees]
     seen: dict[tuple[str, str], set[str]] = {}
@@ -212,24 +281,30 @@ def _settings(found: Found, axis: Axis) -> list[Mapping[str, object]]:
             seen.setdefault((curve.task, key), set()).add(value)
     apart = {key for (_, key), values in seen.items() if len(values) > 1}
     return [
-        {key: value for key, value in train.items() if key in apart} | settings_of_space(tree)
-        for train, tree in zip(trains, trees, strict=True)
-    ]
+        {key: value for key, value in train.items() if key in apart}
+        | settings_of_space(tree) | _read_as(curve) | ({"metric": curve.metric} if _is_loss(curve) else {})
+        for (curve, _), train, tree in zip(found, trains, trees, strict=True)
+    ]  # fmt: skip
 
 
 def correlation(members: Found, x: Sequence[float]) -> Correlation:
-    """The rank correlation of `x` and d_t. A model whose d_t is undefined has the worst rank; one with no curve
-    or no full fine-tuning yet takes no part."""
-    known = [(value, at) for (_, value), at in zip(members, x, strict=True) if value.curve]
-    defined = [value for value, _ in known if value.status != "undefined"]
+    """The rank correlation of `x` and d_t. A model whose d_t is undefined has the worst rank, also where all its
+    runs collapsed or diverged; one with no full fine-tuning yet, or no score to count from, takes no part."""
+    known = [
+        (curve, value, at)
+        for (curve, value), at in zip(members, x, strict=True)
+        if curve.measured.baseline and value.definition in curve.definitions
+    ]
+    defined = [value for _, value, _ in known if value.status != "undefined"]
     low, high = -math.inf, math.inf
     if defined:
         low = math.log2(max(value.curve[0].d for value in defined))
         high = math.log2(min(value.curve[-1].d for value in defined))
     if len(defined) > 1 and low >= high:
         return Correlation(len(known), reason="the models were tried at d's that have no range in common")
-    d_t = [math.nan if v.status == "undefined" else min(max(_log2(v), low), high) for v, _ in known]
-    return correlate(np.array([at for _, at in known]), np.array(d_t))
+    d_t = [math.nan if v.status == "undefined" else min(max(_log2(v), low), high) for _, v, _ in known]
+    of = [_model_and_task(curve) for curve, _, _ in known]
+    return correlate(np.array([at for *_, at in known]), np.array(d_t), of)
 
 
 def _log2(value: Estimate) -> float:

@@ -23,6 +23,7 @@ class Replays:
 
     x (K,): log2 of the d's; score (B, K + 1): means at the rates that each chose, full fine-tuning's last;
     weight (B, K): runs behind them, 0 beyond a fall; spread (K - 1,): as in `curve.within`; paths draws those.
+    reach: log2 of the largest d that the study itself has before a fall.
     scale: the study's, with the score before training of each (B,).
     """
 
@@ -31,6 +32,7 @@ class Replays:
     weight: Floats
     spread: Floats
     paths: np.random.Generator
+    reach: float
     scale: Scale
 
     def begin(self, definition: str) -> Any:
@@ -38,10 +40,16 @@ class Replays:
         return begin(definition, self.scale)
 
     def crossings(self, begin: Any, threshold: float) -> Floats:
-        """log2 d_t of each, (B,), by its own target; -inf and inf beyond the grid. Equal for equal targets."""
+        """log2 d_t of each, (B,), by its own target; -inf and inf beyond its grid. Equal for equal targets."""
         target = target_score(self.score[:, -1], begin, threshold)
         paths = copy.deepcopy(self.paths)
         return crossing(self.x, self.score[:, :-1], self.weight, target, self.spread, paths)
+
+    def bounds(self, begin: Any, threshold: float) -> tuple[Floats, Floats]:
+        """What log2 d_t of each is at least and at most, (B,) each: the same number twice inside its grid. Beyond
+        it, d_t is at most the smallest d, or more than the largest before the study's fall."""
+        at = self.crossings(begin, threshold)
+        return np.where(at == np.inf, self.reach, at), np.where(at == -np.inf, self.x[0], at)
 
 
 def replay(
@@ -84,7 +92,9 @@ def replay(
     scale = study.scale
     if scale.untrained is not None:
         scale = replace(scale, untrained=scale.untrained + scale.up(start))
-    return Replays(study.x, score, weight, spreads(study.x, study.fit), streams[0], scale)
+    return Replays(
+        study.x, score, weight, spreads(study.x, study.fit), streams[0], float(study.x[study.kept - 1]), scale
+    )
 
 
 def _draw(

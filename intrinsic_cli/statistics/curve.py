@@ -72,8 +72,9 @@ def spreads(x: Floats, fit: Floats) -> Floats:
 def fallen(score: Floats, variance: Floats) -> Ints:
     """The number of d's, from the first, that lie before a fall: score and variance (B, K) -> (B,).
 
-    Beyond the best d, the tail whose mean is most clearly worse than the best takes no part, where it is
-    worse by at least FALL standard errors of the difference: d_t is where the target is first reached.
+    Beyond the best d, the longest tail whose mean is worse by at least FALL standard errors of the difference takes
+    no part: d_t is where the target is first reached. A shorter one would leave the first d's of a gradual fall,
+    which a monotone fit takes for what the d's before them can do.
     """
     size = score.shape[1]
     best = np.argmax(score, axis=1)[:, None]
@@ -81,9 +82,8 @@ def fallen(score: Floats, variance: Floats) -> Ints:
     weight = 1 / np.maximum(variance, 1e-12)
     mass, total = (np.cumsum(a[:, ::-1], axis=1)[:, ::-1] for a in (weight, weight * score))
     z = (top - total / mass) / np.sqrt(top_variance + 1 / mass)
-    z = np.where(np.arange(size) > best, z, -np.inf)
-    first = np.argmax(z, axis=1)
-    return np.where(np.take_along_axis(z, first[:, None], 1)[:, 0] >= FALL, first, size)
+    worse = (np.arange(size) > best) & (z >= FALL)
+    return np.where(worse.any(axis=1), np.argmax(worse, axis=1), size)
 
 
 def _cumulate(a: Floats) -> Floats:

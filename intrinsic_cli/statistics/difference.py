@@ -14,6 +14,7 @@ import numpy as np
 from intrinsic_cli.spec import stream_seed
 from intrinsic_cli.statistics.bootstrap import replay
 from intrinsic_cli.statistics.estimate import CONFIDENCE, Measured
+from intrinsic_cli.statistics.points import Floats
 from intrinsic_cli.statistics.study import Study
 from intrinsic_cli.statistics.targets import begin, headline
 
@@ -44,23 +45,24 @@ class Difference:
 
 def difference(
     a: Measured, b: Measured, *, threshold: float = 0.9, definition: str | None = None,
-    confidence: float = CONFIDENCE, same_rows: bool = False, paired: bool = True,
+    confidence: float = CONFIDENCE, same_full: bool = False, same_rows: bool = False, paired: bool = True,
 ) -> Difference:  # fmt: skip
     """A against B, with the seed and the number of replays of A.
 
+    same_full   whether the runs of full fine-tuning are the same ones.
     same_rows   whether all runs were scored on the same rows. Their noise is shared where both say what each row
-                added; that of full fine-tuning where its runs are equal.
+                added.
     paired      False: take all noise as independent.
 
-    A replay in which one of both is beyond its grid counts as an infinite difference to its side, and one in which
-    both are, to the same side, as unknown: half of these go to either side.
+    A replay in which one of both is beyond its grid says how far apart they are at least. One in which both are, to
+    the same side, says nothing: half of these go to either side.
     """
     definition = definition or headline(a.scale)
     found = [side.estimate(threshold, definition, confidence) for side in (a, b)]
     for name, value in zip("AB", found, strict=True):
         if value.status == "undefined":
             return Difference(reason=f"{name} has no d_t: {value.reason}")
-    shared = _shared(a.study, b.study, same_rows) if paired else ()
+    shared = _shared(a.study, b.study, same_full, same_rows) if paired else ()
     full_seed, rows_seed = (stream_seed(a.seed, what) if what in shared else None for what in SHARED)
     at, draws = [], []
     for name, side in (("A", a), ("B", b)):
@@ -73,24 +75,26 @@ def difference(
         )  # fmt: skip
         if drawn is None:
             return Difference(reason=f"the noise of {name} is unknown: it needs more than one seed")
-        draws.append(drawn.crossings(drawn.begin(definition), threshold))
+        draws.append(drawn.bounds(drawn.begin(definition), threshold))
         at.append(study.crossing(float(base + threshold * (study.full - base))))
     apart = at[0] - at[1] if all(map(math.isfinite, at)) else None
     return Difference(apart, *_ends(draws[0], draws[1], confidence), shared)
 
 
-def _ends(a: np.ndarray, b: np.ndarray, confidence: float) -> tuple[float | None, float | None]:
-    """The interval of the differences of replays (B,)."""
-    with np.errstate(invalid="ignore"):
-        each = a - b
-    unknown = np.flatnonzero(np.isnan(each))
-    each[unknown] = np.where(np.arange(unknown.size) % 2, np.inf, -np.inf)
-    low = float(np.quantile(each, (1 - confidence) / 2, method="lower"))
-    high = float(np.quantile(each, (1 + confidence) / 2, method="higher"))
+Bounds = tuple[Floats, Floats]
+
+
+def _ends(a: Bounds, b: Bounds, confidence: float) -> tuple[float | None, float | None]:
+    """The interval of the differences of replays, which lie between their bounds (B,)."""
+    least, most = a[0] - b[1], a[1] - b[0]
+    unknown = np.flatnonzero((least == -np.inf) & (most == np.inf))
+    least[unknown] = most[unknown] = np.where(np.arange(unknown.size) % 2, np.inf, -np.inf)
+    low = float(np.quantile(least, (1 - confidence) / 2, method="lower"))
+    high = float(np.quantile(most, (1 + confidence) / 2, method="higher"))
     return low if math.isfinite(low) else None, high if math.isfinite(high) else None
 
 
-def _shared(a: Study | str, b: Study | str, same_rows: bool) -> tuple[str, ...]:
+def _shared(a: Study | str, b: Study | str, same_full: bool, same_rows: bool) -> tuple[str, ...]:
     """What of SHARED both studies have in common."""
     assert isinstance(a, Study)
     assert isinstance(b, Study)
@@ -99,12 +103,5 @@ def _shared(a: Study | str, b: Study | str, same_rows: bool) -> tuple[str, ...]:
         all(part is not None for part in rows)
         and len({part.shape[1] for part in rows if part is not None}) == 1
     )
-    common = (_baseline(a) == _baseline(b), same_rows and known)
+    common = (same_full, same_rows and known)
     return tuple(what for what, is_shared in zip(SHARED, common, strict=True) if is_shared)
-
-
-def _baseline(study: Study) -> list[tuple[int, float, float | None]]:
-    """Seed, rate and score of full fine-tuning's runs."""
-    last = (study.table.count.shape[0] - 1) * study.table.count.shape[1]
-    runs = [p for cell, p in zip(study.table.cell, study.table.runs, strict=True) if cell >= last]
-    return sorted((p.seed, p.lr, p.score) for p in runs)

@@ -21,13 +21,14 @@ from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.statistics.bootstrap import Replays, replay
 from intrinsic_cli.statistics.curve import crossing
 from intrinsic_cli.statistics.logistic import Logistic, fit_logistic
-from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, rising, tabulate, take
+from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, rising, tabulate, take, with_lost
 from intrinsic_cli.statistics.study import Study, bottom, prepare
 from intrinsic_cli.statistics.targets import CHANCE, TARGETS, Scale, begin, headline, target_score
 
 STATUSES = ("estimated", "below_grid", "above_grid", "undefined")
 SELECTIONS = ("validation", "holdout")
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # more than 2 ** log2(d) is off by, as a part of d
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Estimate:
     """A d_t and how sure it is. None stands wherever there is no number.
 
     status      `estimated`; `below_grid` (d_t is at most the smallest d run); `above_grid` (it is more than
-                the largest); `undefined`. `reason` is the sentence behind every status but the first.
+                the largest of the `grid`); `undefined`. `reason` is the sentence behind every status but the first.
     definition  from where the share counts: a name of `targets.TARGETS`.
     d_t         the estimate, in trained parameters.
     low, high   ends of the interval. One beyond the grid is None, with `low_open` or `high_open` set; both
@@ -102,6 +103,11 @@ class Estimate:
     higher_is_better: bool = True
 
     @property
+    def grid(self) -> tuple[Level, ...]:
+        """The levels of the curve that take part: those before a fall."""
+        return tuple(level for level in self.curve if self.falls_at is None or level.d < self.falls_at)
+
+    @property
     def reached(self) -> tuple[Level, ...]:
         """The levels of the curve whose fit is at the target, or better."""
         if self.target is None:
@@ -145,7 +151,7 @@ class Measured:
     @cached_property
     def flattery(self) -> float | None:
         """As in `Estimate`."""
-        return flattery(rising(self.subspace, self.scale))
+        return flattery(rising(self.subspace, self.scale), self.scale.up(self.scale.chance))
 
     @cached_property
     def _logistic(self) -> Logistic | None:
@@ -206,8 +212,8 @@ class Measured:
         )  # fmt: skip
         if self.replays is None:
             return found
-        spread = self.replays.crossings(self.replays.begin(definition), threshold)
-        return replace(found, **_interval(study, spread, confidence))
+        bounds = self.replays.bounds(self.replays.begin(definition), threshold)
+        return replace(found, **_interval(*bounds, confidence))
 
     def _mean_d_t(self, base: float, threshold: float) -> int | None:
         if self._of_all is None:
@@ -264,19 +270,18 @@ def _crossed(study: Study, target: float) -> dict[str, Any]:
     if at == -math.inf:
         return {"status": "below_grid", "reason": f"d={study.ds[0]} already reaches {told}"}
     if at == math.inf:
-        reason = f"d={study.ds[-1]} does not reach {told}"
+        reason = f"d={study.ds[study.kept - 1]} does not reach {told}"
         return {"status": "above_grid", "reason": reason}
     return {"status": "estimated", "d_t": _up(at)}
 
 
-def _interval(study: Study, spread: Floats, confidence: float) -> dict[str, Any]:
-    """The middle of replays `spread` (B,), by the fields of an estimate."""
-    low = float(np.quantile(spread, (1 - confidence) / 2, method="lower"))
-    high = float(np.quantile(spread, (1 + confidence) / 2, method="higher"))
-    # Wholly beyond the grid, the interval's near end is the end of the grid.
+def _interval(least: Floats, most: Floats, confidence: float) -> dict[str, Any]:
+    """The middle of replays, which lie between `least` and `most` (B,), by the fields of an estimate."""
+    low = float(np.quantile(least, (1 - confidence) / 2, method="lower"))
+    high = float(np.quantile(most, (1 + confidence) / 2, method="higher"))
     return {
-        "low": None if low == -math.inf else math.floor(2 ** min(low, study.x[-1]) + 1e-9),
-        "high": None if high == math.inf else _up(max(high, study.x[0])),
+        "low": None if low == -math.inf else _down(low),
+        "high": None if high == math.inf else _up(high),
         "low_open": low == -math.inf,
         "high_open": high == math.inf,
     }
@@ -342,17 +347,23 @@ def _count_failed(points: Sequence[Point]) -> int:
 
 def _up(x: float) -> int:
     """The smallest whole d at or above 2 ** x."""
-    return math.ceil(2**x - 1e-9)
+    return math.ceil(2**x * (1 - ROUNDING))
 
 
-def flattery(subspace: Sequence[Point]) -> float | None:
+def _down(x: float) -> int:
+    """The largest whole d at or below 2 ** x."""
+    return math.floor(2**x * (1 + ROUNDING))
+
+
+def flattery(subspace: Sequence[Point], chance: float) -> float | None:
     """How much choosing the learning rate on validation flatters: the mean over d of the score at the rate
-    chosen on validation minus the score at the rate chosen on holdout.
+    chosen on validation minus the score at the rate chosen on holdout, runs that failed at `chance`.
 
     Both scores are on validation, so it is never negative. None unless every run has a holdout score.
     """
     if not subspace or any(p.holdout is None for p in subspace if p.score is not None):
         return None
     table = tabulate(by_d(subspace)[1], "holdout")
-    best, honest = (take(table.score, choose(by, table, 0)) for by in (table.score, table.choice))
+    score = with_lost(table.score, table, chance)
+    best, honest = (take(score, choose(by, table, chance)) for by in (table.score, table.choice))
     return float(np.mean(best - honest))

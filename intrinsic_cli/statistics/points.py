@@ -167,6 +167,12 @@ def few_lost(lost: Ints, tried: Ints) -> NDArray[np.bool_]:
     return 4 * lost <= tried
 
 
+def with_lost(mean: Floats, table: Grid, chance: float) -> Floats:
+    """Means (..., K, L) of all runs of each cell, where those that failed count as ones that scored `chance`."""
+    held = table.count + table.lost
+    return (table.count * mean + table.lost * chance) / np.maximum(held, 1)
+
+
 def choose(choice: Floats, table: Grid, chance: float) -> Ints:
     """The column of each row's best learning rate: (..., K, L) -> (..., K).
 
@@ -175,8 +181,7 @@ def choose(choice: Floats, table: Grid, chance: float) -> Ints:
     there are any, only columns of whose runs at most a quarter failed and half count. A tie goes to the
     first: the smallest learning rate.
     """
-    held = table.count + table.lost
-    value = (table.count * choice + table.lost * chance) / np.maximum(held, 1)
+    value = with_lost(choice, table, chance)
     able = table.count > 0
     covered = able & (2 * table.tried >= table.tried.max(axis=-1, keepdims=True))
     sound = covered & few_lost(table.lost, table.tried) & (2 * table.count >= table.tried)

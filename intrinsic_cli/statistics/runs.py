@@ -1,28 +1,23 @@
-"""Runs of a folder as points of curves: which share one, what rows said of finished ones, those that diverged."""
+"""Runs of a folder as points of curves: where each stands, what rows said of finished ones, those that diverged."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from numpy.typing import NDArray
+
+from intrinsic_cli.errors import DamagedError
 from intrinsic_cli.result import RunResult
-from intrinsic_cli.rundir import RunDir
-from intrinsic_cli.spec import AdapterSpec, RunSpec, SubspaceSpec
+from intrinsic_cli.rundir import OUTCOMES, RunDir
+from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.points import Point
 from intrinsic_cli.statistics.pruning import Place
 from intrinsic_cli.statistics.rows import of_answers
 from intrinsic_cli.statistics.targets import Scale
 
-# Of a curve: with the kind of P, and its seed where that is set.
-Space = tuple[SubspaceSpec, AdapterSpec, str, int | None]
-
-
-def space(spec: RunSpec) -> Space:
-    """What the runs of a curve share. Runs of one projection.seed repeat the training and not the space: each has
-    a curve of its own. An adapter that is trained itself has a curve over its sizes."""
-    if spec.subspace.kind == "full":
-        return spec.subspace, replace(spec.adapter, r=None), "", None
-    return spec.subspace, spec.adapter, spec.projection.kind, spec.projection.seed
+log = logging.getLogger(__name__)
 
 
 def place(spec: RunSpec) -> Place:
@@ -33,9 +28,21 @@ def place(spec: RunSpec) -> Place:
 
 def finished(run: RunResult) -> Point:
     """A finished run with what each row said, where it was kept and this metric can tell."""
-    kept = RunDir(run.path).outcomes() if run.path else None
-    table = (kept or {}).get("validation", {})
-    return replace(Point.of(run), rows=of_answers(run.metric, table))
+    return replace(Point.of(run), rows=_rows(run))
+
+
+def _rows(run: RunResult) -> NDArray | None:
+    """What each row added to the score; None, with a word, where the file that says so is damaged."""
+    if run.path is None:
+        return None
+    try:
+        table = (RunDir(run.path).outcomes() or {}).get("validation", {})
+        if len({column.shape for column in table.values()}) > 1:
+            raise DamagedError(f"{run.path / OUTCOMES} is damaged (its columns are not of one length)")
+        return of_answers(run.metric, table)
+    except DamagedError as error:
+        log.warning("%s; the noise of its curve is that of so many rows", error)
+        return None
 
 
 def diverged(spec: RunSpec, d: int | None) -> Point:

@@ -87,7 +87,9 @@ def prepare(
 ) -> Study | str:
     """The study of these runs, or a sentence that says why there is none. `selection` as in `estimate`."""
     if not baseline or not subspace:
-        return f"no {'subspace' if baseline else 'full fine-tuning'} run has finished"
+        if baseline:
+            return "no subspace run has finished"
+        return "no run of full fine-tuning on the same rows and weights, trained alike, has finished"
     ds, rows = by_d(rising(subspace, scale))
     rows = [*rows, rising(baseline, scale)]
     marks = collapsed(rows, scale.up(scale.chance), scale.n_eval, scale.metric)

@@ -131,7 +131,7 @@ def _known(looks: Iterable[Look]) -> Known | None:
 
 def _curve(spec: RunSpec) -> tuple[object, ...]:
     """What the runs of one curve share; of full fine-tuning and of the model before training, the study alone."""
-    return (spec.study, *runs.space(spec)) if spec.in_space else (spec.study,)
+    return (spec.study, spec.space) if spec.in_space else (spec.study,)
 
 
 def _ranks(looks: Mapping[RunSpec, Look]) -> dict[RunSpec, Rank]:

@@ -76,6 +76,20 @@ def test_a_folder_counts_once_and_by_its_name(store, capsys, caplog):
     assert "RUN copy" in caplog.text
 
 
+def test_one_model_under_two_labels_is_one_model(tmp_path):
+    """A copy of a model's folder makes the same runs, which are no more seeds."""
+    twins = [
+        made_runs.result(100, 0.7, seed=1, changes={"model": {"name": name, "fingerprint": "f" * 64}})
+        for name in ("a/bert", "b/bert-copy")
+    ]
+    store = made_runs.save(twins, tmp_path)
+    [look] = store.survey().runs
+    [(path, reason)] = store.survey().left_out
+    assert (path.name, reason) == (twins[1].run_id, f"a copy of {look.path}")
+    (look.path / "result.json").unlink()  # what has a result counts
+    assert [run.run_id for run in store.results()] == [twins[1].run_id]
+
+
 def test_the_folder_of_one_run_is_a_store_of_it(store):
     run = one_of(store)
     [look] = Store(run).survey().runs

@@ -261,3 +261,51 @@ def test_without_matplotlib_the_way_out_is_named(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "report.html").exists()
     assert main(["report", str(tmp_path)]) == 0  # the page needs none
+
+
+def as_loss(runs):
+    """The same runs with a loss of 10 at an accuracy of 0 and of 0 at 1."""
+    return [
+        replace(r, metric="loss", score=10 * (1 - r.score), metrics={"loss": 10 * (1 - r.score)}, chance=10.0,
+                higher_is_better=False)
+        for r in runs
+    ]  # fmt: skip
+
+
+def test_the_best_loss_with_so_few_numbers_is_the_lowest():
+    runs = study({100: 0.60, 400: 0.84}, 0.80) + study({100: 0.66, 400: 0.82}, 0.80, kind="said")
+    upward, downward = (
+        plots.overlay("sst2", estimates(group(each))).series[-1] for each in (runs, as_loss(runs))
+    )
+    assert (upward.x, upward.y) == ((100, 400, 400, 400), pytest.approx((0.66, 0.66, 0.84, 0.84)))
+    assert downward.x == upward.x
+    assert downward.y == pytest.approx([10 * (1 - y) for y in upward.y])
+    assert [note.partition(" ")[0] for note in downward.notes] == ["SAID", "SAID", "DID", "DID"]
+
+
+def test_curves_of_different_metrics_share_no_axis():
+    other = [replace(r, data_hash="5" * 64) for r in as_loss(RUNS)]
+    found = estimates(group(RUNS + study({100: 0.66, 400: 0.84}, 0.80, kind="said") + other))
+    parts = plots.by_task(found)
+    assert {name: {c.metric for c, _ in some} for name, some in parts.items()} == {
+        "sst2 accuracy": {"accuracy"}, "sst2 loss": {"loss"},
+    }  # fmt: skip
+    assert [p.y_label for p in plots.every(found) if p.name.endswith("overlay")] == ["accuracy"]
+
+
+def test_learning_rates_have_the_means_of_the_curve():
+    """One of three runs collapsed: it has no part in the score at d = 400, so in no mean there either."""
+    runs = [
+        replace(r, score=0.5, metrics={"accuracy": 0.5}) if (r.spec.d, r.spec.seed) == (400, 1) else r
+        for r in study({100: 0.60, 200: 0.70, 400: 0.84}, 0.90)
+    ]
+    ((curve, value),) = estimates(group(runs))
+    assert value.collapsed == 1
+    plot = plots.rates(curve, value)
+    lines = {s.label: s.y for s in by_look(plot, "line")}
+    assert value.curve[-1].score == pytest.approx(0.84)
+    assert lines["d = 400"] == pytest.approx((0.84,))
+    assert "d = 400: lr 0.1 chosen, 0.8400" in plot.told
+    [fell] = [s for s in plot.series if s.label == "collapsed, in no mean"]
+    assert (fell.x, fell.y) == ((0.1,), (0.5,))
+    assert "d = 400, seed 1, lr 0.1: accuracy 0.5000, collapsed" in plot.told

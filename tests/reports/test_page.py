@@ -145,7 +145,10 @@ def test_a_study_in_progress(tmp_path):
             if told:
                 run.fail(ValueError(told))
     page = Page(write(tmp_path, tmp_path / "report.html"))
-    assert "No number: no full fine-tuning run has finished." in page.words["p"]
+    assert (
+        "No number: no run of full fine-tuning on the same rows and weights, trained alike, has finished."
+        in page.words["p"]
+    )
     assert page.words["b"] == ["—"]
     assert "loss <became> nan" in page.words["td"]
     assert any("2 done, 1 failed, 1 pending" in word for word in page.words["li"])

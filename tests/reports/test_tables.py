@@ -10,6 +10,7 @@ import random
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from support.made_runs import result, save, study
 
@@ -23,6 +24,34 @@ from intrinsic_cli.statistics.estimate import Estimate, Level
 
 # Halfway between 0.60 and 0.84 lies 90 % of 0.80; halfway between 100 and 400, on a log axis, 200.
 PLAIN = study({100: 0.60, 400: 0.84}, 0.80)
+
+
+def test_keys_that_change_no_score_there_part_no_curve():
+    """DID has no groups, and a head that is projected has no rate of its own."""
+    other = {"subspace": {"groups": "tensor", "lam_lr": 0.5, "head_lr": 0.7}}
+    small, large = study({100: 0.60}, 0.80), study({400: 0.84}, 0.80, changes=other)
+    [curve] = group(small + [run for run in large if not run.spec.is_full])
+    assert [run.d for run in curve.runs] == [100] * 3 + [400] * 3
+    parted = group(
+        study({100: 0.60}, 0.80, kind="said") + study({400: 0.84}, 0.80, kind="said", changes=other)
+    )
+    assert [{run.d for run in curve.runs} for curve in parted] == [{100}, {400}]
+
+
+def test_a_torn_file_of_answers_takes_no_table_away(tmp_path, caplog):
+    store = save(study({100: 0.60, 400: 0.84}, 0.80, n_eval=400), tmp_path)
+    for run in store.results():
+        right = np.arange(400) < round(400 * run.score)
+        store.run(run.spec).keep_outcomes({"validation": {"label": right * 0, "prediction": right * 1 - 1}})
+    [(_, whole)] = found(store.results())
+    torn = store.run(store.results()[0].spec)
+    torn.keep_outcomes({"validation": {"label": np.zeros(400, int), "prediction": np.zeros(399, int)}})
+    [(_, value)] = found(store.results())
+    assert (value.d_t, value.status) == (whole.d_t, "estimated")
+    assert "its columns are not of one length" in caplog.text
+    (torn.path / "outcomes.npz").write_bytes(b"PK")
+    assert found(store.results())[0][1].d_t == whole.d_t
+    assert "is damaged" in caplog.text
 
 
 def found(results, **options):
@@ -82,7 +111,10 @@ def test_records_say_which_end_is_open_and_why_there_is_no_number():
     assert (below["d"], below["status"], below["low_status"]) == (None, "below_grid", "below_grid")
     (none,) = json.loads(text(found([r for r in PLAIN if r.spec.d]), "json"))
     assert (none["status"], none["low_status"], none["high_status"]) == ("undefined", "unknown", "unknown")
-    assert none["reason"] == "no full fine-tuning run has finished"
+    assert (
+        none["reason"]
+        == "no run of full fine-tuning on the same rows and weights, trained alike, has finished"
+    )
     assert (none["lr"], none["grid_low"], none["grid_high"]) == (None, 100, 400)
 
 

@@ -81,6 +81,14 @@ def test_steps_of_revisions_and_folders_and_places_where_a_name_has_none():
     assert list(steps([ModelSpec("/x/run-7"), ModelSpec("/y/run-7")]).values()) == [1, 2]
 
 
+def test_how_a_model_is_fetched_makes_no_second_one_of_it():
+    twice = [ModelSpec("/x/step-5"), ModelSpec("/x/step-9")]
+    twice += [replace(m, download_limit=40.0, allow_pickle=True, trust_remote_code=True) for m in twice]
+    assert list(steps(twice).values()) == [5, 9]
+    moved = [ModelSpec(f"{place}/step-3", fingerprint="a" * 64) for place in ("/x", "/y")]
+    assert list(steps(moved).values()) == [3]
+
+
 def test_a_pattern_and_revisions_become_a_sweep(tmp_path):
     for at in (1000, 0, 250):
         (tmp_path / f"step-{at}").mkdir()
@@ -507,8 +515,10 @@ def test_without_any_bound_one_line_says_how_to_make_them(tmp_path, capsys):
         r for r in store.results() if (r.spec.model.name, r.spec.task.name, r.spec.d) == ("a", "sst2", 400)
     )
     RunDir(run.directory).keep_bound(RunBound(0.4, 0.05, 2, 900.0, True))
-    assert main(["compare", str(tmp_path), "--against", "bound"]) == 2
-    assert "different probabilities (delta 0.05, 0.1)" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), "--against", "bound"]) == 0
+    shown = capsys.readouterr().out
+    assert "a sst2 DID: its bounds hold with different probabilities (delta 0.05, 0.1)" in shown
+    assert "(3 curves)" in shown
 
 
 @pytest.mark.parametrize("content", ['{"risk": 0.4', '{"risk": 2.0, "delta": 0.05}', "[]"])
@@ -535,3 +545,142 @@ def test_spaces_of_adapters_are_trends_of_their_own():
     ]  # fmt: skip
     made = trends(estimates(group([*plain, *over, *itself])), AXES["parameters"])
     assert sorted(trend.name for trend in made) == ["sst2 DID", "sst2 DID lora", "sst2 lora"]
+
+
+def in_precision(precision, seed, **options):
+    """Four sizes, whose runs were trained in this precision, with seeds from `seed` on."""
+    runs = [
+        replace(r, precision=precision, spec=replace(r.spec, seed=r.spec.seed + seed))
+        for size, middle in ((1000, 0.66), (2000, 0.74), (3000, 0.8), (4000, 0.9))
+        for r in curve(middle, size=size, model=f"bert-{size}", **options)
+    ]
+    return [replace(r, run_id=r.spec.run_id) for r in runs]
+
+
+@pytest.mark.parametrize(("axis", "of"), [("parameters", "sst2"), ("accuracy", "all tasks")])
+def test_a_model_trained_in_two_precisions_counts_once_in_each_trend(axis, of):
+    made = trends(estimates(group(in_precision("fp32", 0) + in_precision("bf16", 3))), AXES[axis])
+    assert {trend.name: len({c.spec.model for c, _ in trend.members}) for trend in made} == {
+        f"{of} DID precision=bf16": 4, f"{of} DID precision=fp32": 4,
+    }  # fmt: skip
+    assert all(len(trend.members) == 4 for trend in made)
+
+
+def test_rows_that_changed_make_trends_of_their_own_by_task():
+    runs = in_precision("fp32", 0) + [replace(r, data_hash="2" * 64) for r in in_precision("fp32", 3)]
+    made = trends(estimates(group(runs)), AXES["parameters"])
+    assert sorted(trend.name for trend in made) == [
+        "sst2 DID data_hash=11111111", "sst2 DID data_hash=22222222"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("axis", ["parameters", "accuracy"])
+def test_weights_that_changed_under_a_name_are_no_second_model(axis):
+    runs = in_precision("fp32", 0)
+    again = [
+        replace(r, model_hash="3" * 64)
+        for r in in_precision("fp32", 3)
+        if r.spec.seed < 5 and r.spec.model.name == "bert-2000"
+    ]
+    [trend] = trends(estimates(group(runs + again)), AXES[axis])
+    assert len(trend.members) == 4
+    assert [curve.runs[0].model_hash[0] for curve, _ in trend.members] == ["0"] * 4
+    [line] = trend.lacking
+    assert line.startswith("bert-2000 model_hash=33333333 sst2 DID: a model counts once")
+
+
+def in_perplexity(runs):
+    """The same runs with a perplexity that falls as their accuracy rises."""
+    return [
+        replace(r, metric="perplexity", score=100 * (1 - r.score), chance=100.0, higher_is_better=False,
+                metrics={"perplexity": 100 * (1 - r.score)}, data_hash="4" * 64)
+        for r in runs
+    ]  # fmt: skip
+
+
+def test_a_loss_and_an_accuracy_are_not_ranked_together(tmp_path, capsys):
+    save(in_precision("fp32", 0) + in_perplexity(in_precision("fp32", 0, task="wiki")), tmp_path)
+    assert main(["compare", str(tmp_path), "--against", "accuracy"]) == 0
+    shown = capsys.readouterr().out
+    assert "all tasks DID metric=perplexity: rank correlation of perplexity and d90 " in shown
+    assert "all tasks DID: rank correlation of accuracy and d90 " in shown
+    assert "(8 curves)" not in shown
+
+
+def test_curves_without_an_accuracy_or_a_gap_are_named_and_the_others_make_a_trend(tmp_path, capsys):
+    perfect = {"score": 1.0, "metrics": {"accuracy": 1.0}}
+    runs = [replace(r, **perfect) if (r.spec.model.name, r.d) == ("a", r.D) else r for r in measured()]
+    runs = [r for r in runs if (r.spec.model.name, r.spec.task.name, r.spec.d) != ("b", "rte", None)]
+    save(runs + [r for r in curve(0.9, model="c") if r.spec.d] + curve(0.9, model="d"), tmp_path)
+    assert main(["compare", str(tmp_path), "--against", "accuracy"]) == 0
+    shown = capsys.readouterr().out
+    assert "(4 curves)" in shown
+    for name in ("b rte DID", "c sst2 DID"):
+        assert f"{name}: no run of full fine-tuning" in shown
+    assert main(["compare", str(tmp_path), "--against", "gap"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "no two curves have a gap" in told
+    runs = [r for r in measured() if (r.spec.model.name, r.spec.task.name, r.spec.d) != ("b", "rte", None)]
+    found = estimates(group(runs + curve(0.9, model="d") + in_perplexity(curve(0.9, model="e", task="wiki"))))
+    [trend] = trends(found, AXES["gap"])
+    assert len(trend.members) == 3
+    assert [line.partition(":")[0] for line in trend.lacking] == ["b rte DID", "d sst2 DID"]
+
+
+def test_a_model_whose_full_fine_tuning_never_worked_is_ranked_worst():
+    """Its runs collapsed, or all diverged; one that was never fine-tuned is left out."""
+    lost = [
+        replace(r, score=0.5, metrics={"accuracy": 0.5}) if r.spec.d is None else r
+        for r in curve(0.9, model="bert-step-9000")
+    ]
+    (trend,) = by_step(trajectory() + lost)
+    oracle = pytest.approx(spearmanr(range(5), [4, 3, 2, 1, 5]).statistic)
+    assert not trend.members[-1][1].curve
+    assert (trend.correlation.models, trend.correlation.undefined, trend.correlation.rho) == (5, 1, oracle)
+    runs = [r for r in lost if r.spec.d]
+    full = [r.spec for r in lost if r.spec.d is None]
+    (trend,) = trends(estimates(group(trajectory() + runs, full)), STEP)
+    assert (trend.correlation.models, trend.correlation.undefined, trend.correlation.rho) == (5, 1, oracle)
+    (trend,) = by_step(trajectory() + runs)
+    assert (len(trend.members), trend.correlation.models, trend.correlation.undefined) == (5, 4, 0)
+
+
+def test_a_definition_that_a_model_was_not_measured_for_does_not_rank_it_worst():
+    before = [r for at in (0, 500, 1000) for r in study({0: 0.5}, 0.8, seeds=1, model=f"bert-step-{at}")]
+    (trend,) = by_step(trajectory() + [r for r in before if r.spec.d == 0])
+    assert (trend.correlations["gain"].models, trend.correlations["gain"].undefined) == (3, 0)
+
+
+def test_a_level_of_each_task_makes_no_p(tmp_path, capsys):
+    """Models that are all alike within a task, on two tasks of which one is easier."""
+    scores = {"sst2": (0.80, 0.55, 0.76), "rte": (0.70, 0.60, 0.70)}
+    runs = [
+        r
+        for task, (full, low, middle) in scores.items()
+        for i, (model, more) in enumerate(zip("abcd", (1, 0, 3, 2), strict=True))
+        for r in study({100: low, 400: middle + 0.002 * more}, full + 0.002 * i, model=model, task=task)
+    ]
+    save(runs, tmp_path)
+    assert main(["compare", str(tmp_path), "--against", "accuracy", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    [trend] = told["trends"]
+    as_if_exchangeable = correlate(*np.array([(m["accuracy"], m["d90"]) for m in told["models"]]).T)
+    assert as_if_exchangeable.rho == pytest.approx(trend["rho"])
+    assert as_if_exchangeable.p < 0.05 < 2 / 24 <= trend["p"]
+    assert trend["exact"] is True
+    assert main(["compare", str(tmp_path), "--against", "accuracy"]) == 0
+    shown = capsys.readouterr().out
+    assert f"within tasks {trend['within']:.2f}, exact p = {trend['p']:.2g} (8 curves)" in shown
+
+
+def test_tasks_of_one_curve_each_have_no_p():
+    scores = {"a": (0.80, 0.78), "b": (0.82, 0.80), "c": (0.84, 0.80)}
+    runs = [
+        r
+        for name, (full, high) in scores.items()
+        for r in study({100: 0.6, 400: high}, full, model=name, task=f"task-{name}")
+    ]
+    [trend] = trends(estimates(group(runs)), AXES["accuracy"])
+    assert (trend.correlation.p, trend.correlation.rho is None) == (None, False)
+    assert "p unknown as within tasks all ranks are tied (3 curves)" in spell(trend, AXES["accuracy"])[0]

@@ -92,6 +92,7 @@ def test_the_tail_that_is_clearly_worse_is_a_fall():
         [0.5, 0.80, 0.82, 0.72, 0.69],  # 10 points under the best with a standard error of 1.4
         [0.5, 0.80, 0.82, 0.81, 0.81],  # within its noise
         [0.5, 0.80, 0.70, 0.80, 0.82],  # a dip on the way up
+        [0.5, 0.82, 0.80, 0.70, 0.60],  # gradual: it begins where all that follows is worse
     ])  # fmt: skip
-    assert fallen(score, np.full_like(score, 1e-4)).tolist() == [3, 5, 5]
-    assert fallen(score, np.full_like(score, 1e-2)).tolist() == [5, 5, 5]
+    assert fallen(score, np.full_like(score, 1e-4)).tolist() == [3, 5, 5, 2]
+    assert fallen(score, np.full_like(score, 1e-2)).tolist() == [5, 5, 5, 4]  # 0.22 is 1.6 errors

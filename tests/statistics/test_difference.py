@@ -25,7 +25,7 @@ def measured(scores: dict[int, float], full: float = 0.8, **options: int) -> Mea
 def test_by_hand():
     a = measured({16: 0.6, 64: 0.70, 256: 0.78, 1024: 0.8, 4096: 0.8})
     b = measured({64: 0.6, 256: 0.70, 1024: 0.78, 4096: 0.8, 16_384: 0.8})
-    found = difference(a, b)
+    found = difference(a, b, same_full=True)
     assert found.value == pytest.approx(-2)
     assert found.shared == ("full fine-tuning",)
     assert found.low < -2 < found.high
@@ -34,6 +34,21 @@ def test_by_hand():
     assert not difference(a, a).clear
     far = measured({1 << k: 0.6 + 0.02 * (k - 14) for k in range(14, 26)})
     assert difference(a, far).clear
+
+
+def test_where_one_is_beyond_its_grid_they_are_apart_by_at_least_what_lies_between():
+    """B's d_t lies between 64 and 256, and A's is more than 4,096: log2 A/B is at least 4 to 6."""
+    a, b = (
+        measured({16: 0.6, 64: 0.61, 256: 0.62, 1024: 0.62, 4096: 0.62}),
+        measured({16: 0.6, 64: 0.7, 256: 0.78, 1024: 0.8}),
+    )
+    found = difference(a, b)
+    assert (found.value, found.high) == (None, None)
+    assert 4 <= found.low <= 6
+    assert found.clear
+    back = difference(b, a)
+    assert (back.low, back.clear) == (None, True)
+    assert back.high == pytest.approx(-found.low, abs=0.3)
 
 
 def test_beyond_the_grid_an_end_is_open():
@@ -58,7 +73,7 @@ def test_sharing_full_fine_tuning_narrows_the_interval_and_it_holds_the_truth():
             for _ in range(2)
         ]  # fmt: skip
         for paired in (True, False):
-            found = difference(*two, paired=paired)
+            found = difference(*two, same_full=True, paired=paired)
             low, high = (found.low or -math.inf), (found.high or math.inf)
             widths[paired].append(high - low)
             if paired:

@@ -88,7 +88,7 @@ def test_beyond_the_grid_there_is_no_number(scores, status, word):
         ),
         (line({10: [0.1], 99: [0.2]}), full(0.3, -0.1, 0.2, -0.2), 0.0, "not clearly above chance"),
         ([], full(0.9), 0.5, "no subspace run"),
-        (line({10: [0.7]}), [], 0.5, "no full fine-tuning run"),
+        (line({10: [0.7]}), [], 0.5, "no run of full fine-tuning"),
     ],
 )
 def test_undefined_says_why(subspace, baseline, chance, word):
@@ -121,8 +121,8 @@ def test_the_learning_rate_is_chosen_by_the_selection():
     by_holdout = estimate(runs, full(0.8), chance=0.5, selection="holdout")
     assert [(level.lr, round(level.score, 9)) for level in by_validation.curve] == [(0.3, 0.64), (0.3, 0.84)]
     assert [(level.lr, round(level.score, 9)) for level in by_holdout.curve] == [(0.1, 0.6), (0.1, 0.8)]
-    assert flattery(runs) == by_holdout.flattery == pytest.approx(0.04)
-    assert flattery([replace(p, holdout=None) for p in runs]) is None
+    assert flattery(runs, 0.5) == by_holdout.flattery == pytest.approx(0.04)
+    assert flattery([replace(p, holdout=None) for p in runs], 0.5) is None
 
 
 def test_order_of_runs_does_not_matter_and_the_seed_does():
@@ -164,7 +164,8 @@ def test_what_cannot_be_used_is_refused():
 # A smaller version of the tables in docs/statistics.md: one that falls to 90 % is seen.
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "family", ["logistic", "double", "step", "stairs", "hump", "collapse_both", "heteroscedastic"]
+    "family",
+    ["logistic", "double", "step", "stairs", "hump", "decline", "collapse_both", "heteroscedastic"],
 )
 def test_intervals_hold_the_truth(family):
     done = [
@@ -225,6 +226,48 @@ def test_a_fall_at_large_d_takes_no_part():
     # The rate 0.1 of d=3000 (the best d), scaled by 1 / sqrt(d).
     assert found.slower_lr == pytest.approx(0.1 * math.sqrt(0.3))
     assert [level.fit for level in found.curve] == pytest.approx([0.6, 0.8, 0.82, 0.82, 0.82])
+
+
+def test_of_a_gradual_fall_all_takes_no_part():
+    """The target, 0.81, is reached at 200: what follows says that the rate is too high there."""
+    means = [0.60, 0.83, 0.85, 0.80, 0.75, 0.70, 0.65, 0.60]
+    runs = line({100 << k: [mean] * 3 for k, mean in enumerate(means)})
+    found = estimate(runs, full(0.90, 0.90, 0.90), chance=0.5, n_eval=1000)
+    # 0.81 lies 0.21 / 0.23 of the octave from d=100 to d=200.
+    assert (found.status, found.d_t, found.falls_at) == (
+        "estimated",
+        math.ceil(100 * 2 ** (0.21 / 0.23)),
+        800,
+    )
+    assert [level.d for level in found.grid] == [100, 200, 400]
+
+
+def test_d_beyond_a_fall_was_not_tried():
+    """The best d, 400, is under the target, and the next ones fall: d_t is more than 400, perhaps less than 800."""
+    means = {100: 0.60, 200: 0.70, 400: 0.78, 800: 0.65, 1600: 0.62}
+    runs = line({d: [mean - 0.005, mean, mean + 0.005] for d, mean in means.items()})
+    found = estimate(runs, full(0.90, 0.90, 0.90), chance=0.5, n_eval=1000)
+    assert (found.status, found.falls_at) == ("above_grid", 800)
+    assert found.reason.startswith("d=400 does not reach")
+    assert (found.low, found.high_open) == (400, True)
+    assert found.grid[-1].d == 400
+
+
+@pytest.mark.parametrize("d", [3, 1_000_000, 50_000_017, 10**9 + 7])
+def test_a_d_that_was_run_is_no_other_one(d):
+    runs = line({d: [0.8, 0.8], 2 * d: [0.8, 0.8]})
+    found = estimate(runs, full(0.8, 0.8), chance=0.5, n_eval=100_000)
+    assert (found.status, found.high) == ("below_grid", d)
+    low = estimate(line({d // 2: [0.5, 0.5], d: [0.6, 0.6]}), full(0.8, 0.8), chance=0.5, n_eval=100_000)
+    assert (low.status, low.low) == ("above_grid", d)
+
+
+def test_a_rate_that_diverges_flatters_nobody():
+    """By validation the rate 0.1 is chosen, and by holdout too: that 0.3 lost a run of four does not tell."""
+    runs = [Point(10, seed, 0.1, 0.75, 0.75) for seed in range(4)]
+    runs += [Point(10, seed, 0.3, 0.78, 0.9) for seed in range(3)] + [Point(10, 3, 0.3, None, None)]
+    # 0.3 counts (3 * 0.78 + 0.5) / 4 = 0.71 by validation, and (3 * 0.9 + 0.5) / 4 = 0.8 by holdout.
+    assert flattery(runs, 0.5) == pytest.approx(0.75 - 0.71)
 
 
 def test_a_dip_within_its_noise_is_still_pooled():

@@ -65,10 +65,9 @@ def test_a_loss_is_the_mirror_of_a_score(definition, scores, best, untrained):
     )  # fmt: skip
     for key in ("status", "d_t", "low_open", "high_open", "mean_d_t", "falls_at", "collapsed"):
         assert getattr(one, key) == getattr(other, key), key
-    for key in ("low", "high", "logistic"):
-        near = (
-            getattr(other, key) if getattr(other, key) is None else pytest.approx(getattr(other, key), abs=1)
-        )
+    for key, off in (("low", 0), ("high", 0), ("logistic", 0.1)):  # a fit stops near its optimum
+        twin = getattr(other, key)
+        near = twin if twin is None else pytest.approx(twin, abs=1, rel=off)
         assert getattr(one, key) == near, key
     if one.target is not None:
         assert (1 - one.target, 1 - one.full_score) == pytest.approx((other.target, other.full_score))

@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
-    from intrinsic_cli.reports.trends import AXES, step_axis, steps
+    from intrinsic_cli.reports.trends import AXES, model_key, step_axis, steps
 
     def members(spec: RunSpec) -> bool:
         return fnmatchcase(spec.model.label, arguments.models)
@@ -57,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return _show_pairs(survey, members, arguments)
     if arguments.against == "step":
         places = steps([run.spec.model for run in survey.results if members(run.spec)])
-        axis = step_axis(lambda curve: places[curve.spec.model])
+        axis = step_axis(lambda curve: places[model_key(curve.spec.model)])
     else:
         axis = AXES[arguments.against]
     show_trends(survey, members, axis, arguments)

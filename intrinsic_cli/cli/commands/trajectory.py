@@ -30,11 +30,11 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.planning.checkpoints import overrides
 
     def show(plan: StudyPlan, store: Store) -> None:
-        from intrinsic_cli.reports.trends import step_axis, steps
+        from intrinsic_cli.reports.trends import model_key, step_axis, steps
 
         places = steps([spec.model for spec in plan.specs])
         # By study, as the same folder may have had another path when a run was made.
-        by_study = {spec.study: places[spec.model] for spec in plan.specs}
+        by_study = {spec.study: places[model_key(spec.model)] for spec in plan.specs}
         axis = step_axis(lambda curve: by_study[curve.study])
         show_trends(store.read(), lambda spec: spec.study in by_study, axis, arguments)
 

@@ -1,0 +1,110 @@
+"""p of a rank correlation within tasks, against a count of all orders by hand and studies without a trend."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from scipy.stats import permutation_test, spearmanr
+
+from intrinsic_cli.statistics.ranks import correlate
+
+NAN = float("nan")
+
+
+def together(x, y, of):
+    """Pearson's correlation of the ranks within each task, less their means; by a loop."""
+    a, b = [], []
+    for task in sorted({task for _, task in of}):
+        mine = [i for i, (_, t) in enumerate(of) if t == task]
+        for values, out in ((x, a), (y, b)):
+            ranks = [
+                sum(values[j] < values[i] for j in mine) + sum(values[j] == values[i] for j in mine) / 2
+                for i in mine
+            ]
+            out += [rank - np.mean(ranks) for rank in ranks]
+    return np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b))
+
+
+def by_hand(x, y, of, groups):
+    """The share of orders, each group of models among themselves, with at least that |correlation|."""
+    at = {pair: i for i, pair in enumerate(of)}
+    found, count, all_orders = abs(together(x, y, of)), 0, 0
+    for orders in product(*(permutations(group) for group in groups)):
+        swap = {
+            a: b
+            for group, order in zip(groups, orders, strict=True)
+            for a, b in zip(group, order, strict=True)
+        }
+        moved = [y[at[swap[model], task]] for model, task in of]
+        count += abs(together(x, moved, of)) >= found - 1e-12
+        all_orders += 1
+    return count / all_orders
+
+
+def test_models_of_one_task_are_as_before():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=5), rng.integers(0, 4, 5).astype(float)
+    found = correlate(x, y)
+    oracle = permutation_test((x,), lambda a: abs(spearmanr(a, y).statistic), permutation_type="pairings",
+                              alternative="greater", n_resamples=120)  # fmt: skip
+    assert (found.p, found.exact, found.within) == (pytest.approx(oracle.pvalue), True, None)
+    assert found.rho == pytest.approx(spearmanr(x, y).statistic)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_models_change_places_within_tasks(seed):
+    """Three models on both tasks, two on one alone, and one on the other alone, which keeps its place."""
+    of = [(m, "rte") for m in "abcde"] + [(m, "sst2") for m in "fabc"]
+    rng = np.random.default_rng(seed)
+    x = np.array([rng.normal() + 9 * (task == "rte") for _, task in of])
+    y = np.array([float(rng.integers(0, 6)) + 9 * (task == "rte") for _, task in of])
+    found = correlate(x, y, of)
+    assert found.within == pytest.approx(together(x, y, of))
+    assert found.rho == pytest.approx(spearmanr(x, y).statistic)
+    assert (found.p, found.exact) == (pytest.approx(by_hand(x, y, of, ["abc", "de", "f"])), True)
+
+
+def test_an_undefined_one_is_the_worst_of_its_task():
+    of = [(m, t) for t in ("rte", "sst2") for m in "abc"]
+    x = np.array([1.0, 2, 3, 11, 12, 13])
+    found = correlate(x, np.array([5.0, np.inf, NAN, 1, 2, 3]), of)
+    assert (found.within, found.undefined) == (pytest.approx(1), 1)
+    assert found.p == pytest.approx(2 / 6)
+
+
+def test_without_models_of_the_same_tasks_there_is_no_p():
+    of = [("a", "rte"), ("b", "rte"), ("a", "sst2"), ("c", "sst2"), ("b", "mrpc"), ("d", "mrpc")]
+    found = correlate(np.arange(6.0), np.array([1.0, 2, 4, 3, 5, 6]), of)
+    assert (found.p, found.reason) == (None, "no two models have a d_t on the same tasks")
+    assert found.rho is not None
+    alone = correlate(np.arange(3.0), np.array([3.0, 1, 2]), [("a", "rte"), ("b", "sst2"), ("c", "mrpc")])
+    assert (alone.p, alone.within, alone.reason) == (None, None, "within tasks all ranks are tied")
+
+
+def test_random_orders_are_near_all_of_them():
+    """Nine models have too many orders to count; a trend that a normal's tail gives within a few per cent."""
+    rng = np.random.default_rng(1)
+    of = [(str(m), t) for t in ("rte", "sst2") for m in range(9)]
+    x = rng.normal(size=18)
+    y = x + 1.5 * rng.normal(size=18)
+    found = correlate(x, y, of)
+    assert found.exact is False
+    orders = np.array([rng.permutation(9) for _ in range(4000)])
+    sums = [abs(together(x, np.concatenate([y[:9][o], y[9:][o]]), of)) for o in orders]
+    assert found.p == pytest.approx(np.mean(np.array(sums) >= abs(found.within) - 1e-12), abs=0.02)
+
+
+def without_a_trend(rng, models, tasks):
+    """x and d_t that have nothing to do with each other, each with a level of its model and one of its task."""
+    sides = [rng.normal(size=(models, 1)) + 3 * rng.normal(size=(1, tasks)) + 0.5 * rng.normal(size=(models, tasks))
+             for _ in range(2)]  # fmt: skip
+    return (side.ravel() for side in sides)
+
+
+def test_levels_of_tasks_and_of_models_make_no_trend():
+    rng = np.random.default_rng(0)
+    of = [(str(m), str(t)) for m in range(5) for t in range(3)]
+    found = [correlate(*without_a_trend(rng, 5, 3), of).p for _ in range(400)]
+    assert np.mean(np.array(found) <= 0.05) <= 0.07
