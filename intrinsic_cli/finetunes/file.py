@@ -117,9 +117,13 @@ class FineTune:
                 "subspace=did d=1000 makes a run that can be exported"
             )
         if spec.is_full:
+            kept = (
+                f"they lie in {run.path / THETA}" if spec.train.keep_weights else
+                "train.keep_weights=true keeps those"
+            )  # fmt: skip
             raise StoreError(
                 f"{run.path} is full fine-tuning, which is no θ and a seed but all {result.D:,} weights; "
-                "train.keep_weights=true keeps those, and subspace=did d=1000 makes a run that can be exported"
+                f"{kept}, and subspace=did d=1000 makes a run that can be exported"
             )
         tensors, _ = _open(run.path / THETA)
         if result.theta_hash not in (None, fingerprint(tensors)):

@@ -61,6 +61,10 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
             set_layers(config, spec)
             for key, value in {**labels, "return_dict": True}.items():
                 setattr(config, key, value)
+            if hasattr(
+                config, "rescale_every"
+            ):  # RWKV halves weights in place while it is scored, for float16
+                config.rescale_every = 0
             model_class = task.model_class(config)
             skeleton = soundness.skeleton(spec, model_class, config)
             if (weights := files.weights(there)) is not None:
@@ -171,7 +175,13 @@ def set_layers(config: Any, spec: ModelSpec) -> None:
         has = getattr(config, key)
         if wanted > has:
             raise ModelError(f"model.num_hidden_layers={wanted}: {spec.name} has {has} layers")
-        setattr(config, key, wanted)
+        try:
+            setattr(config, key, wanted)
+        except NotImplementedError as error:  # Funnel's layers are in blocks
+            raise ModelError(
+                f"model.num_hidden_layers={wanted}: the layers of a {config.model_type} model can't be cut; "
+                "leave it out"
+            ) from error
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:wanted]
 
@@ -244,6 +254,13 @@ def _check_loaded(spec: ModelSpec, model: Any, missing: set[str], unexpected: It
     parameters = dict(model.named_parameters())
     encoder = [name for name in parameters if name.startswith(prefix)]
     lacking = [name for name in encoder if name in missing and not MAY_LACK.search(name.removeprefix(prefix))]
+    decoder = [name for name in encoder if name.startswith(f"{prefix}decoder.")]
+    if lacking and lacking == decoder:
+        raise ModelError(
+            f"the weights of model {spec.name} lack the decoder of a {model.config.model_type} model, "
+            f"{len(lacking)} tensors of which the first is {lacking[0]}: its encoder was saved alone; save the "
+            "whole model, or choose another"
+        )
     if lacking:
         raise ModelError(
             f"the weights of model {spec.name} lack {len(lacking)} of the {len(encoder)} tensors of a "

@@ -17,7 +17,11 @@ from torch.autograd.function import once_differentiable
 
 
 class _Product(torch.autograd.Function):
-    """x (..., m), W (n, m), b (n,) or None, A (r, m), B (n, r) -> (..., n). W and b are constants."""
+    """x (k, m), W (n, m), b (n,) or None, A (r, m), B (n, r) -> (k, n). W and b are constants.
+
+    Rows stand in a matrix, as of more axes `linear` makes a view, and what a function of one's own makes as a view
+    may not be changed in place, as DeBERTa does.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, s: float) -> Tensor:
@@ -30,18 +34,17 @@ class _Product(torch.autograd.Function):
     def backward(ctx, g: Tensor):
         x, W, A, B = ctx.saved_tensors
         m, r = A.shape[1], A.shape[0]
-        rows, errors = x.reshape(-1, m), g.reshape(-1, g.shape[-1])
         if ctx.needs_input_grad[0]:
             beside = W.new_empty(W.shape[0], m + r)
             torch.addmm(W, B, A, alpha=ctx.s, out=beside[:, :m])
             beside[:, m:] = B
             both = g @ beside
-            of_x, of_product = both[..., :m], both[..., m:].reshape(-1, r)
+            of_x, of_product = both[:, :m], both[:, m:]
         else:
-            of_x, of_product = None, errors @ B
-        of_A = of_product.mul(ctx.s).T @ rows if ctx.needs_input_grad[3] else None
+            of_x, of_product = None, g @ B
+        of_A = of_product.mul(ctx.s).T @ x if ctx.needs_input_grad[3] else None
         # With the thin matrix on the left, and its rows whole, it takes half of the time.
-        of_B = ((rows @ A.T).mul_(ctx.s).T.contiguous() @ errors).T if ctx.needs_input_grad[4] else None
+        of_B = ((x @ A.T).mul_(ctx.s).T.contiguous() @ g).T if ctx.needs_input_grad[4] else None
         return of_x, None, None, of_A, of_B, None
 
 
@@ -56,7 +59,9 @@ class Linear(peft.Linear):
         [name] = self.active_adapters
         A, B = self.lora_A[name].weight, self.lora_B[name].weight
         W = weight.T if self.fan_in_fan_out else weight
-        return _Product.apply(x, W, self.base_layer.bias, A, B, self.scaling[name])
+        rows = x.reshape(-1, x.shape[-1])
+        made = _Product.apply(rows, W, self.base_layer.bias, A, B, self.scaling[name])
+        return made.view(*x.shape[:-1], made.shape[-1])
 
 
 def in_one_product(model: nn.Module) -> None:

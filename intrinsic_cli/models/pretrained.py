@@ -18,6 +18,7 @@ from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.models import checkpoints, soundness
 from intrinsic_cli.spec import ModelSpec, stream_seed
+from intrinsic_cli.tasks.language import stop_where_answers_end
 from intrinsic_cli.tasks.task import KINDS
 
 SIDES = ("left", "right")
@@ -77,8 +78,15 @@ def load(
     weights_hash = _hash(model, head)  # a quantized layer casts its bias when it runs
     with private_rng(0):
         soundness.check_answer(spec.name, model, tokenizer, writes=not task.fresh_head)
-        if task.fresh_head:  # a language model's rows are padded by their task
+        if task.fresh_head:
             _fit_padding(spec.name, tokenizer, model)
+        else:
+            soundness.check_order(spec.name, model, tokenizer)
+            # Behind a decoder's rows, where all else is padded, no token is seen.
+            if task.writes or model.config.is_encoder_decoder:
+                _check_padding(spec.name, tokenizer, model)
+            if task.writes:
+                stop_where_answers_end(model, tokenizer)
     return LoadedModel(model, tokenizer, head, weights_hash, _settings_hash(model, tokenizer))
 
 
@@ -165,7 +173,7 @@ def _fit_tokenizer(name: str, tokenizer: Any, model: Any) -> None:
     if tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of model {name} has neither a padding nor an end token")
     model.config.pad_token_id = tokenizer.pad_token_id
-    _check_vocabulary(name, tokenizer, model.get_input_embeddings().num_embeddings)
+    _check_vocabulary(name, tokenizer, _vectors(name, model))
     if not isinstance(tokenizer.model_max_length, int | float) or tokenizer.padding_side not in SIDES:
         raise ModelError(
             f"the tokenizer of model {name} has model_max_length={tokenizer.model_max_length!r:.40} and "
@@ -181,6 +189,17 @@ def _fit_tokenizer(name: str, tokenizer: Any, model: Any) -> None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     if model.config.is_encoder_decoder:
         _end_rows(name, tokenizer, model.config.eos_token_id)
+
+
+def _vectors(name: str, model: Any) -> int:
+    """How many tokens the model has a vector for, in the table that transformers finds by its usual names."""
+    try:
+        return model.get_input_embeddings().num_embeddings
+    except (AttributeError, NotImplementedError) as error:
+        raise ModelError(
+            f"model {name} ({model.config.model_type}) has no table with a vector for each token, which its rows "
+            "are checked by; choose another model"
+        ) from error
 
 
 def _check_vocabulary(name: str, tokenizer: Any, known: int) -> None:
@@ -240,7 +259,17 @@ def _fit_padding(name: str, tokenizer: Any, model: Any) -> None:
     for tokenizer.padding_side in (side, *(other for other in SIDES if other != side)):
         if soundness.reads_masks(name, model, tokenizer):
             return
-    raise ModelError(
+    raise _heedless(name, model)
+
+
+def _check_padding(name: str, tokenizer: Any, model: Any) -> None:
+    """Raise ModelError where the padding of prompts changes what a language model writes."""
+    if not soundness.reads_masks(name, model, tokenizer, writes=True):
+        raise _heedless(name, model)
+
+
+def _heedless(name: str, model: Any) -> ModelError:
+    return ModelError(
         f"model {name} ({model.config.model_type}) takes no heed of the attention mask: its answer to a row would "
         "depend on the rows beside it; choose another model"
     )

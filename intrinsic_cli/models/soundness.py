@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import nn
 
 from intrinsic_cli.errors import ModelError, is_failure
 from intrinsic_cli.spec import ModelSpec
+from intrinsic_cli.tasks.language import first_logits
 
 MOST_PARTS = 10_000  # layers, labels, experts or groups: beyond it, building the model alone takes minutes
 # Keys by which transformers lets its caller choose code; below 5.3 it took some from files (CVE-2026-4372).
@@ -27,6 +29,7 @@ OF_TRANSFORMERS = ("eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm"
 LONGEST_FILE = {"config.json": 2**24, "tokenizer_config.json": 2**24, "tokenizer.json": 2**28}  # bytes
 LONGEST_SETTINGS = 2**28  # bytes of another file of settings or words
 SETTINGS = (".json", ".txt", ".model", ".jinja")
+LONGER = "One sentence that is a little longer than the other one."
 SLACK = 2**24  # numbers that a model may hold beside those of its weights' files: a new head, say
 
 
@@ -220,20 +223,58 @@ def check_answer(name: str, model: Any, tokenizer: Any, writes: bool = False) ->
         )
 
 
-def reads_masks(name: str, model: Any, tokenizer: Any) -> bool:
-    """Whether a row's answer is the same alone and beside a longer one, whose padding the mask hides."""
-    texts = ["Two.", "One sentence that is a little longer than the other one."]
+def check_order(name: str, model: Any, tokenizer: Any) -> None:
+    """Refuse a language model that sees what it is to predict: where the last token that it writes is another one,
+    none of its answers before may move."""
+    with _reading(name, model):
+        ids = torch.tensor(
+            [tokenizer(LONGER, truncation=True, max_length=16)["input_ids"]], device=model.device
+        )
+        other = ids.clone()
+        other[0, -1] = (ids[0, -1] + 1) % model.get_input_embeddings().num_embeddings
+        read = {"input_ids": ids} if model.config.is_encoder_decoder else {}
+        written = "decoder_input_ids" if read else "input_ids"
+        before, after = (model(**read, **{written: row}).logits[:, :-1].float() for row in (ids, other))
+    # Where a model has 8 bits a weight, those of a token's numbers depend on the largest of all tokens.
+    rounding = 0.05 if getattr(model, "is_quantized", False) else 1e-4
+    if (before - after).norm() > rounding * before.norm():
+        raise ModelError(
+            f"model {name} ({model.config.model_type}) sees the tokens that it is to predict: another last token "
+            "changes what it says before it, so its likelihoods mean nothing; choose a decoder such as model=gpt2, "
+            "or an encoder-decoder such as model=t5-small"
+        )
+
+
+def reads_masks(name: str, model: Any, tokenizer: Any, writes: bool = False) -> bool:
+    """Whether a row's answer is the same alone and beside a longer one, whose padding the mask hides.
+
+    Of one that `writes`, the answer is the first token behind a prompt; a decoder's are padded on the left.
+    """
     names = ("input_ids", "attention_mask", "token_type_ids")
+    side = "left" if writes and not model.config.is_encoder_decoder else None
+    answers = []
+    with _reading(name, model):
+        for rows in (["Two."], ["Two.", LONGER]):
+            batch = tokenizer(rows, padding=True, truncation=True, max_length=16, padding_side=side)
+            asked = {key: torch.tensor(batch[key], device=model.device) for key in names if key in batch}
+            if writes:
+                prompts = {"prompt_ids": asked["input_ids"], "prompt_mask": asked["attention_mask"]}
+                logits = first_logits(model, prompts)
+            else:
+                logits = model(**asked).logits
+            answers.append(logits[0].float())
+    alone, beside = answers
+    return bool((alone - beside).norm() <= 1e-3 * alone.norm() + 1e-6)
+
+
+@contextmanager
+def _reading(name: str, model: Any) -> Iterator[None]:
+    """Let the model answer without dropout or a graph. Raises ModelError at whatever it or its tokenizer raises."""
     was = model.training
     model.eval()
     try:
-        answers = []
-        for rows in (texts[:1], texts):
-            batch = tokenizer(rows, padding=True, truncation=True, max_length=16)
-            with torch.no_grad():
-                asked = {key: torch.tensor(batch[key], device=model.device) for key in names if key in batch}
-                logits = model(**asked).logits
-            answers.append(logits[0])
+        with torch.no_grad():
+            yield
     except BaseException as error:
         if not is_failure(error):
             raise
@@ -243,8 +284,6 @@ def reads_masks(name: str, model: Any, tokenizer: Any) -> bool:
         ) from error
     finally:
         model.train(was)
-    alone, beside = answers
-    return bool((alone - beside).norm() <= 1e-3 * alone.norm() + 1e-6)
 
 
 @torch.no_grad()

@@ -18,6 +18,8 @@ from intrinsic_cli.errors import ConfigError, near
 from intrinsic_cli.planning.options import GROUPS, check_option, config_dir, meant
 from intrinsic_cli.planning.words import put, resolve
 
+OF_SWEEPS = ("search", "launcher", "baseline")  # what a study has and one run has not
+
 
 def keys(name: str) -> list[str]:
     """Every key of `configs/NAME.yaml` with its default groups."""
@@ -31,6 +33,12 @@ def compose_config(name: str, overrides: Sequence[Override], own: Path | None = 
     set one by one, as Hydra would. Raises ConfigError.
     """
     overrides = [each for override in overrides for each in meant(override, own)]
+    for override in overrides:
+        key = override.key_or_group
+        if name != "sweep" and key.partition(".")[0] in OF_SWEEPS:
+            raise ConfigError(
+                f"{key} is not a key here, but one of idim sweep (idim {name} --cfg job shows all)"
+            )
     chosen = [override for override in overrides if override.key_or_group in GROUPS]
     for override in chosen:
         check_option(override, own)
@@ -41,8 +49,7 @@ def compose_config(name: str, overrides: Sequence[Override], own: Path | None = 
     for override in others:
         key, word = override.key_or_group, override.input_line
         if key not in known_keys:
-            elsewhere = name != "sweep" and key in keys("sweep")
-            hint = " here, but one of idim sweep" if elsewhere else near(key, [*known_keys, *GROUPS])
+            hint = near(key, [*known_keys, *GROUPS])
             raise ConfigError(f"{key or word} is not a key{hint} (idim {name} --cfg job shows all)")
         put(cfg, override)
     for override in reversed(others):  # of two words for one key, the last one counts

@@ -39,7 +39,7 @@ def cells(task: TaskSpec, split: str, table: Table, name: str, option: str) -> l
             return None
         if value is None:
             return "has no value; fill it, or remove the row"
-        return f"is no {kind} but {value!r:.40}; name another column by {option}, or write it as text"
+        return f"is no {kind} but {shown(value)}; name another column by {option}, or write it as text"
 
     values = table.cells[name]
     _check(task, split, values, f"{option}={name}", problem)

@@ -91,6 +91,7 @@ class Generation(LanguageTask):
     """Greedy decoding of up to `task.max_new_tokens`. Its columns are the marks, from 0 to 1, of each row."""
 
     kind = "generation"
+    writes = True
     metrics: ClassVar[Mapping[str, Metric]] = {name: Metric(partial(_mean, name)) for name in MARKS}
 
     def word(self, part: Part, names: Sequence[str], words: Words, max_length: int) -> Worded:

@@ -96,6 +96,7 @@ class Words:
         [bare], full = self.tokens(["a"]), tokenizer("a")["input_ids"]
         at = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
         self._before, self._behind = full[:at], full[at + len(bare) :]  # what it puts around every text
+        self.ending: list[int] = (seq2seq and self._behind) or [self.end]  # of an answer
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text alone."""
@@ -142,7 +143,7 @@ class Words:
         A space stands between the two, unless the prompt ends in white space.
         """
         if self.seq2seq:
-            behind = (self._behind or [self.end]) if end else []
+            behind = self.ending if end else []
             return [[*self._before, *row, *behind] for row in self.tokens(texts)]
         if self.chat:
             made = self.tokens(texts)
@@ -157,7 +158,7 @@ class Words:
             apart = self.tokens([gaps[i] + texts[i] for i in joint])  # where the two have a token in common
             for i, row in zip(joint, apart, strict=True):
                 made[i] = row
-        return [[*row, self.end] for row in made] if end else made
+        return [[*row, *self.ending] for row in made] if end else made
 
 
 def word_rows(
@@ -329,22 +330,41 @@ def answer_nats(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def greedy(model: Any, questions: Mapping[str, Tensor], most: int) -> Tensor:
-    """The likeliest next token again and again, (b, most) int64, padded behind the token that ends a text.
+    """The likeliest next token again and again, (b, most) int64, padded behind a token that ends a text."""
+    made = _generate(model, questions, most)
+    written = made[:, 1:] if model.config.is_encoder_decoder else made[:, questions["prompt_ids"].shape[1] :]
+    return torch.nn.functional.pad(written, (0, most - written.shape[1]), value=model.config.pad_token_id)
 
-    Nothing of the checkpoint's own habits (sampling, penalties, minimal lengths) counts.
-    """
+
+def first_logits(model: Any, questions: Mapping[str, Tensor]) -> Tensor:
+    """Those of which `greedy` takes the first token of each answer, (b, tokens)."""
+    return _generate(model, questions, 1, return_dict_in_generate=True, output_logits=True).logits[0]
+
+
+def _generate(model: Any, questions: Mapping[str, Tensor], most: int, **wanted: bool) -> Any:
+    """`most` tokens at most behind each prompt. Nothing of the checkpoint's own habits counts: sampling, penalties,
+    minimal lengths."""
     from transformers import GenerationConfig
 
     own = model.generation_config
     plain = GenerationConfig(
         max_new_tokens=most, do_sample=False, num_beams=1, pad_token_id=model.config.pad_token_id,
         bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id,
-        decoder_start_token_id=own.decoder_start_token_id,
+        decoder_start_token_id=own.decoder_start_token_id, **wanted,
     )  # fmt: skip
     model.generation_config = plain  # what is given to `generate` is filled up from it
     try:
-        made = model.generate(input_ids=questions["prompt_ids"], attention_mask=questions["prompt_mask"])
+        return model.generate(input_ids=questions["prompt_ids"], attention_mask=questions["prompt_mask"])
     finally:
         model.generation_config = own
-    written = made[:, 1:] if model.config.is_encoder_decoder else made[:, questions["prompt_ids"].shape[1] :]
-    return torch.nn.functional.pad(written, (0, most - written.shape[1]), value=model.config.pad_token_id)
+
+
+def stop_where_answers_end(model: Any, tokenizer: Any) -> None:
+    """Have `greedy` stop at the token that trained answers end in, beside those that the model names itself.
+
+    Of the latter only where the tokenizer has no word by that number: a config may hold its family's default.
+    """
+    named = model.generation_config.eos_token_id
+    own = named if isinstance(named, list) else [named]
+    end = Words(tokenizer, bool(model.config.is_encoder_decoder)).ending[0]
+    model.generation_config.eos_token_id = sorted({end, *control_tokens(tokenizer).keys() & own})

@@ -91,6 +91,12 @@ def _check_series(root: Path, split: str, files: Sequence[Path]) -> None:
     numbers = sorted(-1 if number is None else number for _, number, _ in pieces)
     counts = {count for *_, count in pieces}
     names = ", ".join(str(file.relative_to(root)) for file in files[:5]) + (", …" if len(files) > 5 else "")
+    places = {file.relative_to(root).parts[0] for file in files if file.parent != root}
+    if len(places) > 1 and len({file.name for file in files}) < len(files) and not places & ALIASES.keys():
+        raise DataError(
+            f"{root} has a split {split} of each data set {', '.join(sorted(places))} ({names}); "
+            f"name one by task.config={min(places)}"
+        )
     if counts != {None} and len(counts) == 1 and numbers != list(range(pieces[0][2] or 0)):
         raise DataError(
             f"{root} has {len(files)} of the {pieces[0][2]} pieces of its split {split} ({names}); "

@@ -61,9 +61,10 @@ class LanguageTask(Task):
             return "AutoModelForSeq2SeqLM"
         encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
         if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or encoder:
+            alone = " without its decoder" if kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES else ""
             raise ModelError(
-                f"a {kind} model reads texts and writes none, as task.kind={cls.kind} needs; choose a decoder "
-                "such as model=gpt2 or an encoder-decoder such as model=t5-small"
+                f"a {kind} model{alone} reads texts and writes none, as task.kind={cls.kind} needs; choose a "
+                "decoder such as model=gpt2 or an encoder-decoder such as model=t5-small"
             )
         return "AutoModelForCausalLM"
 

@@ -133,7 +133,9 @@ def as_text(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: in quotes where it is text and no number."""
+    """A value in a message: in quotes where it is text and no number. The keys of objects were not read."""
+    if isinstance(value, dict):
+        return "an object {…}"
     number = isinstance(value, str) and (NUMBER.fullmatch(value) or value in ("inf", "-inf"))
     return value[:40] if number else f"{value!r:.40}"
 

@@ -41,19 +41,32 @@ def read(task: TaskSpec, data: DataSpec) -> Source:
     return _hub(task) if local is None else _local(task, local, int(data.read_limit * 2**30))
 
 
-def _wanted(task: TaskSpec, splits: Sequence[str]) -> list[str]:
-    """The splits that the task needs, of those there are: the training split alone where the other is set apart."""
+def _wanted(task: TaskSpec, splits: Mapping[str, str]) -> list[str]:
+    """The splits that the task needs, of those there are: the training split alone where the other is set apart.
+
+    `splits[name]` says in words where a split lies, where a message is to say so.
+    """
     set_apart = task.validation is None or (
         task.validation == "validation" and task.validation not in splits and len(splits) == 1
     )
     wanted = [task.train, *([] if set_apart or task.validation is None else [task.validation])]
     for name in wanted:
         if name not in splits:
+            there = ", ".join(f"{split} ({place})" if place else split for split, place in splits.items())
             raise DataError(
-                f"task {task.name}: {task.path} has no split {name!r}; "
-                f"it has {', '.join(splits)}{near(name, splits)}"
+                f"task {task.name}: {task.path} has no split {name!r}; it has {there}"
+                f"{near(name, splits) or _ways(task, name, splits)}"
             )
     return wanted
+
+
+def _ways(task: TaskSpec, name: str, splits: Mapping[str, str]) -> str:
+    """What to give where the split `name` is missing."""
+    if name == task.train:
+        return "; name the one to train on by task.train"
+    others = [split for split in splits if split != task.train]
+    score = f"task.validation={others[0]} to score that one, or " if others else ""
+    return f"; add {score}task.validation=null to set a fifth of the training rows apart"
 
 
 def _local(task: TaskSpec, path: Path, limit: int) -> Source:
@@ -71,18 +84,21 @@ def _local(task: TaskSpec, path: Path, limit: int) -> Source:
             root, files, [task.train] if task.validation is None else [task.train, task.validation]
         )
     splits = found.splits
+    place = root if root.is_dir() else root.parent
+    named = {
+        split: _names([str(file.relative_to(place)) for file in files]) for split, files in splits.items()
+    }
     tables: dict[str, Table] = {}
     digests: dict[Path, str] = {}
-    for split in _wanted(task, list(splits)):
+    for split in _wanted(task, named):
         pieces = []
         for file in splits[split]:
             table, digests[file] = records.read(file, task.columns, limit)
             pieces.append(table)
         tables[split] = records.joined(pieces)
     _check_planned(task, root, digests)
-    place = root if root.is_dir() else root.parent
-    named = {split: _names([str(f.relative_to(place)) for f in splits[split]]) for split in tables}
-    return Source(tables, named, tuple(str(file.relative_to(place)) for file in found.unread))
+    read = {split: named[split] for split in tables}
+    return Source(tables, read, tuple(str(file.relative_to(place)) for file in found.unread))
 
 
 def _names(files: Sequence[str]) -> str:
@@ -115,7 +131,7 @@ def _hub(task: TaskSpec) -> Source:
         )
     try:
         splits = datasets.load_dataset(task.path, task.config, revision=task.revision)
-        wanted = _wanted(task, list(splits))
+        wanted = _wanted(task, dict.fromkeys(splits, ""))
         tables = {split: _table(splits[split], task.columns) for split in wanted}
     except DataError:
         raise

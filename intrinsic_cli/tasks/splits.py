@@ -121,6 +121,15 @@ def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], 
         texts = {name: columns.texts(task, split, table, name, option) for name in task.read_columns}
         parts.append(Part(*_inputs(task, texts), labels[split]))
     train, validation = parts if len(parts) == 2 else _split_off(parts[0])
+    if len(parts) == 1 and not (len(train) and len(validation)):
+        alike = len(set(_keys(parts[0]))) == 1
+        why, way = (
+            ("all have one text", "rows of other texts") if alike else ("all stay together", "more rows")
+        )
+        raise DataError(
+            f"task {task.name}: a fifth of the {len(parts[0])} rows of {task.path} is set apart to validate, by a "
+            f"hash of their text, and {why}; give {way}, or a validation split"
+        )
     for split, part in (("training", train), ("validation", validation)):
         if not len(part):
             raise DataError(f"task {task.name}: the {split} split of {task.path} is empty; give more rows")
@@ -154,14 +163,16 @@ def _inputs(task: TaskSpec, texts: Mapping[str, list[str]]) -> tuple[list[str], 
 
 def _split_off(part: Part) -> tuple[Part, Part]:
     """A fifth of the rows, chosen by the hash of their text, as validation rows."""
-    keys = (
-        part.texts
-        if part.pairs is None
-        else [f"{a}\0{b}" for a, b in zip(part.texts, part.pairs, strict=True)]
-    )
-    out = [_fraction(key) < VALIDATION_SHARE for key in keys]
+    out = [_fraction(key) < VALIDATION_SHARE for key in _keys(part)]
     stay, go = ([i for i, leaves in enumerate(out) if leaves == side] for side in (False, True))
     return part.take(stay), part.take(go)
+
+
+def _keys(part: Part) -> list[str]:
+    """All that a row says, as one text."""
+    if part.pairs is None:
+        return part.texts
+    return [f"{a}\0{b}" for a, b in zip(part.texts, part.pairs, strict=True)]
 
 
 def _fraction(text: str) -> float:

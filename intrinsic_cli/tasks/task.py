@@ -48,7 +48,8 @@ class Task(ABC):
     """One kind of task, for the rows and metrics of a spec.
 
     `classes` says that an answer is one of the classes of the rows, so that errors can be counted (`outcomes` are
-    booleans); `fresh_head` that the model gets a head that was not pre-trained.
+    booleans); `fresh_head` that the model gets a head that was not pre-trained; `writes` that a decoder continues
+    prompts, which are padded on the left.
     Raises ConfigError at a metric that the kind does not have.
     """
 
@@ -56,6 +57,7 @@ class Task(ABC):
     metrics: ClassVar[Mapping[str, Metric]]
     classes: ClassVar[bool]
     fresh_head: ClassVar[bool]
+    writes: ClassVar[bool] = False
 
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -207,6 +208,12 @@ def test_full_fine_tuning_is_no_theta(make_spec, tmp_path):
     execute(spec, store, Loader())
     with pytest.raises(StoreError, match=r"full fine-tuning.*train.keep_weights=true.*subspace=did"):
         export(store.run(spec), tmp_path / "x.safetensors")
+    store, spec = Store(tmp_path / "kept"), replace(spec, train=replace(spec.train, keep_weights=True))
+    execute(spec, store, Loader())
+    with pytest.raises(StoreError, match=r"; they lie in (.*), and subspace=did") as raised:
+        export(store.run(spec), tmp_path / "x.safetensors")
+    kept = re.search("they lie in (.*), and", str(raised.value))[1]
+    assert "classifier.weight" in load_file(kept)
 
 
 # --- files that are not to be trusted ----------------------------------------------------------------------

@@ -67,9 +67,31 @@ def test_values_and_gradients_are_those_of_peft(make, shape, moves):
 
 def test_gradients_are_the_slopes():
     W, b = torch.randn(4, 5, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
-    shapes = ((2, 3, 5), (2, 5), (4, 2))
+    shapes = ((6, 5), (2, 5), (4, 2))
     x, A, B = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
     assert gradcheck(lambda x, A, B: lora._Product.apply(x, W, b, A, B, 0.7), (x, A, B))
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_an_answer_may_be_changed_in_place_behind_other_axes(make):
+    """As DeBERTa's attention adds its biases."""
+
+    class InPlace(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            heads = self.model.first(x).view(2, 4, 3, 3).permute(0, 2, 1, 3)
+            heads *= 2.0
+            return self.model.second(heads.transpose(1, 2).reshape(2, 4, 9))
+
+    plain, ours = adapted(make)
+    x = torch.randn(2, 4, 6, dtype=torch.float64)
+    wanted, found = results(InPlace(plain), x), results(InPlace(ours), x)
+    assert len(wanted) == 6
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-8, msg=name)
 
 
 def test_nothing_as_large_as_the_weights_or_the_answer_is_kept_for_the_backward_pass():

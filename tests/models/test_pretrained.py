@@ -17,6 +17,7 @@ from intrinsic_cli.errors import ModelError
 from intrinsic_cli.models import checkpoints, pretrained
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.tasks.batches import collate, tokenize
+from intrinsic_cli.tasks.language import greedy
 from intrinsic_cli.tasks.rows import Part
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "model"
@@ -258,6 +259,99 @@ def test_a_head_of_another_size_in_the_checkpoint_is_drawn_anew(folders, tmp_pat
     assert set(loaded.head) == {"classifier.weight", "classifier.bias"}
 
 
+# --- language models --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a model of this config with the tiny decoder's tokenizer; returns its spec."""
+    tokenizer = pretrained.load(ModelSpec("tiny"), 0, kind="lm").tokenizer
+
+    def call(config, change=lambda model: None, auto=hf.AutoModelForCausalLM):
+        torch.manual_seed(0)
+        model = auto.from_config(config)
+        with torch.no_grad():
+            change(model)
+        model.save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        return ModelSpec(str(tmp_path))
+
+    return call
+
+
+@pytest.mark.parametrize("kind", ["lm", "choice", "generation"])
+def test_a_model_that_sees_what_it_is_to_predict_writes_nothing(kind, saved):
+    """The oracle is by hand: one token changed at the end, and what is said at the beginning."""
+    spec = saved(FAMILIES["xlnet"])
+    model = hf.AutoModelForCausalLM.from_pretrained(spec.name).eval()
+    with torch.no_grad():
+        one, other = (model(torch.tensor([[5, 6, 7, last]])).logits[0, 0] for last in (8, 9))
+    assert not torch.allclose(one, other, rtol=1e-3)
+    with pytest.raises(ModelError, match=r"\(xlnet\) sees the tokens that it is to predict: .*model=gpt2"):
+        pretrained.load(spec, 0, kind=kind)
+
+
+def test_a_decoder_is_one_by_its_answers_and_not_by_its_class(saved):
+    sizes = {**BERT, **TOKENS, "bos_token_id": 1, "eos_token_id": 2}
+    with pytest.raises(ModelError, match="sees the tokens"):
+        pretrained.load(saved(hf.BertGenerationConfig(**sizes)), 0, kind="lm")
+    pretrained.load(saved(hf.BertGenerationConfig(is_decoder=True, **sizes)), 0, kind="generation")
+
+
+RWKV = {"vocab_size": 300, "hidden_size": 16, "attention_hidden_size": 16, "num_hidden_layers": 3,
+        "context_length": 64, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+
+
+def test_a_model_that_reads_padding_before_a_prompt_writes_none(saved):
+    spec = saved(hf.RwkvConfig(**RWKV))
+    pretrained.load(spec, 0, kind="lm")  # padded behind its rows
+    with pytest.raises(ModelError, match=r"\(rwkv\) takes no heed of the attention mask"):
+        pretrained.load(spec, 0, kind="generation")
+
+
+@pytest.mark.parametrize("kind", ["lm", "generation"])
+def test_an_encoder_that_reads_padding_answers_no_prompt(kind, saved, monkeypatch):
+    spec = saved(FAMILIES["t5"], auto=hf.AutoModelForSeq2SeqLM)
+    pretrained.load(spec, 0, kind=kind)
+    stack = hf.models.t5.modeling_t5.T5Stack
+    own = stack.forward
+
+    def heedless(self, input_ids=None, attention_mask=None, **more):
+        return own(self, input_ids, attention_mask if self.config.is_decoder else None, **more)
+
+    monkeypatch.setattr(stack, "forward", heedless)
+    with pytest.raises(ModelError, match=r"\(t5\) takes no heed of the attention mask"):
+        pretrained.load(spec, 0, kind=kind)
+
+
+@pytest.mark.parametrize(("own", "stops"), [(1, [1, 2]), (7, [2]), ([7, 1], [1, 2]), (None, [2])])
+def test_an_answer_stops_where_training_ends_it_and_at_the_models_own_end(own, stops, saved):
+    """A GPT-2 that says one token, whatever it reads: control tokens of the tokenizer (1, 2) or a letter (7)."""
+
+    def says(token):
+        def change(model):
+            model.transformer.ln_f.weight.zero_()
+            model.transformer.ln_f.bias.fill_(1.0)
+            model.transformer.wte.weight[token] = 1.0
+
+        return change
+
+    questions = {"prompt_ids": torch.tensor([[5, 6]]), "prompt_mask": torch.ones(1, 2, dtype=torch.long)}
+    config = hf.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=300, bos_token_id=1, eos_token_id=own)
+    for token in (1, 2, 7):
+        loaded = pretrained.load(saved(config, says(token)), 0, kind="generation")
+        written = greedy(loaded.model.eval(), questions, 3)
+        assert written.tolist() == [[token, 0, 0] if token in stops else [token] * 3]
+
+
+def test_scoring_leaves_the_weights_of_rwkv_as_they_are(saved):
+    model = pretrained.load(saved(hf.RwkvConfig(rescale_every=1, **RWKV)), 0, kind="lm").model
+    before = values(model)
+    with torch.no_grad():
+        model.eval()(torch.tensor([[5, 6]]))
+    assert not changed(before, model)
+
+
 # --- tiny and minilm --------------------------------------------------------------------------------------
 
 
@@ -340,6 +434,25 @@ def test_more_layers_than_there_are(folders):
     refused(ModelSpec(str(folders["t5"]), num_hidden_layers=4), "has 3 layers")
 
 
+def test_layers_that_cannot_be_cut(tmp_path):
+    config = hf.FunnelConfig(
+        block_sizes=[1, 1], d_model=16, n_head=2, d_head=8, d_inner=32, vocab_size=300, num_decoder_layers=1
+    )
+    hf.FunnelModel(config).save_pretrained(tmp_path)
+    pretrained.load(ModelSpec("tiny"), 2).tokenizer.save_pretrained(tmp_path)
+    refused(ModelSpec(str(tmp_path), num_hidden_layers=1), "=1: the layers of a funnel model .* leave it out")
+
+
+def test_an_encoder_saved_without_its_decoder(tmp_path):
+    hf.T5EncoderModel(FAMILIES["t5"]).save_pretrained(tmp_path)
+    pretrained.load(ModelSpec("tiny"), 2).tokenizer.save_pretrained(tmp_path)
+    refused(
+        ModelSpec(str(tmp_path)), r"lack the decoder of a t5 model, \d+ .*transformer\.decoder\..*whole model"
+    )
+    with pytest.raises(ModelError, match="a t5 model without its decoder reads texts and writes none"):
+        pretrained.load(ModelSpec(str(tmp_path)), 0, kind="lm")
+
+
 def test_a_revision_without_a_hub(folders):
     refused(ModelSpec("tiny", revision="main"), "is not from the hub")
     refused(ModelSpec(str(folders["bert"]), revision="v1"), "is not from the hub")
@@ -386,6 +499,12 @@ def test_a_tokenizer_of_another_model(bert):
     config = json.loads((bert / "config.json").read_text()) | {"vocab_size": 100}
     hf.AutoModel.from_config(hf.BertConfig(**config)).save_pretrained(bert)
     refused(ModelSpec(str(bert)), "knows 100 token ids and its tokenizer makes 260")
+
+
+def test_a_model_without_a_table_of_tokens(tmp_path):
+    hf.CanineModel(hf.CanineConfig(num_hash_buckets=64, **BERT)).save_pretrained(tmp_path)
+    hf.CanineTokenizer().save_pretrained(tmp_path)
+    refused(ModelSpec(str(tmp_path)), r"\(canine\) has no table with a vector for each token")
 
 
 def test_a_type_that_cannot_classify_text(bert):

@@ -1,6 +1,7 @@
 """The paper's studies by one word each, and tasks whose files have keys of their own."""
 
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from support.rows import sentences
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.planning import checkpoints, options, study_file
-from intrinsic_cli.planning.compose import compose_config
+from intrinsic_cli.planning.compose import OF_SWEEPS, compose_config, keys
 from intrinsic_cli.planning.plan import sweep_plan
 from intrinsic_cli.planning.specs import run_spec
 from intrinsic_cli.planning.words import parse
@@ -157,8 +158,21 @@ def test_what_names_no_task_says_the_key_that_would():
 
 
 def test_a_key_of_a_sweep_alone_is_called_so_in_a_run():
-    with pytest.raises(ConfigError, match=r"baseline\.lr is not a key here, but one of idim sweep"):
-        compose_config("run", parse(["baseline.lr=0.1"]))
+    for word in (
+        "baseline.lr=0.1",
+        "launcher=inline",
+        "search=adaptive",
+        "search.budget=3",
+        "launcher.slots=2",
+    ):
+        key = re.escape(word.partition("=")[0])
+        with pytest.raises(ConfigError, match=f"^{key} is not a key here, but one of idim sweep"):
+            compose_config("run", parse([word]))
+
+
+def test_the_parts_of_a_sweep_are_what_a_run_lacks():
+    run, sweep = ({key.partition(".")[0] for key in keys(name)} for name in ("run", "sweep"))
+    assert sweep - run == set(OF_SWEEPS)
 
 
 def test_a_key_that_no_value_refers_to_is_refused():

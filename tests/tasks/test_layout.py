@@ -188,10 +188,15 @@ def test_a_name_and_a_folder_that_disagree(tmp_path):
 def test_a_folder_of_several_data_sets_needs_the_name_of_one(tmp_path):
     folder(tmp_path, **{"one/train.jsonl": TRAIN, "one/dev.jsonl": VALIDATION, "two/train.jsonl": OTHER})
     assert texts(tmp_path, config="one") == wanted()
-    with pytest.raises(DataError, match=r"one/train\.jsonl, two/train\.jsonl"):
+    with pytest.raises(
+        DataError, match=r"one, two \(one/train\.jsonl, two/train\.jsonl\); .*task\.config=one"
+    ):
         texts(tmp_path)
     with pytest.raises(DataError, match=r"task\.config=three not found: .* has 'one', 'two'"):
         texts(tmp_path, config="three")
+    pieces = {f"{name}/train-00000-of-00001.jsonl": TRAIN for name in ("one", "two")}
+    with pytest.raises(DataError, match=r"of each data set one, two .*; name one by task\.config=one"):
+        texts(folder(tmp_path / "pieces", **pieces))
 
 
 def test_what_is_used_is_said(tmp_path):

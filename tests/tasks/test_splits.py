@@ -403,6 +403,9 @@ def test_json_texts_that_are_null_or_no_text(tmp_path):
     file.write_text("\n".join(json.dumps({"text": ["a"], "label": row["label"]}) for row in good))
     with pytest.raises(DataError, match=r"is no text but \['a'\]"):
         splits.load(custom(file), DataSpec())
+    file.write_text("\n".join(json.dumps(row | {"text": {"a": "b"}}) for row in good))
+    with pytest.raises(DataError, match=r"is no text but an object \{…\}; name"):
+        splits.load(custom(file), DataSpec())
     file.write_text("\n".join(json.dumps(row | {"label": [1]}) for row in good))
     with pytest.raises(DataError, match=r"is no class but \['1'\]"):
         splits.load(custom(file), DataSpec())
@@ -418,10 +421,33 @@ def test_a_label_that_only_validation_has(tmp_path):
 def test_a_missing_split_lists_the_others(tmp_path):
     write_csv(tmp_path / "train.csv", ROWS)
     write_csv(tmp_path / "test.csv", ROWS)
-    with pytest.raises(DataError, match="no split 'validation'; it has train, test"):
+    ways = r"task\.validation=test to score that one, or task\.validation=null to set a fifth"
+    with pytest.raises(DataError, match=rf"it has train \(train\.csv\), test \(test\.csv\); add {ways}"):
         splits.load(custom(tmp_path), DataSpec())
     assert len(splits.load(custom(tmp_path, validation="test"), DataSpec()).validation) == 30
     assert len(splits.load(custom(tmp_path, validation=None), DataSpec()).validation) < 15
+
+
+def test_a_missing_split_is_told_with_the_files_as_they_are_called(tmp_path):
+    write_csv(tmp_path / "training.csv", ROWS)
+    write_csv(tmp_path / "eval.csv", ROWS)
+    with pytest.raises(DataError, match=r"train \(training\.csv\), test \(eval\.csv\)"):
+        splits.load(custom(tmp_path), DataSpec())
+    with pytest.raises(DataError, match=r"no split 'other'; .*; name the one to train on by task\.train"):
+        splits.load(custom(tmp_path, train="other"), DataSpec())
+    (tmp_path / "eval.csv").unlink()
+    with pytest.raises(DataError, match=r"no split 'other'; .*; add task\.validation=null to set"):
+        splits.load(custom(tmp_path, validation="other"), DataSpec())
+
+
+@pytest.mark.parametrize(("texts", "why"), [
+    (["same"] * 30, "30 rows .* all have one text; give rows of other texts, or a validation split"),
+    (["b", "d", "e", "b"], "4 rows .* all stay together; give more rows, or a validation split"),
+])  # fmt: skip
+def test_a_fifth_that_is_none_is_told(tmp_path, texts, why):
+    rows = [{"text": text, "label": i % 2} for i, text in enumerate(texts)]
+    with pytest.raises(DataError, match=why):
+        splits.load(custom(write_jsonl(tmp_path / "rows.jsonl", rows)), DataSpec())
 
 
 def test_a_holdout_that_leaves_nothing(csv):
