@@ -237,9 +237,9 @@ def by_task(found: Found) -> dict[str, list[tuple[Curve, Estimate]]]:
 
 def ends(value: Estimate) -> tuple[float | None, float | None]:
     """The interval, an open end at the end of the grid; the estimate alone where there is none."""
-    if not value.curve:
+    if not value.grid:
         return None, None
-    smallest, largest = float(value.curve[0].d), float(value.curve[-1].d)
+    smallest, largest = float(value.grid[0].d), float(value.grid[-1].d)
     censored = {"below_grid": smallest, "above_grid": largest}.get(value.status)
     alone = float(value.d_t) if value.d_t else censored
     low = smallest if value.low_open else value.low if value.low is not None else alone
