@@ -122,7 +122,7 @@ def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], 
         parts.append(Part(*_inputs(task, texts), labels[split]))
     train, validation = parts if len(parts) == 2 else _split_off(parts[0])
     if len(parts) == 1 and not (len(train) and len(validation)):
-        alike = len(set(_keys(parts[0]))) == 1
+        alike = len(parts[0]) > 1 == len(set(_keys(parts[0])))
         why, way = (
             ("all have one text", "rows of other texts") if alike else ("all stay together", "more rows")
         )
