@@ -197,7 +197,7 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
         flat({k: tree[k] for k in ("model", "task", "data", "train")} | c.runs[0].conditions)
         for c, tree in zip(curves, trees, strict=True)
     ]
-    suffixes = _differences(study, plain, [c.task for c in curves])
+    suffixes = told_apart(study, plain, [c.task for c in curves])
     rows = [" ".join(filter(None, pair)) for pair in zip(plain, suffixes, strict=True)]
     space = [settings_of_space(tree) for tree in trees]
     variants = differences(
@@ -209,9 +209,7 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
     ]
 
 
-def _differences(
-    study: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]
-) -> list[str]:
+def told_apart(study: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]) -> list[str]:
     """`render.differences` without hashes, unless nothing else tells two studies apart: other labels or another
     folder make other hashes, which say nothing more."""
     plain = [{key: tree[key] for key in tree if not key.endswith(("_hash", "fingerprint"))} for tree in study]

@@ -209,11 +209,14 @@ def _area(value: Estimate, tone: str) -> list[Series]:
 def _pareto(members: Found) -> Series:
     """The best fit of all spaces at each number of trained numbers or fewer: a staircase."""
     sign = 1 if members[0][1].higher_is_better else -1
-    levels = sorted((level.d, -sign * level.fit, spelled(c.kind)) for c, v in members for level in v.curve)
+    levels = sorted(
+        ((level.d, level.fit, spelled(c.kind)) for c, value in members for level in value.curve),
+        key=lambda step: (step[0], -sign * step[1], step[2]),
+    )
     steps: list[tuple[int, float, str]] = []
-    for d, worse, kind in levels:
-        if not steps or worse < -sign * steps[-1][1]:
-            steps.append((d, -sign * worse, kind))
+    for d, fit, kind in levels:
+        if not steps or sign * fit > sign * steps[-1][1]:
+            steps.append((d, fit, kind))
     last = float(levels[-1][0]) if levels else 1.0
     ends = [float(d) for d, _, _ in steps[1:]] + [last]
     x = tuple(at for (d, _, _), end in zip(steps, ends, strict=True) for at in (float(d), end))
@@ -293,10 +296,13 @@ def score(curve: Curve, value: Estimate) -> Plot:
 def rates(curve: Curve, value: Estimate) -> Plot:
     """Mean score against learning rate, a line per d; the chosen rate is marked. The means are those of the curve:
     runs that collapsed are points of their own."""
-    fell = [run for run in curve.runs if _place(run) in _collapsed(curve)]
+    collapsed = _collapsed(curve)
+    fell: list[RunResult] = []
     scores: dict[int, dict[float, list[float]]] = {}
     for run in curve.runs:
-        if run not in fell:
+        if (run.d, run.spec.seed, run.spec.lr) in collapsed:
+            fell.append(run)
+        else:
             scores.setdefault(run.d, {}).setdefault(run.spec.lr, []).append(run.score)
     series, told = [], []
     picked = {level.d: level.lr for level in value.curve}
@@ -320,13 +326,9 @@ def rates(curve: Curve, value: Estimate) -> Plot:
 
 
 def _collapsed(curve: Curve) -> set[tuple[int | None, int, float]]:
-    """The places of the subspace runs that collapsed."""
+    """d, seed and rate of the subspace runs that collapsed."""
     study = curve.measured.study
     return set() if isinstance(study, str) else {(p.d, p.seed, p.lr) for p in study.apart[0]}
-
-
-def _place(run: RunResult) -> tuple[int | None, int, float]:
-    return run.d, run.spec.seed, run.spec.lr
 
 
 def training(curve: Curve, value: Estimate, histories: Histories) -> list[Plot]:

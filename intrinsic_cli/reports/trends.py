@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from intrinsic_cli.errors import StoreError
-from intrinsic_cli.render import differences, flat
-from intrinsic_cli.reports.curves import Curve, Found, settings_of_space, spelled
+from intrinsic_cli.render import flat
+from intrinsic_cli.reports.curves import Curve, Found, settings_of_space, spelled, told_apart
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import ModelSpec, step_of
 from intrinsic_cli.statistics.estimate import Estimate
@@ -184,21 +184,11 @@ def trends(found: Found, axis: Axis) -> list[Trend]:
         log.warning("%s", line)
     heads = [members[0][1][0] for members, _ in several.values()]
     names = [f"{curve.task if axis.by_task else 'all tasks'} {spelled(curve.kind)}" for curve in heads]
-    extras = _told_apart([flat(json.loads(key)) for key in several], names)
+    extras = told_apart([flat(json.loads(key)) for key in several], names, [""] * len(names))
     return [
         _trend(f"{name} {extra}".rstrip(), members, lacking)
         for name, extra, (members, lacking) in zip(names, extras, several.values(), strict=True)
     ]
-
-
-def _told_apart(settings: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
-    """What differs between settings of one name: hashes only where nothing else does, as they say little."""
-    plain = [
-        {key: tree[key] for key in tree if not key.endswith(("_hash", "fingerprint"))} for tree in settings
-    ]
-    told = differences(plain, names, [""] * len(names))
-    enough = len(set(zip(names, told, strict=True))) == len(names)
-    return told if enough else differences(settings, names, [""] * len(names))
 
 
 Placed = list[tuple[float, tuple[Curve, Estimate]]]  # curves with their places on an axis, rising
