@@ -33,7 +33,7 @@ TASKS = {277: 0.527, 408: 0.684, 872: 0.509, 5463: 0.505, 40000: 0.632}
 SMALL = (277, 408, 872)
 SMOOTH = ("logistic", "gompertz", "exponential", "power", "kink", "double")
 HARD = ("step", "stairs", "hump", "collapse_full", "collapse_both", "heteroscedastic")
-FAMILIES = (*SMOOTH, *HARD, "decline", "plateau")
+FAMILIES = (*SMOOTH, *HARD, "noisy_full", "decline", "plateau")
 RESAMPLES = 500
 
 
@@ -54,8 +54,9 @@ class Truth:
 class World:
     """How runs come out. lr_off (L,) in decades from the best rate; lr_cost the share of the rise lost per
     decade squared; drift moves the best rate in decades per ln d; seed_sd the standard deviation of a run's
-    expected score, at each d times 2 ** (wobble * normal); rho the correlation of rows between runs; collapse
-    the shares of full and of subspace runs that end at chance, exactly there where `constant`."""
+    expected score, at each d times 2 ** (wobble * normal), of full fine-tuning times full_noise; rho the
+    correlation of rows between runs; collapse the shares of full and of subspace runs that end at chance, exactly
+    there where `constant`."""
 
     truth: Truth
     n_eval: int
@@ -64,6 +65,7 @@ class World:
     drift: float
     seed_sd: float
     wobble: float
+    full_noise: float
     rho: float
     collapse: tuple[float, float]
     constant: bool
@@ -84,7 +86,7 @@ class World:
 
     def run(self, d: int | None, seed: int, column: int, rng: np.random.Generator) -> tuple[Point, Array]:
         """One run at learning rate 3 ** column, and which rows it got right (n_eval,)."""
-        sd = self.seed_sd
+        sd = self.seed_sd * (self.full_noise if d is None else 1)
         if self.wobble:
             sd *= 2 ** (self.wobble * np.random.default_rng([self.key, d or 0]).standard_normal())
         q = np.clip(self.expected(d)[column] + sd * rng.standard_normal(), 0.001, 0.999)
@@ -236,6 +238,7 @@ def draw_study(
         drift=rng.uniform(-0.05, 0.05) if columns > 1 else 0.0,
         seed_sd=rng.uniform(0.01, 0.03) if hetero else rng.uniform(0.003, 0.02),
         wobble=1.0 if hetero else 0.0,
+        full_noise=3.0 if family == "noisy_full" else 1.0,
         rho=float(rng.choice([0.0, 0.6, 0.9])) if rho is None else rho,
         collapse={"collapse_full": (fell, 0.0), "collapse_both": (fell, fell)}.get(family, (0.0, 0.0)),
         constant=bool(rng.random() < 0.5),

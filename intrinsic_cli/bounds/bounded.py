@@ -14,7 +14,7 @@ from intrinsic_cli.spec import RunSpec
 
 LEVELS = (2, 3, 4, 6, 8, 16)
 SCREEN = 4000
-GROUPS = ("none", "phrases")
+GROUPS = ("none", "texts", "phrases")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Options:
     delta       the probability with which a bound may fail.
     qat_steps   of fine-tuning at the levels before θ is coded.
     noise       shares D of θ that a Gaussian posterior's draw may lose; empty: no such posterior.
-    groups      `phrases`: bound rows that are phrases of common sentences too; `none`.
+    groups      what may depend on each other, for a second bound: `texts`, rows of one text; `phrases`, rows that
+                are phrases of common sentences; `none`.
     """
 
     levels: Sequence[int] = LEVELS
@@ -53,11 +54,16 @@ class Options:
 @dataclass(frozen=True)
 class Sample:
     """`errors` of the decoded model on n rows that may be bounded: `risk` at most, `grouped` if rows come in
-    groups (None unless asked for), of which there are `groups` that weigh as much as `effective` rows."""
+    groups (None unless asked for), of which there are `groups` that weigh as much as `effective` rows.
+
+    repeats: rows whose text an earlier one has. trained: rows whose text was trained on, of others than those.
+    """
 
     n: int
     errors: int
     risk: float
+    repeats: int = 0
+    trained: int = 0
     grouped: float | None = None
     groups: int | None = None
     effective: float | None = None
@@ -83,7 +89,7 @@ class Bounded:
     """One run at its best K: the description it pays for, what the decoded model gets wrong, the bounds.
 
     train       the training rows, whose bound pays for the description; `grouped` is of the same bits.
-    validation  the yardstick: Clopper and Pearson's bound on the validation rows, for this one run.
+    validation  the validation rows, whose bound pays nothing: Clopper and Pearson's, for this one run.
     others      rows held out of training (`data.holdout`): a prior that the rows trained on may choose, so that
                 only the choice among `runs` is paid for. None without such rows.
     search      bits for what the description leaves open (which of several base models, say).
@@ -106,6 +112,11 @@ class Bounded:
     screened: Mapping[int, float]
     seen: tuple[Answer, str]
     d90: int | None
+
+    @property
+    def yardstick(self) -> Sample | None:
+        """The validation rows, where training did not choose its last step by them."""
+        return None if self.spec.train.patience else self.validation
 
     @property
     def gap(self) -> float | None:

@@ -36,7 +36,7 @@ STEPS = 8  # of τ in an octave: at most 0.002 nats a number are lost to the nea
 
 @dataclass(frozen=True)
 class Draw:
-    """One θ′ from Q: its tensors, float32, and `bits`, log2 of dQ/dP there plus the code of each τ."""
+    """One θ′ from Q: its tensors, rounded to float32, and `bits`, log2 of dQ/dP there plus the code of each τ."""
 
     tensors: Mapping[str, NDArray[np.float32]]
     bits: float
@@ -63,13 +63,11 @@ def draw(tensors: Mapping[str, NDArray[np.floating]], noise: float, seed: int) -
         j = round(STEPS * math.log2(math.sqrt((1 - noise) * square)))
         tau = 2 ** (j / STEPS)
         normal = generator.standard_normal(moved.shape)
-        at = ((1 - noise) * moved + sigma * normal + centre).astype(np.float32)
-        # Of the float32 that is used: the ratio is that of the densities where it stands.
-        off = (at.astype(np.float64) - centre - (1 - noise) * moved) / sigma
-        away = (at.astype(np.float64) - centre) / tau
-        nats = moved.size * math.log(tau / sigma) + float(np.sum(away**2 - off**2)) / 2
+        at = (1 - noise) * moved + sigma * normal
+        # Of θ′ before it is rounded to float32, where both have densities: what is made of it obeys the bound too.
+        nats = moved.size * math.log(tau / sigma) + float(np.sum((at / tau) ** 2 - normal**2)) / 2
         bits += nats / math.log(2) + len(delta(2 * j if j >= 0 else -2 * j - 1))
-        drawn[name] = at
+        drawn[name] = (at + centre).astype(np.float32)
     return Draw(drawn, bits)
 
 

@@ -13,10 +13,11 @@ and for all λ, μ > 0, since Σ s_j p_j = nR,
 
     ln P[Σ S_j ≤ k] ≤ λk − μnR + Σ_j h(s_j),   h(s) = max over p in [0, 1] of ln(1 − p (1 − e^{−λs})) + μsp.
 
-h is convex with h(0) = 0 ≤ h, so it never falls and two groups are never worse than their union: sizes c_j ≥ s_j
-that are known to be large enough keep the bound true where the groups themselves are not known. Solved for R,
-with probability at least 1 − e^{−C}: R ≤ (λk + C + Σ h(c_j)) / μn, for the best λ and μ.
-For c_j = 1 this is the kl bound, for c_j = c that of n/c rows.
+h is convex with h(0) = 0 ≤ h, so it never falls and two groups are never worse than their union. Where only
+c_j ≥ s_j are known, Σ h(s_j) is largest where the largest groups are full until all n rows have a place (that
+allocation majorizes all others), and the bound is that of those sizes, Σ s_j = n. Solved for R, with probability
+at least 1 − e^{−C}: R ≤ (λk + C + Σ h(s_j)) / μn, for the best λ and μ.
+For s_j = 1 this is the kl bound, for s_j = c that of n/c rows.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def inverse(k: int, n: int, capacities: NDArray[np.integer], complexity: float) 
         raise ConfigError(f"k={k} of n={n} rows and {complexity} nats must satisfy 0 <= k <= n and nats >= 0")
     if capacities.size == 0 or capacities.min() < 1 or capacities.sum() < n:
         raise ConfigError(f"groups of {capacities.sum()} rows in all have no room for n={n} rows")
-    found, counts = np.unique(capacities, return_counts=True)
+    found, counts = np.unique(filled(n, capacities), return_counts=True)
     sizes = found.astype(np.float64)
 
     def at(log_lambda: float, log_mu: float) -> float:
@@ -69,9 +70,21 @@ def _least(function: Callable[[float], float], low: float, high: float) -> float
     return float(found.fun)
 
 
+def filled(n: int, capacities: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Sizes (groups,) of the groups that n rows fill, the largest first: the worst case of `inverse`."""
+    largest = np.sort(np.asarray(capacities, dtype=np.int64))[::-1]
+    sizes = np.diff(np.minimum(np.cumsum(largest), n), prepend=0)
+    return sizes[sizes > 0]
+
+
 def effective(n: int, capacities: NDArray[np.integer]) -> float:
-    """How many independent rows Hoeffding's bound takes n rows in such groups for: n² / Σ c_j²."""
-    return n**2 / float(np.square(capacities.astype(np.float64)).sum())
+    """How many independent rows Hoeffding's bound takes n rows in such groups for: n² / Σ s_j²."""
+    return n**2 / float(np.square(filled(n, capacities).astype(np.float64)).sum())
+
+
+def equal_texts(rows: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Sizes (groups,) of the groups of equal rows."""
+    return np.array(list(Counter(rows).values()), dtype=np.int64)
 
 
 def phrase_groups(texts: Sequence[str]) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from intrinsic_cli.bounds.description import Description, Setting, choices, deco
 from intrinsic_cli.bounds.seen import seen
 from intrinsic_cli.bounds.theory import Bound
 from intrinsic_cli.errors import ConfigError, DataError, StoreError
-from intrinsic_cli.finetunes.file import FineTune
+from intrinsic_cli.finetunes.file import ASKS, FineTune
 from intrinsic_cli.finetunes.rebuild import attach, place
 from intrinsic_cli.finetunes.scoring import answer
 from intrinsic_cli.result import RunResult
@@ -33,6 +33,7 @@ from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Inputs, Loader
 
 DEFAULT = Options()
+SETTINGS = "base model, tokenizer, text, words and rows"
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,12 @@ class _Candidate:
 
     @property
     def setting(self) -> tuple[object, ...]:
-        spec = self.run.spec
-        return (self.run.model_hash, spec.data.max_length, spec.task.text, self.train_hash)
+        """What its decoder has to have (`Setting`) and the message does not say."""
+        run, task = self.run, self.run.spec.task
+        asks = (getattr(task, key) for key in ASKS if key != "metrics")
+        return (
+            run.model_hash, run.settings_hash, run.spec.data.max_length, task.labels, self.train_hash, *asks
+        )  # fmt: skip
 
 
 def bounded(
@@ -65,16 +70,14 @@ def bounded(
     `d90s` is, by run_id, the d90 of the curve a run belongs to. Raises StoreError where no run can be bounded,
     DataError where the data are no longer those of the runs, ConfigError at an option that can't be used.
     """
-    runs = [
-        r
-        for r in results
-        # The message of a run (`description`) does not say which adapter its numbers belong to.
-        if r.spec.subspace.has_theta and not r.spec.adapter and KINDS[r.spec.task.kind].classes
-    ]
+    unfit = {r.run_id: why for r in results if r.spec.subspace.has_theta and (why := _unfit(r.spec))}
+    runs = [r for r in results if r.spec.subspace.has_theta and r.run_id not in unfit]
     if not runs:
         raise StoreError(
             "no finished subspace run of a classification task without adapter here; bounds need one"
         )
+    for run_id, why in unfit.items():
+        say(f"{run_id}: no bound, {why}")
     runs.sort(key=lambda r: (r.data_hash or "", r.model_hash or "", r.spec.d or 0, r.run_id))
     read = _Rows()
     candidates = [_Candidate(run, _train_hash(read(run.spec).train)) for run in runs]
@@ -82,12 +85,20 @@ def bounded(
     made = []
     for candidate in candidates:
         kin = [c for c in candidates if c.train_hash == candidate.train_hash or c.source == candidate.source]
-        search = theory.search_bits({"base model, text and rows": len({c.setting for c in kin})})
+        search = theory.search_bits({SETTINGS: len({c.setting for c in kin})})
         one = _One(
             candidate.run, read(candidate.run.spec), load(candidate.run.spec), options, search, len(kin), say
         )
         made.append(one.bounded((d90s or {}).get(candidate.run.run_id)))
     return made
+
+
+def _unfit(spec: RunSpec) -> str | None:
+    """Why a subspace run can't be bounded, or None."""
+    if not KINDS[spec.task.kind].classes:
+        return f"a task of {spec.task.kind} has no classes to be right or wrong about"
+    # The message of a run (`description`) does not say which adapter its numbers belong to.
+    return "its message would not say which adapter its numbers belong to" if spec.adapter else None
 
 
 class _Rows:
@@ -104,8 +115,13 @@ class _Rows:
 
 def _train_hash(train: Part) -> str:
     """SHA-256 of the training rows, whatever their order. Which rows validate makes no other sample."""
-    rows = sorted(map(repr, zip(train.texts, train.pairs or train.texts, train.labels, strict=True)))
+    rows = sorted(map(repr, zip(*_texts(train), train.labels, strict=True)))
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _texts(part: Part) -> tuple[Sequence[str], Sequence[str]]:
+    """What the rows say, without their labels."""
+    return part.texts, part.pairs or part.texts
 
 
 @contextmanager
@@ -221,15 +237,24 @@ class _One:
 
     def _sample(self, errors: int, part: Part, bits: float, *, grouped: bool) -> Sample:
         nats = bits * math.log(2) - math.log(self.options.delta)
-        risk = theory.binomial_inverse(errors, len(part), nats)
+        rows, trained = (list(zip(*_texts(each), strict=True)) for each in (part, self.rows.train))
+        known = set(trained) if part is not self.rows.train else set()
+        plain = Sample(
+            len(part), errors, theory.binomial_inverse(errors, len(part), nats),
+            repeats=len(rows) - len(set(rows)), trained=sum(row in known for row in rows),
+        )  # fmt: skip
         # Rows held out one by one share their groups with rows that were trained on.
         if self.options.groups == "none" or not grouped:
-            return Sample(len(part), errors, risk)
-        if part.pairs is not None:
-            raise ConfigError("--groups phrases needs rows of one text each; these are pairs")
-        rooms: NDArray[np.int64] = groups.phrase_groups(part.texts)
-        at_most = groups.inverse(errors, len(part), rooms, nats)
-        return Sample(len(part), errors, risk, at_most, len(rooms), groups.effective(len(part), rooms))
+            return plain
+        if self.options.groups == "phrases" and part.pairs is not None:
+            raise ConfigError("--groups phrases needs rows of one text each; these are pairs; use texts")
+        rooms: NDArray[np.int64] = (
+            groups.phrase_groups(part.texts) if self.options.groups == "phrases" else groups.equal_texts(rows)
+        )
+        return replace(
+            plain, grouped=groups.inverse(errors, len(part), rooms, nats), groups=len(rooms),
+            effective=groups.effective(len(part), rooms),
+        )  # fmt: skip
 
     def _gaussian(self) -> Gaussian | None:
         """One draw at the D that promises most on the screen, by other draws than those that chose D."""

@@ -45,8 +45,8 @@ def _others(rows: Sequence[Bounded]) -> Table:
 def _groups(rows: Sequence[Bounded]) -> Table:
     body = []
     for row in rows:
-        for name, sample in (("training", row.train), ("validation", row.validation)):
-            if sample.grouped is not None:
+        for name, sample in (("training", row.train), ("validation", row.yardstick)):
+            if sample is not None and sample.grouped is not None:
                 counts = [f"{sample.n:,}", f"{sample.groups:,}", f"{sample.effective:,.0f}"]
                 body.append((row, [name, *counts, f"{sample.rate:.4f}", f"{sample.grouped:.4f}"]))
     return _table("Rows in groups", ["rows of", "rows", "groups", "weigh as", "error", "bound"], body)
@@ -87,7 +87,7 @@ def record(row: Bounded) -> dict[str, Any]:
         "bits_search": sum(row.search.values()), "delta": row.best.delta,
         **{bound.kind: bound.risk for bound in row.bounds},
         "vacuous": row.best.vacuous, "valid": row.valid, "base_model_saw_task": row.seen[0],
-        "yardstick": row.validation.risk,
+        "yardstick": row.yardstick and row.yardstick.risk,
         **_sample("train", row.train), **_sample("validation", row.validation),
         "other_rows": None if row.others is None else row.others.n,
         "other_rows_error": None if row.others is None else row.others.rate,
@@ -105,7 +105,9 @@ def kept(row: Bounded) -> RunBound:
 
 
 def _sample(name: str, sample: Sample) -> dict[str, Any]:
-    return {f"{name}_groups": sample.groups, f"{name}_grouped": sample.grouped}
+    return {
+        f"{name}_groups": sample.groups, f"{name}_grouped": sample.grouped, f"{name}_repeats": sample.repeats,
+    }  # fmt: skip
 
 
 def _cells(row: Bounded) -> list[str]:
@@ -115,7 +117,7 @@ def _cells(row: Bounded) -> list[str]:
         spec.model.label, spec.task.title, spec.subspace.kind.upper(), str(spec.d), str(row.levels),
         f"{row.best.bits:,.0f}", f"{row.train.rate:.4f}", f"{row.best.risk:.4f}",
         f"{row.majority_error:.4f}", mark if row.valid else "invalid",
-        f"{row.validation.rate:.4f}", f"{row.validation.risk:.4f}", row.seen[0],
+        f"{row.validation.rate:.4f}", "—" if row.yardstick is None else f"{row.yardstick.risk:.4f}", row.seen[0],
         "—" if gap is None else f"{gap:+.3f}", "—" if row.d90 is None else f"{row.d90:,}",
         f"{trend(spec.d or 0, row.train.n):.3f}",
     ]  # fmt: skip
@@ -126,19 +128,23 @@ def notes(rows: Sequence[Bounded]) -> list[str]:
     sure = f"{1 - rows[0].best.delta:g}"
     lines = [
         f"bound: with probability at least {sure} over the draw of the training rows, the decoded model's "
-        "true error rate is at most this (exact binomial tail), for all rows of one data set at once.",
-        "It assumes independent training rows. A bound that does not beat the majority class's error is vacuous.",
+        "true error rate is at most this (exact binomial tail), for all lines of one data set at once. Each column "
+        "and each table below has such a probability of its own.",
+        "It assumes independent training rows, and base models, texts and words that were fixed before a label was "
+        "looked at: each that is tried later adds to `search`, in a folder of its own too. A bound that does not "
+        "beat the majority class's error is vacuous.",
         "Union bound: P's kind, version and seed (the head's too), DID or SAID, normalisation, groups, head, "
         "precision, d and K are all written in the message (choices, d, codebook), so every value of each is "
         "paid for, tried or not. Learning rates, epochs and other choices of training cost nothing: no decoder "
         "needs them, so the bound holds for whatever they lead to.",
     ]
+    lines += _doubts(rows)
     for search in {tuple(row.search.items()) for row in rows if row.search}:
         told = ", ".join(f"{round(2**bits)} of {name} ({bits:.2f} bits)" for name, bits in search)
         lines.append(f"Tried on the same rows and paid for under `search`: {told}.")
     lines.append(
         "yardstick: Clopper and Pearson's bound on the validation rows, for one run named beforehand and if "
-        "nothing was chosen by these rows."
+        "nothing was chosen by these rows; none where train.patience was."
     )
     for model, (answer, source) in sorted({(row.spec.model.label, row.seen) for row in rows}):
         lines.append(
@@ -151,9 +157,10 @@ def notes(rows: Sequence[Bounded]) -> list[str]:
         )
     if any(row.train.grouped is not None for row in rows):
         lines.append(
-            "Rows in groups: groups are independent and rows within them need not be. Each row that is no phrase "
-            "of a longer one is a group, with room for every row that could be its phrase. The rate bounded is "
-            "the mean over rows; training rows pay the bits, validation rows as the yardstick."
+            "Rows in groups: groups are independent and rows within them need not be. By texts, rows of one text "
+            "are a group; by phrases, each row that is no phrase of a longer one is one, with room for every row "
+            "that could be its phrase. The rate bounded is the mean over rows; training rows pay the bits, "
+            "validation rows as the yardstick."
         )
     if any(row.gaussian for row in rows):
         lines.append(
@@ -162,6 +169,28 @@ def notes(rows: Sequence[Bounded]) -> list[str]:
         )
     lines.append("gap: (train − validation) / (1 − validation) of the decoded model's accuracies.")
     lines.append("√(d/m): the paper's trend for m training rows, without its constants; no bound.")
+    return lines
+
+
+def _doubts(rows: Sequence[Bounded]) -> list[str]:
+    """What these runs' rows have against them."""
+    lines = [
+        f"Repeated rows: {repeats:,} of {n:,} training rows have the text of an earlier one, so rows are not "
+        "independent; --groups texts bounds them as groups."
+        for repeats, n in sorted({(row.train.repeats, row.train.n) for row in rows})
+        if repeats
+    ]
+    held_out = {("validation", row.validation) for row in rows} | {("other", row.others) for row in rows}
+    lines += [
+        f"Rows seen: {trained:,} of {n:,} {name} rows have the text of a training row, which flatters their bound."
+        for name, n, trained in sorted({(name, s.n, s.trained) for name, s in held_out if s is not None})
+        if trained
+    ]
+    if any(row.spec.data.permute_labels is not None for row in rows):
+        lines.append(
+            "Permuted labels: where data.permute_labels is set, the bound is of the labels trained on, and "
+            "validation rows have their own."
+        )
     return lines
 
 

@@ -146,7 +146,7 @@ def catoni(q: float, kl_nats: float, n: int, delta: float) -> float:
 def trend(d: int, m: int) -> float:
     """√(d/m) for d trained parameters and m training rows: the paper's O(√(d/m)), a trend and never a bound.
 
-    Its constants are unknown, so only ratios between runs mean anything (arXiv 2012.13255, section 5.2).
+    Its constants are unknown, so only ratios between runs mean anything (arXiv 2012.13255, section 5).
     """
     if d < 0 or m < 1:
         raise ConfigError(f"d={d} and m={m} must satisfy d >= 0 and m >= 1")

@@ -19,6 +19,7 @@ from intrinsic_cli.statistics.rows import BLOCKS, sampling_variance
 KNOWN = 6  # degrees of freedom that stand for noise known from the rows alone
 ENOUGH = 5  # below so many, repeats say too little, and what a smooth curve leaves of the points counts too
 POOLED = 10  # the pooled noise weighs as so many degrees of freedom for the noise at one d
+POOLED_FULL = 2  # and for full fine-tuning's, which is another procedure and may scatter more
 SURE = 0.95  # residuals count where the rows' noise would exceed them in fewer studies than the rest of this
 
 
@@ -72,7 +73,8 @@ def measure_noise(table: Grid, x: Floats, chance: float, n_eval: int | None, met
     total = repeats + spare
     if total < 2 and not known:
         return None
-    prior, parts = min(POOLED, total), []
+    prior = np.minimum([POOLED] * (len(degrees) - 1) + [POOLED_FULL], total)
+    parts = []
     for left in (table.score_left, table.choice_left):
         squares = np.bincount(table.cell, left**2, table.count.size).reshape(table.count.shape).sum(axis=1)
         pooled = (squares.sum() + rest) / max(total, 1)

@@ -82,8 +82,11 @@ def _summary(task: TaskSpec, parts: Sequence[Part], names: tuple[str, ...], orig
         if len(part):
             labels = "" if task.kind in WRITTEN else f" ({_labels(part, names)})"
             words.append(f"{len(part):,} rows of {place} {use}{labels}")
+    trained, validation = set(_keys(parts[0])), _keys(parts[1])
+    seen = sum(key in trained for key in validation)
+    told = f"; {seen:,} of the rows to validate have the text of one to train on" if seen else ""
     unread = f"; not read: {', '.join(origin.unread)}" if origin.unread else ""
-    return printable(f"task {task.title}: {', '.join(words)}{unread}")
+    return printable(f"task {task.title}: {', '.join(words)}{told}{unread}")
 
 
 def _labels(part: Part, names: tuple[str, ...]) -> str:

@@ -32,9 +32,10 @@ def test_the_noise_at_a_d_leans_on_that_of_all():
     x, table = table_of(points({16: [0.49, 0.51], 64: [0.67, 0.73], 256: [0.78]}), points({None: [0.8, 0.8]}))
     noise = measure_noise(table, x, 0.5, None, "accuracy")
     pooled = (2e-4 + 18e-4) / 3
-    each = [(3 * pooled + 2e-4) / 4, (3 * pooled + 18e-4) / 4, 3 * pooled / 3, 3 * pooled / 4]
+    # Full fine-tuning's leans on it less, with two degrees of freedom.
+    each = [(3 * pooled + 2e-4) / 4, (3 * pooled + 18e-4) / 4, 3 * pooled / 3, 2 * pooled / 3]
     assert noise.of_runs()[:, 0] == pytest.approx(each)
-    assert noise.freedom.tolist() == [4, 4, 3, 4]
+    assert noise.freedom.tolist() == [4, 4, 3, 3]
     # With 100 rows, binomial noise of 4 to 5 points stands above all of these but the second's.
     least = measure_noise(table, x, 0.5, 100, "accuracy").of_runs()[:, 0]
     assert least == pytest.approx([p * (1 - p) / 100 for p in (0.5, 0.7, 0.78, 0.8)])

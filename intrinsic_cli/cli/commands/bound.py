@@ -34,8 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="also bound a draw around θ that is off by a share D of its square, such as 0.3,0.5,0.7",
     )  # fmt: skip
     parser.add_argument(
-        "--groups", default="none", metavar="none|phrases",
-        help="phrases: rows are phrases of common sentences, which alone are independent; default: none",
+        "--groups", default="none", metavar="none|texts|phrases",
+        help="what alone is independent: texts, or sentences whose phrases rows are; default: none",
     )  # fmt: skip
 
 
