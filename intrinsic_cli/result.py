@@ -156,6 +156,16 @@ class RunResult:
                 raise DamagedError(f"{name} lacks {self.metric}, the metric of the run")
         if self.seconds.get("total", -1) < 0:
             raise DamagedError("seconds lacks a total of at least 0")
+        spec = self.spec
+        told = [
+            ("metric", self.metric, spec.task.metrics[0]),
+            ("score", self.score, self.metrics[self.metric]),
+        ]
+        if spec.subspace.has_theta:
+            told.append(("d", self.d, spec.d))
+        for name, value, other in told:
+            if value != other:
+                raise DamagedError(f"{name}={value} contradicts what it says elsewhere, {other}")
 
     @property
     def study(self) -> str:
@@ -164,12 +174,13 @@ class RunResult:
 
     @property
     def conditions(self) -> dict[str, str]:
-        """What its scores depend on beside its spec, as recorded: rows, weights and precision. Scores under other
-        conditions are not averaged with them."""
+        """What its scores depend on beside its spec, as recorded: rows, weights, precision, and what a good score
+        is. Scores under other conditions are not averaged with them."""
         hashes = {"data_hash": self.data_hash, "model_hash": self.model_hash}
         return {name: (value or "unknown")[:8] for name, value in hashes.items()} | {
-            "precision": self.precision
-        }
+            "precision": self.precision, "chance": f"{self.chance:.6g}",
+            "better": "higher" if self.higher_is_better else "lower",
+        }  # fmt: skip
 
     @property
     def holdout(self) -> float | None:

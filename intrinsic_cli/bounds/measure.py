@@ -19,7 +19,7 @@ from intrinsic_cli.bounds.coder import delta as code_of
 from intrinsic_cli.bounds.description import Description, Setting, choices, decode, describe
 from intrinsic_cli.bounds.seen import seen
 from intrinsic_cli.bounds.theory import Bound
-from intrinsic_cli.errors import ConfigError, DataError, StoreError
+from intrinsic_cli.errors import ConfigError, DataError, IdimError, ModelError, StoreError
 from intrinsic_cli.finetunes.file import ASKS, FineTune
 from intrinsic_cli.finetunes.rebuild import attach, place
 from intrinsic_cli.finetunes.scoring import answer
@@ -41,7 +41,7 @@ class _Candidate:
     """A run and the training rows that it saw, by hash and by where they came from."""
 
     run: RunResult
-    train_hash: str
+    train_hash: str | None
 
     @property
     def source(self) -> tuple[object, ...]:
@@ -64,11 +64,12 @@ def bounded(
     *,
     d90s: Mapping[str, int] | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> list[Bounded]:
-    """A bound for every subspace run among `results`, in their order by task, model and d.
+) -> Iterator[Bounded]:
+    """A bound for every subspace run among `results`, by task, model and d, each as soon as it is there.
 
-    `d90s` is, by run_id, the d90 of the curve a run belongs to. Raises StoreError where no run can be bounded,
-    DataError where the data are no longer those of the runs, ConfigError at an option that can't be used.
+    `d90s` is, by run_id, the d90 of the curve a run belongs to. `say` is told of runs that are left out: those of
+    other tasks, and those whose data or files are no longer what they were. Raises StoreError where no run can be
+    bounded, the reason of the last where each has one, and ConfigError at an option that can't be used.
     """
     unfit = {r.run_id: why for r in results if r.spec.subspace.has_theta and (why := _unfit(r.spec))}
     runs = [r for r in results if r.spec.subspace.has_theta and r.run_id not in unfit]
@@ -77,20 +78,27 @@ def bounded(
             "no finished subspace run of a classification task without adapter here; bounds need one"
         )
     for run_id, why in unfit.items():
-        say(f"{run_id}: no bound, {why}")
+        say(f"{run_id}: no bound: {why}")
     runs.sort(key=lambda r: (r.data_hash or "", r.model_hash or "", r.spec.d or 0, r.run_id))
-    read = _Rows()
-    candidates = [_Candidate(run, _train_hash(read(run.spec).train)) for run in runs]
-    load = Loader()
-    made = []
+    read, load = _Rows(), Loader()
+    candidates = [_Candidate(run, _train_hash(read, run.spec)) for run in runs]
+    failure: IdimError | None = None
+    made = 0
     for candidate in candidates:
         kin = [c for c in candidates if c.train_hash == candidate.train_hash or c.source == candidate.source]
         search = theory.search_bits({SETTINGS: len({c.setting for c in kin})})
-        one = _One(
-            candidate.run, read(candidate.run.spec), load(candidate.run.spec), options, search, len(kin), say
-        )
-        made.append(one.bounded((d90s or {}).get(candidate.run.run_id)))
-    return made
+        run = candidate.run
+        try:
+            one = _One(run, read(run.spec), load(run.spec), options, search, len(kin), say)
+            found = one.bounded((d90s or {}).get(run.run_id))
+        except (DataError, ModelError, StoreError) as error:
+            say(f"{run.run_id}: no bound: {error}")
+            failure = error
+            continue
+        made += 1
+        yield found
+    if failure is not None and not made:
+        raise failure
 
 
 def _unfit(spec: RunSpec) -> str | None:
@@ -113,8 +121,15 @@ class _Rows:
         return self._rows
 
 
-def _train_hash(train: Part) -> str:
-    """SHA-256 of the training rows, whatever their order. Which rows validate makes no other sample."""
+def _train_hash(read: _Rows, spec: RunSpec) -> str | None:
+    """SHA-256 of the training rows, whatever their order; None where they can't be read any more.
+
+    Which rows validate makes no other sample.
+    """
+    try:
+        train = read(spec).train
+    except DataError:
+        return None
     rows = sorted(map(repr, zip(*_texts(train), train.labels, strict=True)))
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
 

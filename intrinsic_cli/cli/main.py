@@ -26,6 +26,7 @@ NOT_HEARD = {
     errno.EDQUOT,
     errno.EIO,
 }  # of what is written to a pipe, a disk, a terminal
+RESUMED = ("run", "sweep", "trajectory")  # commands that go on where they were interrupted
 
 
 class Parser(argparse.ArgumentParser):
@@ -118,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(f"idim: can't write: {error.strerror}{f' ({error.filename})' if error.filename else ''}")
         return 1
     except KeyboardInterrupt as interrupt:
-        _say("\nidim: interrupted; the same command continues where it stopped")
+        goes_on = "; the same command continues where it stopped" if words[0] in RESUMED else ""
+        _say(f"\nidim: interrupted{goes_on}")
         return 128 + next(iter(interrupt.args), signal.SIGINT)
     except BaseException as error:
         if not is_failure(error):

@@ -210,9 +210,10 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def told_apart(study: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]) -> list[str]:
-    """`render.differences` without hashes, unless nothing else tells two studies apart: other labels or another
-    folder make other hashes, which say nothing more."""
-    plain = [{key: tree[key] for key in tree if not key.endswith(("_hash", "fingerprint"))} for tree in study]
+    """`render.differences` without hashes and chance, unless nothing else tells two studies apart: other labels or
+    another folder make other ones, which say nothing more."""
+    follows = ("_hash", "fingerprint", "chance")
+    plain = [{key: tree[key] for key in tree if not key.endswith(follows)} for tree in study]
     told = differences(plain, labels, within)
     named = {(*name, *tree.values()) for *name, tree in zip(labels, within, told, study, strict=True)}
     enough = len(named) == len({name[:3] for name in named})

@@ -90,7 +90,7 @@ def rising(points: Sequence[Point], scale: Scale) -> list[Point]:
         return list(points)
 
     def negative(value: Any) -> Any:
-        return None if value is None else -value
+        return None if value is None else 0 - value  # numpy has no negative of truth values
 
     return [
         replace(p, score=negative(p.score), holdout=negative(p.holdout), rows=negative(p.rows))

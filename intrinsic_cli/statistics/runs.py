@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from numpy.typing import NDArray
 
 from intrinsic_cli.errors import DamagedError
@@ -18,6 +19,8 @@ from intrinsic_cli.statistics.rows import of_answers
 from intrinsic_cli.statistics.targets import Scale
 
 log = logging.getLogger(__name__)
+
+ROUNDING = 1e-3  # of a score that is computed again from float32 columns
 
 
 def place(spec: RunSpec) -> Place:
@@ -37,9 +40,18 @@ def _rows(run: RunResult) -> NDArray | None:
         return None
     try:
         table = (RunDir(run.path).outcomes() or {}).get("validation", {})
-        if len({column.shape for column in table.values()}) > 1:
-            raise DamagedError(f"{run.path / OUTCOMES} is damaged (its columns are not of one length)")
-        return of_answers(run.metric, table)
+        for name, column in table.items():
+            if column.shape != (run.n_eval,) or column.dtype.kind not in "biuf":
+                raise DamagedError(
+                    f"{run.path / OUTCOMES} is damaged ({name} is no column of {run.n_eval} numbers)"
+                )
+        rows = of_answers(run.metric, table)
+        score = run.score if rows is None else float(np.mean(rows, dtype=float))
+        if not abs(score - run.score) < ROUNDING:
+            raise DamagedError(
+                f"{run.path / OUTCOMES} is of other answers ({run.metric} {score:.4g}, the run has {run.score:.4g})"
+            )
+        return rows
     except DamagedError as error:
         log.warning("%s; the noise of its curve is that of so many rows", error)
         return None

@@ -56,8 +56,9 @@ def test_records():
         "n": 100, "errors": 20, "train_error": 0.2, "validation_error": 0.3, "majority_error": 0.5, "bits": 401.0,
         "bits_choices": 24, "bits_symbols": 376, "bits_search": 1.0, "delta": 0.05,
         "binomial": 0.31, "catoni": 0.32, "vacuous": False, "valid": True, "base_model_saw_task": "no",
-        "yardstick": 0.33, "train_groups": None, "train_grouped": None, "validation_groups": None,
-        "validation_grouped": None, "other_rows": None, "other_rows_error": None,
+        "yardstick": 0.33, "train_groups": None, "train_grouped": None, "train_repeats": 0,
+        "validation_groups": None, "validation_grouped": None, "validation_repeats": 0,
+        "other_rows": None, "other_rows_error": None,
         "prior_from_training_rows": None, "gaussian_D": None, "gaussian_bits": None, "gaussian_errors": None,
         "gaussian": None, "relative_gap": pytest.approx(1 / 3), "d90": 1861,
         "trend": 0.5, "screened": '{"2": 0.4, "4": 0.31}',
@@ -90,6 +91,30 @@ def test_tables():
     )
     assert bits.header == ["d", "K", "choices", "symbols", "search", "total"]
     assert [row[-2:] for row in bits.rows] == [["1", "401"], ["1", "401"], ["0", "400"]]
+
+
+def test_a_run_that_ended_by_validation_rows_has_no_yardstick():
+    spec = replace(ROWS[0].spec, train=replace(ROWS[0].spec.train, evals=5, patience=2))
+    one = replace(
+        ROWS[0], spec=spec, validation=replace(ROWS[0].validation, grouped=0.9, groups=3, effective=2.0)
+    )
+    assert answer([one]).tables[0].rows[0][10:12] == ["0.3000", "—"]
+    assert json.loads(render(answer([one]), "json"))[0]["yardstick"] is None
+    assert "Rows in groups" not in render(answer([one]))
+
+
+def test_what_speaks_against_the_rows_is_said():
+    assert not any(
+        line.startswith(("Repeated rows", "Rows seen", "Permuted labels")) for line in answer(ROWS).notes
+    )
+    spec = replace(ROWS[0].spec, data=replace(ROWS[0].spec.data, permute_labels=1))
+    doubtful = replace(
+        ROWS[0], spec=spec, train=Sample(100, 20, 0.31, repeats=12), validation=Sample(10, 3, 0.33, trained=4)
+    )
+    notes = "\n".join(answer([doubtful, ROWS[1]]).notes)
+    assert "12 of 100 training rows have the text of an earlier one" in notes
+    assert "4 of 10 validation rows have the text of a training row" in notes
+    assert "Permuted labels" in notes
 
 
 @pytest.mark.parametrize("form", ["table", "md", "tex"])

@@ -43,12 +43,22 @@ def test_a_draw_and_its_bits_by_scipy(noise, name, centre):
     j = min(range(-200, 200), key=lambda i: abs(math.log2(scale) - i / 8))
     q = norm(centre + (1 - noise) * THETA, math.sqrt(noise * (1 - noise) * v)).logpdf(at)
     p = norm(centre, 2 ** (j / 8)).logpdf(at)
-    assert told.bits == pytest.approx((q - p).sum() / math.log(2) + len(delta(-2 * j - 1)), rel=1e-9)
+    # The densities are of the draw before it is rounded to float32.
+    assert told.bits == pytest.approx((q - p).sum() / math.log(2) + len(delta(-2 * j - 1)), rel=1e-5)
     # About what rate and distortion of a Gaussian source promise; the draw's own luck is about √d.
     assert told.bits == pytest.approx(
         -500 * math.log2(noise) + len(delta(-2 * j - 1)), abs=4 * math.sqrt(1000)
     )
     assert np.mean((at - centre - THETA) ** 2) == pytest.approx(noise * v, rel=0.2)
+
+
+def test_a_scale_that_hardly_moved_pays_for_its_draw():
+    """Steps of float32 at 1 are many σ here. The mean of 2^−bits over draws is P's share of all there is, 1."""
+    lam = {"lam": np.nextafter(np.ones(6, np.float32), np.float32(2))}
+    lam["lam"][1:] = 1
+    bits = np.array([gaussian.draw(lam, 0.5, seed).bits for seed in range(4000)])
+    code = len(delta(2 * 30))  # of τ, at least
+    assert np.mean(2.0 ** -(bits - code)) < 3
 
 
 def test_a_draw_is_its_seeds_and_each_tensor_has_its_own():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intrinsic_cli.bounds import theory
-from intrinsic_cli.bounds.groups import effective, halves, inverse, phrase_groups
+from intrinsic_cli.bounds.groups import effective, equal_texts, filled, halves, inverse, phrase_groups
 from intrinsic_cli.errors import ConfigError
 
 mpmath.mp.dps = 40
@@ -65,6 +65,30 @@ def test_equal_groups_are_the_chromatic_bound(groups, size, data, complexity):
     k = data.draw(st.integers(0, n))
     got = inverse(k, n, np.full(groups, size), complexity)
     assert got == pytest.approx(theory.kl_inverse(k / n, complexity * size / n), abs=1e-6)
+
+
+def test_room_for_more_rows_than_there_are_is_filled_from_the_largest_group():
+    assert filled(7, np.array([2, 4, 1, 3])).tolist() == [4, 3]
+    assert filled(8, np.array([2, 4, 1, 3])).tolist() == [4, 3, 1]
+    assert filled(10, np.array([2, 4, 1, 3])).tolist() == [4, 3, 2, 1]
+    # Ten rooms of ten for ten rows: at worst one group of ten, Janson's bound for it.
+    assert inverse(2, 10, np.full(10, 10), 1.0) == pytest.approx(theory.kl_inverse(0.2, 1.0), abs=1e-6)
+    assert effective(10, np.full(10, 10)) == 1
+
+
+@pytest.mark.long
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.data(), st.floats(0.1, 10))
+def test_no_allocation_of_the_rows_to_the_rooms_is_bounded_higher(rooms, data, complexity):
+    sizes = [data.draw(st.integers(0, room)) for room in rooms]
+    if n := sum(sizes):
+        k = data.draw(st.integers(0, n))
+        own = inverse(k, n, np.array([size for size in sizes if size]), complexity)
+        assert inverse(k, n, np.array(rooms), complexity) >= own - 1e-6
+
+
+def test_equal_texts_are_a_group():
+    assert sorted(equal_texts(["a", "b", "a", "c", "a"])) == [1, 1, 3]
 
 
 @pytest.mark.long

@@ -10,11 +10,11 @@ import torch
 from scipy.stats import beta
 from support.rows import sentences, write_jsonl
 
-from intrinsic_cli.bounds import gaussian, groups, theory
+from intrinsic_cli.bounds import gaussian, groups, measure, theory
 from intrinsic_cli.bounds.bounded import Options
 from intrinsic_cli.bounds.coder import delta
 from intrinsic_cli.bounds.description import choices, decode, describe
-from intrinsic_cli.bounds.measure import bounded, rebuilt, setting_of
+from intrinsic_cli.bounds.measure import rebuilt, setting_of
 from intrinsic_cli.bounds.qat import finetune
 from intrinsic_cli.bounds.quantise import quantise
 from intrinsic_cli.bounds.tables import answer
@@ -29,6 +29,11 @@ from intrinsic_cli.store import Store
 from intrinsic_cli.tasks.batches import collate
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import execute
+
+
+def bounded(*arguments, **options):
+    return list(measure.bounded(*arguments, **options))
+
 
 SMALL = Options(levels=(2, 8), screen=50)
 TWO = Options(levels=(2,))
@@ -153,6 +158,40 @@ def test_the_same_rows_in_another_file_are_the_same_rows(study, make_spec, tmp_p
     assert {sum(r.search.values()) for r in bounded(study.results() + strangers.results(), TWO)} == {0.0}
 
 
+def test_other_settings_of_the_same_weights_and_rows_are_paid_for(study):
+    """Another tokenizer or config, and other labels, are what a decoder has beforehand."""
+    one, two, *_ = (result for result in study.results() if not result.spec.is_full)
+    task = replace(two.spec.task, labels=("loud", "calm"))
+    others = [replace(two, settings_hash="0" * 64), replace(two, spec=replace(two.spec, task=task))]
+    settings = {measure._Candidate(run, "rows").setting for run in (one, two, *others)}
+    assert len(settings) == 3
+
+
+def test_rows_of_one_text_are_named_and_can_be_groups(make_spec, tmp_path):
+    """Twelve rows, each eight times: as much as twelve."""
+    (tmp_path / "data").mkdir()
+    write_jsonl(tmp_path / "data/train.jsonl", sentences(12) * 8)
+    write_jsonl(tmp_path / "data/validation.jsonl", sentences(40))
+    store = Store(tmp_path / "runs")
+    execute(make_spec(d=20, max_steps=2, path=tmp_path / "data"), store, Loader())
+    (row,) = bounded(store.results(), replace(TWO, groups="texts"))
+    assert (row.train.repeats, row.train.groups, row.train.effective) == (84, 12, 12)
+    assert (row.validation.repeats, row.validation.trained) == (0, 12)
+    nats = row.best.bits * math.log(2) + math.log(20)
+    assert row.train.grouped == groups.inverse(row.train.errors, 96, [8] * 12, nats)
+    assert "84 of 96 training rows" in render(answer([row]))
+
+
+def test_what_is_not_bounded_is_named(study, make_spec):
+    [did] = (run for run in study.results() if run.spec.d == 20)
+    scored = replace(
+        did, run_id="scored", spec=replace(did.spec, task=replace(did.spec.task, kind="regression"))
+    )
+    said = []
+    assert len(bounded([did, scored], TWO, say=said.append)) == 1
+    assert said[0].startswith("scored: no bound: a task of regression has no classes")
+
+
 @pytest.mark.long
 def test_rows_held_out_give_a_prior_that_training_rows_may_choose(make_spec, tmp_path):
     store = Store(tmp_path)
@@ -187,7 +226,7 @@ def test_phrases_of_one_sentence_count_as_one_group(make_spec, tmp_path):
     assert (sample.n, sample.groups) == (96, 12)
     rooms = groups.phrase_groups([phrase["text"] for phrase in phrases])
     assert rooms.sum() > 96  # "a a" may be of many sentences
-    assert sample.effective == pytest.approx(96**2 / (rooms**2).sum())
+    assert sample.effective == groups.effective(96, rooms) > 96**2 / (rooms**2).sum()
     nats = grouped.best.bits * math.log(2) + math.log(20)
     assert sample.grouped == groups.inverse(sample.errors, 96, rooms, nats)
     assert sample.grouped > sample.risk == plain.train.risk
@@ -255,7 +294,7 @@ def named(folder):
     ("options", "match"),
     [
         ({"levels": ()}, "levels"), ({"screen": -1}, "screen"), ({"delta": 0}, "delta=0"),
-        ({"noise": (0.5, 1)}, "noise"), ({"groups": "words"}, "none, phrases"),
+        ({"noise": (0.5, 1)}, "noise"), ({"groups": "words"}, "none, texts, phrases"),
     ],
 )  # fmt: skip
 def test_options_that_mean_nothing(options, match):
@@ -272,6 +311,11 @@ def test_changed_data_are_noticed(study):
     results = [replace(r, data_hash="0" * 64) for r in study.results()]
     with pytest.raises(DataError, match="have changed"):
         bounded(results, TWO)
+    said = []
+    one, two, _ = (result for result in study.results() if not result.spec.is_full)
+    mixed = bounded([replace(one, data_hash="0" * 64), two], TWO, say=said.append)
+    assert [row.run_id for row in mixed] == [two.run_id]
+    assert said[0].startswith(f"{one.run_id}: no bound: the data or the base model")
 
 
 @pytest.mark.long

@@ -23,7 +23,10 @@ def glue(name):
         ("roberta-large-mnli", "mnli", "unknown"), ("google-t5/t5-base", "cola", "yes"),
         ("google/t5-v1_1-base", "cola", "no"), ("google/flan-t5-base", "sst2", "yes"),
         ("somebody/their-model", "sst2", "unknown"), ("tiny", "sst2", "no"), ("minilm", "pydoc-topic", "unknown"),
-        ("bert-base-cased", "pydoc-topic", "no"),
+        ("bert-base-cased", "pydoc-topic", "no"), ("google-bert/bert-base-cased", "sst2", "no"),
+        ("somebody/bert-base-cased", "sst2", "unknown"), ("./bert-base-cased", "sst2", "unknown"),
+        ("/models/bert-base-cased", "sst2", "unknown"), ("outputs/tiny", "sst2", "unknown"),
+        ("/models/all-mpnet-base-v2/", "rte", "unknown"),
     ],
 )  # fmt: skip
 def test_what_is_known(model, task, answer):
@@ -32,6 +35,12 @@ def test_what_is_known(model, task, answer):
     )
     assert got == answer
     assert source
+
+
+def test_a_name_is_acquitted_at_the_hubs_own_revision_alone():
+    assert seen(ModelSpec("roberta-base", revision="refs/pr/1"), SST2)[0] == "unknown"
+    assert seen(ModelSpec("roberta-base", revision="main"), SST2)[0] == "no"
+    assert seen(ModelSpec("google-t5/t5-base", revision="refs/pr/1"), SST2)[0] == "yes"
 
 
 def test_a_task_goes_by_its_configuration_too():

@@ -104,6 +104,17 @@ def test_a_spec_of_other_types_is_named_by_its_key(path):
         RunResult.from_dict(tree)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("score", 0.76), ("d", 7), ("metrics", {"accuracy": 0.5}), ("metric", "f1")]
+)
+def test_what_contradicts_itself_is_damaged(key, value):
+    tree = written() | {key: value}
+    if key == "metric":
+        tree["metrics"] = tree["holdout_metrics"] = {"accuracy": 0.75, "f1": 0.75}
+    with pytest.raises(DamagedError, match=r"contradicts|lacks"):
+        RunResult.from_dict(tree)
+
+
 @pytest.mark.parametrize("key", ["run_id", "spec", "metric", "score", "seconds", "chance", "D"])
 def test_a_missing_field_is_named(key):
     with pytest.raises(DamagedError, match=f"lacks .'{key}'."):

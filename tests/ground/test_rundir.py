@@ -22,7 +22,9 @@ RECORD = made_runs.result(100, 0.5)
 
 
 def result_of(spec, score=0.5):
-    return replace(RECORD, spec=spec, run_id=spec.run_id, score=score)
+    return replace(
+        RECORD, spec=spec, run_id=spec.run_id, score=score, metrics={"accuracy": score}, d=spec.d or RECORD.D
+    )
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def test_a_torn_last_line_of_the_history_is_left_out(run, make_spec):
 def test_nan_is_never_written(run, make_spec, value):
     begun(run, make_spec())
     with pytest.raises(ValueError, match="JSON compliant"):
-        run.finish(replace(RECORD, score=value))
+        run.finish(replace(RECORD, chance=value))
     with pytest.raises(ValueError, match="JSON compliant"):
         run.log(loss=value)
     assert run.state == "pending"

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from support.made_runs import result, save, study
+from support.made_runs import result, save, scored, study
 
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
@@ -144,9 +144,7 @@ def test_a_pair_of_losses_is_compared_by_the_gain():
         *study({25: 3.5, 100: 3.09, 400: 3.0}, 3.0, kind="said", **options)[:9],
         result(0, 4.0, **options),
     ]
-    losses = [
-        replace(run, metric="loss", metrics={"loss": run.score}, higher_is_better=False) for run in told
-    ]
+    losses = [scored(run, run.score, "loss", higher_is_better=False) for run in told]
     said, did = sorted(group(losses), key=lambda curve: curve.kind, reverse=True)
     found = Compared.of(said, did, 0.9)
     assert list(found.by) == ["chance", "gain"]

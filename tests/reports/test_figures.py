@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.made_runs import result, save, study
+from support.made_runs import result, save, scored, study
 
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
@@ -265,11 +265,7 @@ def test_without_matplotlib_the_way_out_is_named(tmp_path, monkeypatch, capsys):
 
 def as_loss(runs):
     """The same runs with a loss of 10 at an accuracy of 0 and of 0 at 1."""
-    return [
-        replace(r, metric="loss", score=10 * (1 - r.score), metrics={"loss": 10 * (1 - r.score)}, chance=10.0,
-                higher_is_better=False)
-        for r in runs
-    ]  # fmt: skip
+    return [scored(r, 10 * (1 - r.score), "loss", chance=10.0, higher_is_better=False) for r in runs]
 
 
 def test_the_best_loss_with_so_few_numbers_is_the_lowest():

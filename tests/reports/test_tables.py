@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.made_runs import result, save, study
+from support.made_runs import result, save, scored, study
 
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
@@ -21,6 +21,8 @@ from intrinsic_cli.reports.curves import estimates, few_seeds, group, levels_at
 from intrinsic_cli.reports.page import verdict
 from intrinsic_cli.reports.tables import KEYS, answer, cell, footnotes, grid, notes_on, records
 from intrinsic_cli.statistics.estimate import Estimate, Level
+from intrinsic_cli.statistics.points import Point, rising
+from intrinsic_cli.statistics.targets import Scale
 
 # Halfway between 0.60 and 0.84 lies 90 % of 0.80; halfway between 100 and 400, on a log axis, 200.
 PLAIN = study({100: 0.60, 400: 0.84}, 0.80)
@@ -48,7 +50,12 @@ def test_a_torn_file_of_answers_takes_no_table_away(tmp_path, caplog):
     torn.keep_outcomes({"validation": {"label": np.zeros(400, int), "prediction": np.zeros(399, int)}})
     [(_, value)] = found(store.results())
     assert (value.d_t, value.status) == (whole.d_t, "estimated")
-    assert "its columns are not of one length" in caplog.text
+    assert "prediction is no column of 400 numbers" in caplog.text
+    for column in (np.zeros(400, int), np.zeros((400, 1), int), np.zeros(7, int), np.full(400, np.nan)):
+        caplog.clear()
+        torn.keep_outcomes({"validation": {"label": column, "prediction": column}})
+        assert found(store.results())[0][1] == value
+        assert "outcomes.npz is" in caplog.text
     (torn.path / "outcomes.npz").write_bytes(b"PK")
     assert found(store.results())[0][1].d_t == whole.d_t
     assert "is damaged" in caplog.text
@@ -518,19 +525,33 @@ def test_the_outcomes_of_rows_reach_the_estimate(tmp_path):
     """Runs that err on the same rows: what they share cancels, and the interval is narrower."""
     import numpy as np
 
-    hard, runs = np.random.default_rng(0).random(872), []
-    for r in spread(HARD, 0.80):
-        right = hard < r.score
-        runs.append(replace(r, score=float(right.mean()), metrics={"accuracy": float(right.mean())}))
-    store = save(runs, tmp_path)
+    hard = np.random.default_rng(0).permutation(872)
+    store = save([scored(r, round(872 * r.score) / 872) for r in spread(HARD, 0.80)], tmp_path)
     ((_, unknown),) = found(store.results())
     for r in store.results():
         labels = np.arange(872) % 2
-        kept = {"label": labels, "prediction": np.where(hard < r.score, labels, 1 - labels)}
+        kept = {"label": labels, "prediction": np.where(hard < round(872 * r.score), labels, 1 - labels)}
         store.run(r.spec).keep_outcomes({"validation": kept})
     ((_, known),) = found(store.results())
     assert known.d_t == unknown.d_t
     assert known.high / known.low < unknown.high / unknown.low
+
+
+@pytest.mark.parametrize("changes", [{"chance": -3.0}, {"higher_is_better": False}])
+def test_a_run_that_was_scored_otherwise_is_a_curve_of_its_own(changes, tmp_path):
+    runs = study({100: 0.60, 400: 0.84}, 0.80)
+    one = replace(runs[0], **changes)
+    [(_, whole)] = found(runs[1:])
+    parted = {len(curve.runs): value for curve, value in found([one, *runs[1:]])}
+    assert parted[5] == whole
+    assert parted[1].status == "undefined"  # full fine-tuning was not scored so
+
+
+def test_truth_values_of_rows_have_a_negative():
+    """A metric of which less is better, of answers that are right or wrong."""
+    point = Point(None, 0, 0.1, 0.25, rows=np.array([True, False, False, False]))
+    [turned] = rising([point], Scale(0.5, 4, "error", higher_is_better=False))
+    assert (turned.score, turned.rows.tolist()) == (-0.25, [-1, 0, 0, 0])
 
 
 def test_a_store_tells_diverged_runs_from_those_that_the_machine_ended(tmp_path):
@@ -574,9 +595,7 @@ def test_a_gain_that_is_none_says_so():
 def test_the_d90_of_a_loss_is_that_of_its_gain():
     options = {"chance": 6.0, "n_eval": 100}
     runs = [*study({100: 3.5, 1000: 3.1, 10000: 3.0}, 3.0, **options), result(0, 4.0, **options)]
-    losses = [
-        replace(run, metric="loss", metrics={"loss": run.score}, higher_is_better=False) for run in runs
-    ]
+    losses = [scored(run, run.score, "loss", higher_is_better=False) for run in runs]
     found = estimates(group(losses))
     [(_, value)] = found
     assert (value.definition, value.d_t, value.target) == ("gain", 1000, pytest.approx(3.1))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from support.made_runs import save, study
+from support.made_runs import save, scored, study
 
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, RunError, StoreError
@@ -406,8 +406,7 @@ def test_steps_are_an_axis_of_compare_too(tmp_path, capsys):
 def test_runs_that_diverged_count_in_trends_as_in_tables(tmp_path, capsys):
     """A rate that wins where it does not diverge: one of its three seeds does, at every d."""
     fast = [r for r in sizes() if r.spec.d]
-    fast = [replace(r, spec=replace(r.spec, lr=0.3), score=r.score + 0.05) for r in fast]
-    fast = [replace(r, run_id=r.spec.run_id, metrics={"accuracy": r.score}) for r in fast]
+    fast = [scored(replace(r, spec=replace(r.spec, lr=0.3)), r.score + 0.05) for r in fast]
     store = save(sizes() + [r for r in fast if r.spec.seed < 2], tmp_path)
     told = {}
     for when in ("before", "after"):
@@ -592,10 +591,9 @@ def test_weights_that_changed_under_a_name_are_no_second_model(axis):
 def in_perplexity(runs):
     """The same runs with a perplexity that falls as their accuracy rises."""
     return [
-        replace(r, metric="perplexity", score=100 * (1 - r.score), chance=100.0, higher_is_better=False,
-                metrics={"perplexity": 100 * (1 - r.score)}, data_hash="4" * 64)
+        scored(r, 100 * (1 - r.score), "perplexity", chance=100.0, higher_is_better=False, data_hash="4" * 64)
         for r in runs
-    ]  # fmt: skip
+    ]
 
 
 def test_a_loss_and_an_accuracy_are_not_ranked_together(tmp_path, capsys):

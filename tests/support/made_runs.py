@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def result(
         environment={"python": "3.11", "gpu": None}, model_hash="0" * 64, data_hash="1" * 64,
         label_names=("calm", "loud"), path=Path(spec.run_id),
     )  # fmt: skip
+
+
+def scored(run: RunResult, score: float, metric: str = "accuracy", **changes: Any) -> RunResult:
+    """The same run with another score, of another metric perhaps."""
+    spec = replace(run.spec, task=replace(run.spec.task, metrics=(metric,)))
+    return replace(
+        run, spec=spec, run_id=spec.run_id, metric=metric, score=score, metrics={metric: score}, **changes
+    )
 
 
 def study(scores: dict[int, float], full: float, *, seeds: int = 3, **options: Any) -> list[RunResult]:

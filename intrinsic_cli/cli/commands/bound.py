@@ -52,16 +52,17 @@ def execute(arguments: argparse.Namespace) -> int:
         levels=arguments.levels or LEVELS, delta=arguments.delta, screen=arguments.screen,
         qat_steps=arguments.qat_steps, noise=arguments.gaussian, groups=arguments.groups,
     )  # fmt: skip
-    rows = measure.bounded(
+    directories = {run.run_id: run.directory for run in results}
+    rows = []
+    for row in measure.bounded(
         results,
         options,
         d90s=d90s(group(results, survey.diverged, survey.pruned)),
         say=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    print_answer(tables.answer(rows), arguments.format)
-    directories = {run.run_id: run.directory for run in results}
-    for row in rows:
+    ):
         RunDir(directories[row.run_id]).keep_bound(tables.kept(row))
+        rows.append(row)
+    print_answer(tables.answer(rows), arguments.format)
     return 0
 
 
