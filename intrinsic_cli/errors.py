@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +126,10 @@ def writing(option: str, path: Path, kind: str) -> Iterator[None]:
     """Raise StoreError where `path`, a `file` or `folder` that `option` names, can't be written."""
     try:
         yield
-    except OSError as error:
-        raise StoreError(
-            f"{option} {path} can't be written ({error.strerror or error}); choose another {kind}"
-        ) from error
+    except Exception as error:
+        native = re.search(r"\(os error (\d+)\)", str(error))  # of a library in Rust, whose class is its own
+        number = int(native[1]) if native else getattr(error, "errno", None)
+        if number is None and not isinstance(error, OSError):
+            raise
+        reason = error if number is None else os.strerror(number)
+        raise StoreError(f"{option} {path} can't be written ({reason}); choose another {kind}") from error

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from intrinsic_cli.errors import DamagedError, StoreError
+from intrinsic_cli.errors import DamagedError, StoreError, writing
 
 LOOKS = 5  # at a file that changes while it is read
 DEEPEST = 50  # of JSON; a run's files nest four deep
@@ -41,6 +42,34 @@ def write_whole(path: Path, *parts: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def new_folder(option: str, path: Path) -> Iterator[Path]:
+    """A hidden draft that becomes the folder `path`, new or empty, at the block's end, and is gone after an error.
+
+    Its files may be read by whom new files may, which libraries that write weights do not see to. Raises StoreError
+    where `path`, which `option` names, can't be written.
+    """
+    there = path.is_dir()  # it may be a mount, or somebody's working folder, and stays
+    draft = (path if there else path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        with writing(option, path, "folder"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.mkdir()
+            yield draft
+            mode = draft.stat().st_mode & 0o666
+            for file in draft.rglob("*"):
+                file.chmod(file.stat().st_mode | mode)
+            if there:
+                for file in draft.iterdir():
+                    file.rename(path / file.name)
+                draft.rmdir()
+            else:
+                draft.rename(path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def publish(path: Path, record: Any) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import sys
+from contextlib import suppress
 
 from intrinsic_cli.errors import ModelError
 
 READ_MODELS = ("export", "apply", "eval", "bound")  # where they are called; those that train have workers
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+FAREWELL = 1.5  # seconds that an interrupt leaves for an orderly end
 
 
 def status_apart(command: str) -> int | None:
@@ -25,14 +28,20 @@ def status_apart(command: str) -> int | None:
     if child == 0:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells both, and one answers
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         if os.getppid() != parent:  # it has ended before that
             os._exit(1)
         return None
     try:
         _, status = os.waitpid(child, 0)
     except BaseException:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        try:
+            os.kill(child, signal.SIGTERM)  # what is half written goes
+            with suppress(OSError):  # a system without such files
+                select.select([os.pidfd_open(child)], [], [], FAREWELL)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
         raise
     if os.WIFSIGNALED(status):
         from intrinsic_cli.study.ending import death

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from intrinsic_cli.errors import ModelError, StoreError, check_new, writing
-from intrinsic_cli.files import write_whole
+from intrinsic_cli.files import new_folder, write_whole
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune
 from intrinsic_cli.models import adapters, pretrained
 from intrinsic_cli.models.pretrained import LoadedModel
@@ -162,6 +162,6 @@ def apply(
     adapters.merge(network)
     if found.asks:
         network.config.idim = {"kind": found.kind, "task": found.task, **found.asks}
-    with writing("--out", out, "folder"):
-        network.save_pretrained(out)
-        tokenizer.save_pretrained(out)
+    with new_folder("--out", out) as draft:
+        network.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from intrinsic_cli.errors import ConfigError, check_new, to_install, writing
+from intrinsic_cli.errors import ConfigError, check_new, to_install
+from intrinsic_cli.files import new_folder
 from intrinsic_cli.finetunes.card import HUB_IDS
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import base_of, build
@@ -93,7 +94,8 @@ def _wrapped(found: FineTune, base: LoadedModel, adapter: AdapterSpec, trained: 
     config.modules_to_save = sorted({name.rpartition(".")[0] for name in base.head}) or None
     if not base.head and not base.model.config.is_encoder_decoder:
         config.task_type = "CAUSAL_LM"
-    wrapped = peft.get_peft_model(base.model, config)
+    with warnings.catch_warnings(action="ignore"):  # transformers', of PEFT's calls
+        wrapped = peft.get_peft_model(base.model, config)
     wrapped.peft_config[adapters.NAME].base_model_name_or_path = HUB_IDS.get(
         found.model.name, found.model.name
     )
@@ -169,8 +171,7 @@ def _compared(
 
 def _write(wrapped: Any, found: FineTune, out: Path) -> None:
     with (
-        writing("--to peft", out, "folder"),
+        new_folder("--to peft", out) as draft,
         warnings.catch_warnings(action="ignore"),
     ):  # PEFT's, of its own calls
-        out.mkdir(parents=True, exist_ok=True)
-        wrapped.save_pretrained(out)
+        wrapped.save_pretrained(draft)

@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 from support.make_golden import FOLDER, SENTENCES
+from support.processes import largest_file
 from transformers import AutoModelForSequenceClassification
 
 import intrinsic_cli
 from intrinsic_cli.errors import IdimError, ModelError, StoreError
+from intrinsic_cli.files import new_folder
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune, checksum, combine
 from intrinsic_cli.finetunes.rebuild import apply, export, load
 from intrinsic_cli.models import pretrained
@@ -441,11 +443,48 @@ def test_eval_refuses_what_the_file_decides_and_tasks_of_other_labels(idim, file
     assert "answers calm, loud" in err
 
 
+def usual_mode(folder):
+    """Of a new file."""
+    (folder / "new").touch()
+    return (folder / "new").stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "empty"])
+def test_a_folder_that_the_disk_can_not_take_is_not_begun(idim, files, runs, tmp_path, there):
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+    before = list(tmp_path.rglob("*"))
+    for words in (
+        ["apply", files["did"], "--out", out],
+        ["export", runs["lora"][0].path, "--to", "peft", out],
+    ):
+        with largest_file(8 << 10):
+            status, printed, said = idim(*words)
+        assert (status, printed, said.count("\n")) == (2, "", 1)
+        assert f"{out} can't be written (File too large); choose another folder" in said
+        assert list(tmp_path.rglob("*")) == before
+    assert idim(*words)[0] == 0
+    assert (out / "adapter_model.safetensors").exists()
+
+
+def test_an_interrupted_folder_leaves_nothing(tmp_path):
+    def interrupted():
+        with new_folder("--out", tmp_path / "deep" / "out") as draft:
+            (draft / "config.json").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
 def test_apply_and_a_missing_file(idim, files, tmp_path):
     assert idim("apply", files["did"], "--out", tmp_path / "m")[0] == 0
     assert (tmp_path / "m" / "model.safetensors").is_file()
     status, _, err = idim("apply", tmp_path / "none.safetensors", "--out", tmp_path / "n")
     assert (status, err.count("\n")) == (2, 1)
     assert not Path(tmp_path / "n").exists()
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "m").iterdir()} == {usual_mode(tmp_path)}
     status, _, err = idim("export", tmp_path / "none", "--out", tmp_path / "n")
     assert (status, err.count("\n")) == (2, 1)

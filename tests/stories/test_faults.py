@@ -257,6 +257,29 @@ def test_a_reader_ends_with_its_command(reading, number):
     until(lambda: not reader.is_running() or reader.status() == psutil.STATUS_ZOMBIE, "its end")
 
 
+WRITER = """
+import signal, sys
+from pathlib import Path
+from intrinsic_cli.cli.apart import status_apart
+from intrinsic_cli.files import new_folder
+if status_apart("apply") is None:
+    with new_folder("--out", Path(sys.argv[1])) as draft:
+        (draft / "config.json").touch()
+        print("in", flush=True)
+        signal.pause()
+"""
+
+
+def test_a_reader_that_is_interrupted_leaves_nothing_of_what_it_wrote(tmp_path):
+    words = [sys.executable, "-c", WRITER, str(tmp_path / "out")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "in\n"
+    assert list(tmp_path.iterdir())
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=PATIENCE)[1]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.long
 def test_a_command_that_reads_a_model_answers_as_ever(fine_tune, tmp_path):
     run, file = fine_tune
