@@ -124,13 +124,15 @@ class Store:
         return Survey(tuple(sorted(chosen.values(), key=lambda look: look.path)), tuple(told))
 
     def keep_study(self, text: str) -> None:
-        """Write `text` as the folder's study file. One of other words stays, under the next free number."""
+        """Write `text` as the folder's study file. One of other words stays, once, under the next free
+        number."""
         path = self.root / STUDY
         try:
             before = path.read_bytes() if path.is_file() else None
             if before == text.encode():
                 return
-            if before is not None:
+            kept = (other.read_bytes() for other in self.root.glob("study-*.yaml") if other.is_file())
+            if before is not None and before not in kept:
                 number = next(n for n in itertools.count(1) if not (self.root / f"study-{n}.yaml").exists())
                 with suppress(FileNotFoundError):  # another driver was first
                     os.replace(path, self.root / f"study-{number}.yaml")

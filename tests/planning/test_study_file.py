@@ -118,10 +118,10 @@ def test_a_study_file_that_is_no_file_is_refused(tmp_path):
 
 def test_a_folder_keeps_the_studies_that_made_it(tmp_path):
     store = Store(tmp_path)
-    for text in ("a", "a", "b", "c", "c"):
+    for text in ("a", "a", "b", "a", "b", "c", "a", "c"):
         store.keep_study(text)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "study.yaml": "c", "study-1.yaml": "a", "study-2.yaml": "b"
+        "study.yaml": "c", "study-1.yaml": "a", "study-2.yaml": "b", "study-3.yaml": "c"
     }  # fmt: skip
 
 
