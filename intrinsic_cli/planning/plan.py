@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
         ds = ds if in_space else [None]  # the numbers of an adapter are as many as they are
         size += len(full_lrs) * len(full_seeds) + len(ds) * len(lrs) * len(seeds)
         check_number(size, "the lists of this sweep make")
-        runs = [one_run(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
+        with _own_keys(cfg):
+            runs = [one_run(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
         if not _is_full(cfg) and cfg.baseline.run:
             runs += [untrained(cfg)] if not KINDS[cfg.task.kind].fresh_head else []
         if in_space and cfg.search.kind == "adaptive":
@@ -242,10 +244,22 @@ def _full_runs(
     return full, seeds if cfg.baseline.run else [], _full_rates(cfg, full)
 
 
+@contextmanager
+def _own_keys(cfg: DictConfig) -> Iterator[None]:
+    """Have an error about a key of full fine-tuning that `baseline.` sets name that."""
+    try:
+        yield
+    except ConfigError as error:
+        key = str(error).partition("=")[0]
+        if _is_full(cfg) or cfg.baseline.get(key) is None:
+            raise
+        raise ConfigError(f"baseline.{error}") from error
+
+
 def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> Study:
+    from intrinsic_cli.statistics.adaptive import Search
+
     ds, lrs = [number("d", d, int) for d in _values(cfg, "d")], _values(cfg, "lr")
-    if min(ds) < 1:
-        raise ConfigError(f"d={min(ds)}: search=adaptive looks from the smallest d on, which is at least 1")
     multiples = [number("search.lr_multiples", x, float) for x in _values(cfg, "search.lr_multiples")]
 
     def make(d: int | None, seed: int, lr: float) -> RunSpec:
@@ -267,10 +281,8 @@ def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> 
         rel_width=number("search.rel_width", cfg.search.rel_width, float),
         budget=number("search.budget", cfg.search.budget, int),
     )
-    if study.rel_width <= 0 or study.budget < 1:
-        raise ConfigError(
-            f"search.rel_width={study.rel_width:g} must be above 0 and search.budget={study.budget} at least 1"
-        )
+    # What scores mean is known once there are some; the rest is refused now.
+    Search(study.d_min, study.d_max, study.seeds, study.lrs, study.rel_width, study.budget, chance=0.0)
     check_number(study.budget, "search.budget allows")
     for d in (study.d_min, study.d_max):  # every value that a run of the search can have is checked now
         for seed, lr in itertools.zip_longest(study.seeds, study.lrs(d)):

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from intrinsic_cli.errors import ConfigError
 
+FOLDER = "output_dir"  # the one key whose only value may be any path, there or not
 LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
 # Keys whose one value is a list: `task.text=title,body` is that list, without the brackets that shells read.
 SEQUENCES = (
@@ -114,12 +115,16 @@ def _parse(word: str) -> Override:
         override = OverridesParser.create().parse_override(word)
     except (HydraException, ValueError, TypeError, RecursionError) as error:
         # Functions such as range(1,2,0) are evaluated while they are read, and pass on what Python raises.
+        if key == FOLDER and "${" not in typed:  # `it's`
+            return setting(key, typed)
         if key in PLACES and not {"'", '"'} & set(typed) and "${" not in typed:  # `My Reviews (final).csv`
             return choice(key, typed.split(","))
         reason = "too deeply nested" if isinstance(error, RecursionError) else str(error).split("\n")[0]
         raise ConfigError(
             f"{word!r} can't be read: {reason}; write plain text as \"KEY='TEXT'\", both quotes"
         ) from error
+    if key == FOLDER and isinstance(override.value(), int | float):  # `2026`
+        return setting(key, typed)
     if override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
         raise ConfigError(
             f"{word!r}: keys can be set, not added, removed or moved to a package; write key=value"

@@ -83,7 +83,8 @@ class Search:
     def __post_init__(self) -> None:
         if not 1 <= self.d_min < self.d_max:
             raise ConfigError(
-                f"search.d_min={self.d_min} must be at least 1 and below search.d_max={self.d_max}"
+                f"d from {self.d_min} to {self.d_max}: search=adaptive looks between a smallest d, of at least "
+                "1, and a larger one; give both, as in d=10,10000"
             )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"search.seeds={list(self.seeds)} must name at least one seed, and each once")

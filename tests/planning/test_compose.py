@@ -1,6 +1,7 @@
 """From words on a command line to specs."""
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,43 @@ def test_curve_and_baseline_share_a_study():
     assert len(plan.specs) == 3
     assert len({spec.study for spec in plan.specs}) == 1
     assert plan.output_dir == "there"
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["d=100"], "d from 100 to 100"),
+        (["d=0,100"], "d from 0 to 100"),
+        (["search.seeds=[0,0,1]"], "search.seeds=[0, 0, 1]"),
+        (["search.rel_width=0"], "search.rel_width=0"),
+        (["search.budget=0"], "search.budget=0"),
+    ],
+)
+def test_what_can_not_be_searched_is_no_plan(words, part):
+    with pytest.raises(ConfigError, match=re.escape(part)):
+        sweep_plan(parse(["model=tiny", "search=adaptive", *words]))
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (["baseline.lr=0"], "baseline.lr=0.0 must be above 0"),
+        (["baseline.seed=-1"], "baseline.seed=-1 must be"),
+        (["lr=0", "baseline.lr=1e-4"], "lr=0.0 must be above 0"),
+        (["lr=0", "subspace=full"], "lr=0.0 must be above 0"),
+    ],
+)
+def test_what_full_fine_tuning_can_not_have_is_called_by_its_key(words, start):
+    with pytest.raises(ConfigError, match=f"^{re.escape(start)}"):
+        sweep_plan(parse(["model=tiny", "d=50", *words]))
+
+
+@pytest.mark.parametrize("name", ["2026", "1e3", "007", "it's", "true", "a (b"])
+def test_the_folder_of_the_runs_may_have_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert sweep_plan(parse(["model=tiny", "d=50", f"output_dir={name}"])).output_dir == name
+        (tmp_path / name).mkdir(exist_ok=True)
 
 
 @pytest.mark.parametrize(

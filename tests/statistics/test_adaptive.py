@@ -153,7 +153,7 @@ def test_the_search_ends_where_seeds_and_whole_d_run_out():
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"d_min": 0}, "d_min=0"), ({"d_max": 16}, "d_max=16"), ({"seeds": ()}, r"seeds=\[\]"),
+        ({"d_min": 0}, "d from 0 to 4096"), ({"d_max": 16}, "d from 16 to 16"), ({"seeds": ()}, r"seeds=\[\]"),
         ({"seeds": (1, 1)}, r"seeds=\[1, 1\]"), ({"rel_width": 0.0}, "rel_width=0"),
         ({"budget": 0}, "budget=0"), ({"lrs": lambda d: []}, "learning rate"),
     ],
