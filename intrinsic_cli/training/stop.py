@@ -43,7 +43,8 @@ def on_signals() -> Iterator[Stop]:
     """A Stop that the first SIGINT or SIGTERM requests, and says so; a second raises KeyboardInterrupt at once, and
     ends the process LAST seconds later where it is still here: in a forward that never returns, say.
 
-    SIGTERMs that come within TOGETHER are one: a group and its launcher may both send it.
+    SIGTERMs that come within TOGETHER are one: a group and its launcher may both send it. A signal that is ignored
+    stays so.
 
     Outside the main thread signals can't be caught: the Stop is then requested by nobody but the caller.
     """
@@ -62,13 +63,18 @@ def on_signals() -> Iterator[Stop]:
                 os.write(2, b"idim: stopping after this step; once more leaves at once\n")
         stop.request(number)
 
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    before = {number: signal.signal(number, ask) for number in SIGNALS if heard(number)}
     try:
         with _leaving_at_last():
             yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def heard(number: int) -> bool:
+    """Whether a signal is to be answered: not one that whoever started this process has it ignore."""
+    return signal.getsignal(number) is not signal.SIG_IGN
 
 
 class _Counted:
