@@ -17,9 +17,10 @@ EVERY = 30.0  # seconds between two lines
 NAMED = 3  # runs in a line
 
 
-def under_way(store: Store) -> str:
-    """The runs that somebody trains now, with their steps: `1 running: RUN step 40 of 90`; "" for none."""
-    running = [run for run in store.runs() if run.state is RunState.RUNNING] if store.root.is_dir() else []
+def under_way(specs: Sequence[RunSpec], store: Store) -> str:
+    """Those of `specs` that somebody trains now, with their steps: `1 running: RUN step 40 of 90`; "" for none."""
+    runs = map(store.run, specs)
+    running = [run for run in runs if run.state is RunState.RUNNING]
     told = [_one(run) for run in running[:NAMED]]
     more = [f"and {len(running) - NAMED} more"] if len(running) > NAMED else []
     return f"{len(running)} running: {', '.join([*told, *more])}" if running else ""
@@ -31,12 +32,28 @@ def _one(run: RunDir) -> str:
     return f"{run.path.name} {run.progress() or 'step 0'}{late}"
 
 
+class _Unfinished:
+    """The runs of `specs`, a list that may grow, that have no result: a run that has one is not looked at again."""
+
+    def __init__(self, specs: Sequence[RunSpec], store: Store) -> None:
+        self._specs, self._store = specs, store
+        self._done: set[RunSpec] = set()
+
+    def now(self) -> list[RunSpec]:
+        left = [spec for spec in dict.fromkeys(self._specs) if spec not in self._done]
+        self._done.update(spec for spec in left if self._store.run(spec).state is RunState.DONE)
+        return [spec for spec in left if spec not in self._done]
+
+
 @contextmanager
-def lines(store: Store, say: Callable[[str], None], every: float = EVERY) -> Iterator[None]:
+def lines(
+    specs: Sequence[RunSpec], store: Store, say: Callable[[str], None], every: float = EVERY
+) -> Iterator[None]:
     """Say what is under way `every` so many seconds, as long as the block lasts."""
+    unfinished = _Unfinished(specs, store)
 
     def tell() -> None:
-        if line := under_way(store):
+        if line := under_way(unfinished.now(), store):
             say(line)
 
     with _again_and_again(tell, every):
@@ -48,11 +65,14 @@ def bar(specs: Sequence[RunSpec], store: Store) -> Iterator[Callable[[str], None
     """A bar over all runs on stderr. Yields a function that says a line above it."""
     from tqdm import tqdm
 
+    unfinished = _Unfinished(specs, store)
     with tqdm(total=len(specs), unit="run", leave=False) as shown:
 
         def look() -> None:
-            shown.n = sum(store.run(spec).state.over for spec in specs)
-            shown.set_postfix_str(under_way(store).partition(":")[0])
+            left = unfinished.now()
+            shown.total = len(set(specs))
+            shown.n = shown.total - sum(not store.run(spec).state.over for spec in left)
+            shown.set_postfix_str(under_way(left, store).partition(":")[0])
 
         with _again_and_again(look, 2.0):
             yield lambda line: shown.write(line, file=shown.fp)
@@ -81,7 +101,7 @@ def shown(
 ) -> Iterator[Callable[[str], None]]:
     """What suits stderr: lines, a bar over runs, or nothing where the one run that is trained has its own bar."""
     if not terminal:
-        with lines(store, to_stderr):
+        with lines(specs, store, to_stderr):
             yield to_stderr
     elif slots > 1:
         with bar(specs, store) as say:

@@ -34,8 +34,10 @@ def run_study(
     *,
     retry_failed: bool = False,
     prune: bool = False,
+    proposed: Callable[[Iterable[RunSpec]], object] = iter,
 ) -> list[str]:
-    """Do the runs of `study` until it is finished; returns the ids of those that failed.
+    """Do the runs of `study` until it is finished; returns the ids of those that failed. `proposed` is told of runs
+    before they are begun.
 
     Whatever runs of the study the store holds count, so a search goes on from any point, and several
     processes that search on one folder share the runs. A run that failed in an earlier search is tried again
@@ -69,6 +71,7 @@ def run_study(
         say(f"search: {plan.reason}")
         if not plan.runs:
             time.sleep(WAIT)
+        proposed(study.make(*proposal) for proposal in plan.runs)
         before = known(survey.only(_belongs_to(study))) if prune else None
         states = _launch(plan.runs, study, store, launcher, say, stop, before, retry_failed=retry_failed)
         failed |= {p: study.make(*p).run_id for p, state in states.items() if state is RunState.FAILED}

@@ -16,19 +16,20 @@ def store(tmp_path):
 
 
 def test_runs_under_way_are_named_with_their_steps(store, make_spec):
-    assert progress.under_way(store) == ""
     specs = [make_spec(d=d) for d in (50, 60, 70, 80)]
+    assert progress.under_way(specs, store) == ""
     for spec in specs:
         store.run(spec).plan(spec)
-    assert progress.under_way(store) == ""
+    assert progress.under_way(specs, store) == ""
     run = store.run(specs[0])
     with run.claim():
-        assert progress.under_way(store) == f"1 running: {run.path.name} step 0"
+        assert progress.under_way(specs, store) == f"1 running: {run.path.name} step 0"
+        assert progress.under_way(specs[1:], store) == ""  # another sweep's
         run.log(step=20, steps=90, loss=1.0)
-        assert progress.under_way(store) == f"1 running: {run.path.name} step 20 of 90"
+        assert progress.under_way(specs, store) == f"1 running: {run.path.name} step 20 of 90"
         with store.run(specs[1]).claim(), store.run(specs[2]).claim(), store.run(specs[3]).claim():
-            assert progress.under_way(store).startswith("4 running: ")
-            assert progress.under_way(store).endswith(", and 1 more")
+            assert progress.under_way(specs, store).startswith("4 running: ")
+            assert progress.under_way(specs, store).endswith(", and 1 more")
 
 
 def test_a_line_now_and_then_as_long_as_the_block_lasts(store, make_spec):
@@ -41,7 +42,7 @@ def test_a_line_now_and_then_as_long_as_the_block_lasts(store, make_spec):
         if len(said) == 2:
             twice.set()
 
-    with store.run(spec).claim(), progress.lines(store, say, every=0.001):
+    with store.run(spec).claim(), progress.lines([spec], store, say, every=0.001):
         assert twice.wait(60)
     count = len(said)
     assert set(said) == {f"1 running: {spec.run_id} step 0"}
