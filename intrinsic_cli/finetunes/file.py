@@ -47,6 +47,7 @@ MAX_ASKS = 100_000  # characters
 MAX_SIZE = 1 << 30  # bytes: 268 million trained numbers
 HEADS = {False: "classification", True: "regression"}  # `regression` of a file
 NO_VERSION = 1  # of the draw of P, where there is no P
+AGAIN = "copy the run again, or delete its folder and run its sweep again"  # the way out of damage to a run
 # What a TaskSpec says of how a language model is asked, and of what counts as right.
 ASKS = ("text", "metrics", "prompt", "answer", "words", "per_token", "chat", "pack", "max_new_tokens")
 SPACE = ("kind", "normalize", "groups", "include", "exclude", "head")  # of a SubspaceSpec; the rest trains
@@ -125,11 +126,10 @@ class FineTune:
                 f"{run.path} is full fine-tuning, which is no θ and a seed but all {result.D:,} weights; "
                 f"{kept}, and subspace=did d=1000 makes a run that can be exported"
             )
-        tensors, _ = _open(run.path / THETA)
+        tensors, _ = _open(run.path / THETA, AGAIN)
         if result.theta_hash not in (None, fingerprint(tensors)):
             raise StoreError(
-                f"{run.path / THETA} is not what the run learned, by the hash in its result; copy the run again, "
-                "or delete its folder and run its sweep again"
+                f"{run.path / THETA} is not what the run learned, by the hash in its result; {AGAIN}"
             )
         version = result.projection_version if spec.subspace.kind != "full" else NO_VERSION
         if result.model_hash is None or version is None:
@@ -148,7 +148,7 @@ class FineTune:
     @classmethod
     def read(cls, path: str | Path) -> FineTune:
         """The file at `path`. Raises StoreError where it is missing, cut short, or not such a file."""
-        tensors, metadata = _open(Path(path))
+        tensors, metadata = _open(Path(path), "export or copy it again")
         if "idim" not in metadata:
             raise StoreError(f"{path} is not a portable fine-tune; `idim export RUN --out FILE` writes one")
         try:
@@ -214,8 +214,9 @@ def _json(tree: Mapping[str, Any]) -> str:
     return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
 
 
-def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file, once its header is known to be small and its own."""
+def _open(path: Path, again: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file, once its header is known to be small and its own; `again` is the
+    way out of damage."""
     try:
         with opened(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -223,17 +224,15 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except FileNotFoundError as error:
         raise StoreError(f"can't read {path}: No such file or directory") from error
     if size < 10 or length > min(size, MAX_HEADER):
-        raise StoreError(f"{path} is damaged or no safetensors file; export or copy it again")
+        raise StoreError(f"{path} is damaged or no safetensors file; {again}")
     if size > MAX_SIZE:
-        raise StoreError(
-            f"{path} has {size:,} bytes, and {MAX_SIZE:,} are the most of a fine-tune; export or copy it again"
-        )
+        raise StoreError(f"{path} has {size:,} bytes, and {MAX_SIZE:,} are the most of a fine-tune; {again}")
     try:
         with safe_open(path, "pt") as file:  # refuses tensors that do not fill the file exactly
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             return tensors, file.metadata() or {}
     except SafetensorError as error:
-        raise StoreError(f"{path} is damaged ({error}); export or copy it again") from error
+        raise StoreError(f"{path} is damaged ({error}); {again}") from error
 
 
 def _check(found: FineTune) -> None:

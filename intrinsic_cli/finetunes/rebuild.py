@@ -48,7 +48,12 @@ def base_of(found: FineTune, model: str | None = None, *, trust_remote_code: boo
         found.model, name=model or found.model.name, revision=None if model else found.model.revision,
         allow_pickle=False, trust_remote_code=trust_remote_code, fingerprint=None,
     )  # fmt: skip
-    base = pretrained.load(spec, len(found.labels), found.labels, kind=found.kind)
+    try:
+        base = pretrained.load(spec, len(found.labels), found.labels, kind=found.kind)
+    except ModelError as error:
+        if model is None:
+            raise
+        raise ModelError(str(error).replace("model.name=", "--model ")) from error  # as it was given
     if base.weights_hash != found.weights_hash:
         raise ModelError(
             f"the weights of {spec.name} (SHA-256 {base.weights_hash[:12]}…) are not those this fine-tune "

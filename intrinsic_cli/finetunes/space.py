@@ -11,6 +11,7 @@ that have the rows in common and nothing to learn from them: the null. A head tr
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.points import Point, choose, rising, tabulate, take
 from intrinsic_cli.statistics.runs import scale
 from intrinsic_cli.subspace.selection import group_of, select
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,18 @@ def shares(found: FineTune) -> NDArray[np.float64]:
 
 
 def spaces(results: Sequence[RunResult]) -> list[Space]:
-    """The spaces of two runs or more among `results`. A task has the learning rate that a
-    table would choose. Raises StoreError where no two runs share a space."""
+    """The spaces of two runs or more among `results`. A task has the learning rate that a table would choose. What
+    can't be read is left out, with a warning. Raises StoreError where no two runs share a space."""
     groups: dict[tuple[object, ...], dict[tuple[str, str, str], list[tuple[RunResult, FineTune]]]] = {}
     for result in results:
         spec = result.spec
         if not spec.subspace.has_theta or spec.adapter:  # a P over an adapter's numbers makes no linear move
             continue
-        found = FineTune.of_run(RunDir(result.directory))
+        try:
+            found = FineTune.of_run(RunDir(result.directory))
+        except StoreError as error:
+            log.warning("left out: %s", error)
+            continue
         tasks = groups.setdefault(space_of(found), {})
         key = (_task(spec), result.study, result.conditions["data_hash"])
         tasks.setdefault(key, []).append((result, found))

@@ -443,6 +443,17 @@ def test_eval_refuses_what_the_file_decides_and_tasks_of_other_labels(idim, file
     assert "answers calm, loud" in err
 
 
+def test_a_place_of_the_base_model_is_called_by_its_option(idim, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "e_ap").mkdir()
+    for model, word in (("e_ap", "write --model ./e_ap for the folder"), ("./e_ap", "config.json")):
+        status, _, said = idim("apply", files["did"], "--out", tmp_path / "m", "--model", model)
+        assert (status, said.count("\n")) == (2, 1)
+        assert f"idim: --model {model} " in said
+        assert word in said
+        assert "model.name" not in said
+
+
 def usual_mode(folder):
     """Of a new file."""
     (folder / "new").touch()

@@ -173,6 +173,18 @@ def test_spaces_stand_in_the_order_of_their_d_and_own_data_by_their_name(make_sp
     assert {task for space in found for task in space.tasks} == {"task"}  # the folder
 
 
+def test_a_damaged_theta_is_left_out_and_said(results, tmp_path, caplog):
+    shutil.copytree(results.root, tmp_path / "copy")
+    store = Store(tmp_path / "copy")
+    lost = next(r for r in store.results() if r.spec.task.name == "easy" and r.spec.seed == 1)
+    (lost.directory / "theta.safetensors").write_bytes(b"torn")
+    (space,) = spaces(store.results())
+    assert space.pairs.tolist() == [[0, 2], [2, 1]]
+    assert f"{lost.directory / 'theta.safetensors'} is damaged" in caplog.text
+    assert "run its sweep again" in caplog.text
+    assert "export" not in caplog.text
+
+
 def test_nothing_to_compare_is_said(results):
     with pytest.raises(StoreError, match=r"share a space.*projection.seed"):
         spaces(results.results()[:1])
