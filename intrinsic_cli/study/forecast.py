@@ -14,6 +14,7 @@ from intrinsic_cli.training.trainer import Trainer
 from intrinsic_cli.training.untrained import measure
 
 STEPS = 3  # timed of each kind of run, beside one evaluation
+LR = 1e-6  # of these steps: a rate at which runs diverge takes no other time
 
 
 def forecast(specs: Sequence[RunSpec], load: Load, slots: int = 1) -> float:
@@ -36,6 +37,7 @@ def _time(sample: RunSpec, inputs: Inputs) -> tuple[float, float]:
     """Seconds of a step and of an evaluation."""
     if sample.subspace.kind == "none":
         return 0.0, measure(sample, inputs).seconds["total"]
+    sample = replace(sample, lr=LR)
     Trainer(sample, inputs).run()  # the first one compiles and warms up
     seconds = Trainer(sample, inputs).run().seconds
     return (seconds["total"] - seconds["evaluation"]) / STEPS, seconds["evaluation"]
