@@ -44,6 +44,11 @@ def write_whole(path: Path, *parts: bytes) -> None:
             os.close(folder)
 
 
+def is_full(error: StoreError) -> bool:
+    """Whether a file could not be written for want of space, of the disk or of its user's share."""
+    return getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def new_folder(option: str, path: Path) -> Iterator[Path]:
     """A hidden draft that becomes the folder `path`, new or empty, at the block's end, and is gone after an error.

@@ -6,6 +6,7 @@ import logging
 import signal
 
 from intrinsic_cli.errors import OutOfMemory, RunError, StoreError
+from intrinsic_cli.files import is_full
 from intrinsic_cli.result import RunState
 from intrinsic_cli.rundir import RunDir
 
@@ -37,7 +38,10 @@ def ended(
 
 
 def record_death(run: RunDir, reason: str, attempts: int) -> RunState:
-    """Record why a run's process left no word, unless it did or another process has the run. Its state then."""
+    """Record why a run's process left no word, unless it did or another process has the run. Its state then.
+
+    Raises StoreError where the disk is full.
+    """
     try:
         with run.claim() as mine:
             if not mine:
@@ -47,6 +51,8 @@ def record_death(run: RunDir, reason: str, attempts: int) -> RunState:
             if not run.has_error:
                 run.fail(RunError(reason), attempts=attempts)
     except StoreError as error:  # the folder can't even take the reason: the run stays pending there
+        if is_full(error):
+            raise
         log.error("%s: %s, and %s", run.path.name, reason, error)
     return RunState.FAILED
 

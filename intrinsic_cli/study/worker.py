@@ -1,9 +1,10 @@
 """A process that trains the runs it is given, one after the other, and keeps its base model and data.
 
 `python -P -m intrinsic_cli.study.worker FOLDER` reads lines of JSON. `{"train": SPEC}` is answered with
-`{"run_id", "state"}`; `{"check": [SPEC, ...]}`, runs that share their inputs, with `{"summary", "where"}`, or with
-`{"error", "message"}` where these can't be used. It leaves when its input ends: after the run, or, where the
-input ends during a run (its driver asked it to stop, or died), after the step, with a snapshot.
+`{"run_id", "state"}`; `{"check": [SPEC, ...]}`, runs that share their inputs, with `{"summary", "where"}`; either
+with `{"error", "message"}` where no other run could do better: the inputs can't be used, or the disk is full.
+It leaves when its input ends: after the run, or, where the input ends during a run (its driver asked it to stop, or
+died), after the step, with a snapshot.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import threading
 import traceback
 from typing import Any
 
-from intrinsic_cli.errors import IdimError, is_failure
+from intrinsic_cli.errors import IdimError, StoreError, is_failure
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Loader, check
 from intrinsic_cli.training.run import train_one
-from intrinsic_cli.training.stop import Stop
+from intrinsic_cli.training.stop import Stop, heard
 
 
 def main(words: list[str]) -> int:
@@ -33,14 +34,14 @@ def main(words: list[str]) -> int:
     answers = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not look like an answer
     stop, store, load = Stop(), Store(folder), Loader()
-    signal.signal(signal.SIGTERM, lambda number, _: stop.request(number))
+    if heard(signal.SIGTERM):
+        signal.signal(signal.SIGTERM, lambda number, _: stop.request(number))
     for message in _messages(stop):
         if "check" in message:
             answer = _check([RunSpec.from_dict(tree) for tree in message["check"]], load)
         else:
             spec = RunSpec.from_dict(message["train"])
-            state = train_one(spec, store, load, stop, progress="--progress" in options)
-            answer = {"run_id": spec.run_id, "state": state}
+            answer = _train(spec, store, load, stop, progress="--progress" in options)
         try:
             os.write(answers, (json.dumps(answer) + "\n").encode())
         except BrokenPipeError:  # the driver is gone
@@ -48,6 +49,13 @@ def main(words: list[str]) -> int:
         if stop.requested:
             break
     return 0
+
+
+def _train(spec: RunSpec, store: Store, load: Loader, stop: Stop, *, progress: bool) -> dict[str, str]:
+    try:
+        return {"run_id": spec.run_id, "state": train_one(spec, store, load, stop, progress=progress)}
+    except StoreError as error:
+        return {"error": type(error).__name__, "message": str(error)}
 
 
 def _check(specs: list[RunSpec], load: Loader) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from intrinsic_cli.errors import DamagedError, OutOfMemory, Pruned, Stopped, StoreError, is_failure
+from intrinsic_cli.files import is_full
 from intrinsic_cli.record import record
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.rundir import RunDir
@@ -76,7 +77,10 @@ def execute(
 
 
 def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: bool = False) -> RunState:
-    """Train one run and say what became of it, as `Launcher.launch` does. Its errors are in its directory."""
+    """Train one run and say what became of it, as `Launcher.launch` does. Its errors are in its directory.
+
+    Raises StoreError where the disk is full, which no other run would find otherwise.
+    """
     try:
         limits = _limits(store.run(spec))
         result = execute(spec, store, load, progress=progress, stop=stop, limits=limits)
@@ -85,6 +89,8 @@ def train_one(spec: RunSpec, store: Store, load: Load, stop: Stop, *, progress: 
     except Pruned:
         return RunState.PRUNED
     except StoreError as error:  # the folder could not take it, so it is said here or nowhere
+        if is_full(error):
+            raise
         log.error("%s: %s", spec.run_id, error)
         taken = store.run(spec).state is RunState.RUNNING  # over by another process
         return RunState.ELSEWHERE if taken else RunState.FAILED

@@ -209,6 +209,29 @@ def test_a_run_that_diverges_has_status_1_and_no_result(idim, easy, tmp_path):
     assert len(list(tmp_path.rglob("result.json"))) == 1
 
 
+@pytest.mark.parametrize("slots", ["0", "-1", "1.5"])
+def test_a_dry_run_refuses_the_launcher_that_its_sweep_does(idim, easy, tmp_path, slots):
+    words = [*easy, "d=50", f"launcher.slots={slots}", f"output_dir={tmp_path}"]
+    said = idim("sweep", *words)
+    assert said[0] == 2
+    assert idim("sweep", "--dry-run", *words) == said
+
+
+def test_a_run_that_its_folder_can_not_take_is_not_said_to_have_a_status(idim, easy, tmp_path):
+    words = [*SWEEP, *easy, "d=50", "baseline.run=false", f"output_dir={tmp_path}"]
+    name = idim(*words, "--dry-run")[1].split()[1]
+    (tmp_path / name / "theta.safetensors" / "in the way").mkdir(parents=True)
+    status, _, said = idim(*words)
+    assert status == 1
+    assert said.splitlines()[-1].startswith("idim: 1 run could not be written")
+    assert "idim status" not in said
+
+
+def test_steps_of_a_run_that_will_diverge_can_be_timed(idim, easy, tmp_path):
+    status, printed, _ = idim("sweep", "--estimate", *easy, "d=50", "lr=1e38", f"output_dir={tmp_path}")
+    assert (status, "timed on this machine" in printed) == (0, True)
+
+
 def test_status_counts(idim, study):
     status, printed, _ = idim("status", study)
     first, *runs = printed.splitlines()

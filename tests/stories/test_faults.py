@@ -319,8 +319,9 @@ def test_a_full_disk_loses_and_invents_nothing(words, undisturbed, small_disk):
     filler = small_disk / "filler"
     filler.write_bytes(bytes(2_060_000))
     status, _, said = end(idim(*words, f"output_dir={out}"))
-    assert status == 1
-    assert "No space left on device" in said
+    assert status == 2
+    assert said.splitlines()[-1].startswith("idim: can't write ")
+    assert said.count("No space left on device") == 1  # and no other run is tried
     assert "Traceback" not in said
     for name, record in results(out).items():  # those that still had room
         assert undisturbed[0][name][0] == record["metrics"]

@@ -59,9 +59,22 @@ def execute(
     if wanted and (not failed or any(result.spec.in_space for result in store.results())):
         (show or _show_table)(plan, store)
     if failed:
-        runs = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
-        print(f"idim: {runs} failed; `idim status {plan.output_dir}` says why", file=sys.stderr)
+        _say_lost(failed, store)
     return 1 if failed else 0
+
+
+def _say_lost(failed: Sequence[str], store: Store) -> None:
+    """Say where the reasons of runs that failed are: those of runs that are still pending were said alone."""
+    from intrinsic_cli.result import RunState
+
+    states = {look.spec.run_id: look.state for look in store.survey().runs if look.spec}
+    told = sum(states.get(name) is RunState.FAILED for name in failed)
+    for count, what in (
+        (told, f"failed; `idim status {store.root}` says why"),
+        (len(failed) - told, "could not be written, for the reasons above; the same command tries again"),
+    ):
+        if count:
+            print(f"idim: {count} run{'s' * (count > 1)} {what}", file=sys.stderr)
 
 
 def _show_table(plan: StudyPlan, store: Store) -> None:
@@ -91,6 +104,7 @@ def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> 
     from intrinsic_cli.training.stop import on_signals
 
     options, terminal = plan.launcher, can_draw(sys.stderr)
+    specs = list(plan.specs)  # and those of searches, as they are proposed
     if options["kind"] in ("inline", "local"):
         options = {**options, "progress": terminal}
     launcher = make_launcher(**options)
@@ -98,7 +112,7 @@ def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> 
         sweep.to_stderr(note)
     with (
         on_signals() as stop,
-        progress.shown(plan.specs, store, terminal=terminal, slots=launcher.slots) as say,
+        progress.shown(specs, store, terminal=terminal, slots=launcher.slots) as say,
     ):
         ended = sweep.sweep(
             plan.specs, store, launcher, say, stop=stop, retry_failed=retry_failed,
@@ -107,16 +121,19 @@ def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> 
         failed = list(ended.failed)
         for search in plan.searches:
             failed += run_study(
-                search, store, launcher, say, stop, retry_failed=retry_failed, prune=plan.prune
-            )
+                search, store, launcher, say, stop, retry_failed=retry_failed, prune=plan.prune,
+                proposed=specs.extend,
+            )  # fmt: skip
     return failed
 
 
 def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: bool) -> int:
     """Print what a sweep would do; with `estimate` also how long, by training a few steps."""
+    from intrinsic_cli.study.launchers import make_launcher
     from intrinsic_cli.study.pruning import Pruning
     from intrinsic_cli.study.sweep import clipped_otherwise, pending
 
+    slots = make_launcher(**plan.launcher).slots  # which refuses options that can't be used
     pruning = Pruning(plan.specs, store) if plan.prune else None
     todo = pending(plan.specs, store, retry_failed=retry_failed, pruning=pruning)
     for spec in plan.specs:
@@ -124,7 +141,7 @@ def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: b
     for note in clipped_otherwise(todo, store):
         print(note)
     line = f"{len(plan.specs)} runs, {len(todo)} to do"
-    print(f"{line}, {_time(plan, todo)}" if estimate else line)
+    print(f"{line}, {_time(todo, slots)}" if estimate else line)
     if plan.prune and todo:
         print("search.prune=true may end some of them early, which takes less")
     for note in plan.notes:
@@ -134,15 +151,14 @@ def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: b
     return 0
 
 
-def _time(plan: StudyPlan, todo: Sequence[RunSpec]) -> str:
+def _time(todo: Sequence[RunSpec], slots: int) -> str:
     """How long `todo` takes, and how that was found."""
     from intrinsic_cli.render import duration
     from intrinsic_cli.study import forecast
-    from intrinsic_cli.study.launchers import make_launcher
     from intrinsic_cli.study.sweep import cells
     from intrinsic_cli.training.inputs import Loader, check
 
-    load, slots = Loader(), make_launcher(**plan.launcher).slots
+    load = Loader()
     for cell in cells(todo):
         check(cell, load)
     at_once = f"{slots} at once" if slots > 1 else "one after the other"

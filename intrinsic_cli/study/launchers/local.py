@@ -187,17 +187,12 @@ class _Worker:
             raise
 
     def _summary(self, answer: dict[str, Any] | None, spec: RunSpec) -> str:
-        """What the process says of a cell. Raises what it refuses it for, or how it died over it."""
+        """What the process says of a cell. Raises how it died over it."""
         if answer is None:
             raise Died(
                 f"model.name={spec.model.name} and task {spec.task.title} can't be used: {self.last_word()} "
                 "while it read them; give other files, or free memory"
             )
-        if "error" in answer:
-            kind = getattr(errors, answer["error"], None)
-            if isinstance(kind, type) and issubclass(kind, IdimError):
-                raise kind(answer["message"])
-            raise RuntimeError(f"{answer['error']}: {answer['message']}")
         self.where = answer["where"]
         return answer["summary"]
 
@@ -224,8 +219,17 @@ class _Worker:
             self._process.stdin.flush()
 
     def _answer(self) -> dict[str, Any] | None:
+        """What it says; None where it died instead. Raises the error that it tells."""
         line = self.answers.readline()
-        return json.loads(line) if line.endswith("\n") else None
+        if not line.endswith("\n"):
+            return None
+        answer = json.loads(line)
+        if "error" in answer:
+            kind = getattr(errors, answer["error"], None)
+            if isinstance(kind, type) and issubclass(kind, IdimError):
+                raise kind(answer["message"])
+            raise RuntimeError(f"{answer['error']}: {answer['message']}")
+        return answer
 
     def leave_or_rest(self, run: RunDir) -> tuple[RunState | None, str]:
         """Its word on `run`, and "" where it can have another one; else it has left, with a word on how."""
