@@ -133,7 +133,9 @@ def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: b
     from intrinsic_cli.study.pruning import Pruning
     from intrinsic_cli.study.sweep import clipped_otherwise, pending
 
-    slots = make_launcher(**plan.launcher).slots  # which refuses options that can't be used
+    slots = 1
+    if estimate or plan.launcher["kind"] != "ray":  # which is only made by a cluster's start
+        slots = make_launcher(**plan.launcher).slots  # which refuses options that can't be used
     pruning = Pruning(plan.specs, store) if plan.prune else None
     todo = pending(plan.specs, store, retry_failed=retry_failed, pruning=pruning)
     for spec in plan.specs:
