@@ -138,7 +138,9 @@ def test_runs_on_permuted_labels_stand_apart_as_the_null(results, make_spec, tmp
 def test_the_learning_rate_of_the_best_score_speaks_for_a_task(results, make_spec):
     records = results.results()
     worse = [
-        replace(r, spec=replace(r.spec, lr=9.0), score=-1.0) for r in records if r.spec.task.name == "easy"
+        replace(r, spec=replace(r.spec, lr=9.0), score=-1.0, metrics={"accuracy": -1.0})
+        for r in records
+        if r.spec.task.name == "easy"
     ]
     assert render(answer(spaces(records + worse))) == render(answer(spaces(records)))
 
@@ -147,7 +149,7 @@ def test_one_lucky_run_does_not_speak_for_a_task_as_it_does_not_in_a_table(resul
     records = results.results()
     easy = [r for r in records if r.spec.task.name == "easy" and r.spec.projection.seed == 5]
     third = [replace(easy[0], spec=replace(easy[0].spec, seed=2))]
-    lucky = [replace(easy[1], spec=replace(easy[1].spec, lr=9.0), score=2.0)]
+    lucky = [replace(easy[1], spec=replace(easy[1].spec, lr=9.0), score=2.0, metrics={"accuracy": 2.0})]
     assert render(answer(spaces(records + third + lucky))) == render(answer(spaces(records + third)))
 
 

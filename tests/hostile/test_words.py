@@ -97,7 +97,7 @@ def test_any_list_ends_in_a_plan_or_in_an_error_of_ours(easy, cases):
     @given(st.sampled_from(["grid", "adaptive"]), st.lists(word, min_size=1, max_size=2))
     def generated(search, words):
         try:
-            plan = sweep_plan(parse([*easy, f"search={search}", *words]))
+            plan = sweep_plan(parse([*easy, "d=20,40", f"search={search}", *words]))
         except IdimError as error:
             messages.append(str(error))
             return
