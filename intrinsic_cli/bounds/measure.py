@@ -33,7 +33,6 @@ from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Inputs, Loader
 
 DEFAULT = Options()
-SETTINGS = "base model, tokenizer, text, words and rows"
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,9 @@ def bounded(
     made = 0
     for candidate in candidates:
         kin = [c for c in candidates if c.train_hash == candidate.train_hash or c.source == candidate.source]
-        search = theory.search_bits({SETTINGS: len({c.setting for c in kin})})
+        search = theory.search_bits(
+            {"base model, tokenizer, text, words and rows": len({c.setting for c in kin})}
+        )
         run = candidate.run
         try:
             one = _One(run, read(run.spec), load(run.spec), options, search, len(kin), say)
@@ -130,13 +131,8 @@ def _train_hash(read: _Rows, spec: RunSpec) -> str | None:
         train = read(spec).train
     except DataError:
         return None
-    rows = sorted(map(repr, zip(*_texts(train), train.labels, strict=True)))
+    rows = sorted(map(repr, zip(train.said(), train.labels, strict=True)))
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _texts(part: Part) -> tuple[Sequence[str], Sequence[str]]:
-    """What the rows say, without their labels."""
-    return part.texts, part.pairs or part.texts
 
 
 @contextmanager
@@ -252,11 +248,11 @@ class _One:
 
     def _sample(self, errors: int, part: Part, bits: float, *, grouped: bool) -> Sample:
         nats = bits * math.log(2) - math.log(self.options.delta)
-        rows, trained = (list(zip(*_texts(each), strict=True)) for each in (part, self.rows.train))
-        known = set(trained) if part is not self.rows.train else set()
+        rows = part.said()
         plain = Sample(
             len(part), errors, theory.binomial_inverse(errors, len(part), nats),
-            repeats=len(rows) - len(set(rows)), trained=sum(row in known for row in rows),
+            repeats=len(rows) - len(set(rows)),
+            trained=0 if part is self.rows.train else part.found_in(self.rows.train),
         )  # fmt: skip
         # Rows held out one by one share their groups with rows that were trained on.
         if self.options.groups == "none" or not grouped:

@@ -28,7 +28,9 @@ def status_apart(command: str) -> int | None:
     if child == 0:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells both, and one answers
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        from intrinsic_cli.training.stop import heard
+
+        if heard(signal.SIGTERM):
             signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         if os.getppid() != parent:  # it has ended before that
             os._exit(1)

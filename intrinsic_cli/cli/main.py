@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(f"idim: can't write: {error.strerror}{f' ({error.filename})' if error.filename else ''}")
         return 1
     except KeyboardInterrupt as interrupt:
-        goes_on = "; the same command continues where it stopped" if words[0] in RESUMED else ""
+        goes_on = "; the same command continues where it stopped" if next(iter(words), "") in RESUMED else ""
         _say(f"\nidim: interrupted{goes_on}")
         return 128 + next(iter(interrupt.args), signal.SIGINT)
     except BaseException as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +19,9 @@ from intrinsic_cli.planning.words import check_number, expand, setting, values
 from intrinsic_cli.render import flat
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.tasks.task import KINDS
+
+if TYPE_CHECKING:
+    from intrinsic_cli.statistics.adaptive import Search
 
 ONE = {"output_dir": "folder", "launcher": "launcher", "search.prune": "rule"}  # of these a sweep has one
 
@@ -53,6 +56,12 @@ class Study:
     def ends(self) -> list[RunSpec]:
         """A run of the smallest and one of the largest d: what holds for both holds for all of the search."""
         return [self.make(d, self.seeds[0], self.lrs(d)[0]) for d in (self.d_min, self.d_max)]
+
+    def search(self, **scores: Any) -> Search:
+        """What is searched for, where `scores` say what scores mean. Raises ConfigError where it can't be."""
+        from intrinsic_cli.statistics.adaptive import Search
+
+        return Search(self.d_min, self.d_max, self.seeds, self.lrs, self.rel_width, self.budget, **scores)
 
 
 @dataclass(frozen=True)
@@ -257,8 +266,6 @@ def _own_keys(cfg: DictConfig) -> Iterator[None]:
 
 
 def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> Study:
-    from intrinsic_cli.statistics.adaptive import Search
-
     ds, lrs = [number("d", d, int) for d in _values(cfg, "d")], _values(cfg, "lr")
     multiples = [number("search.lr_multiples", x, float) for x in _values(cfg, "search.lr_multiples")]
 
@@ -282,7 +289,7 @@ def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> 
         budget=number("search.budget", cfg.search.budget, int),
     )
     # What scores mean is known once there are some; the rest is refused now.
-    Search(study.d_min, study.d_max, study.seeds, study.lrs, study.rel_width, study.budget, chance=0.0)
+    study.search(chance=0.0)
     check_number(study.budget, "search.budget allows")
     for d in (study.d_min, study.d_max):  # every value that a run of the search can have is checked now
         for seed, lr in itertools.zip_longest(study.seeds, study.lrs(d)):

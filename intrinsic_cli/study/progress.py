@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from intrinsic_cli.render import duration
@@ -17,7 +17,7 @@ EVERY = 30.0  # seconds between two lines
 NAMED = 3  # runs in a line
 
 
-def under_way(specs: Sequence[RunSpec], store: Store) -> str:
+def under_way(specs: Iterable[RunSpec], store: Store) -> str:
     """Those of `specs` that somebody trains now, with their steps: `1 running: RUN step 40 of 90`; "" for none."""
     runs = map(store.run, specs)
     running = [run for run in runs if run.state is RunState.RUNNING]
@@ -39,10 +39,11 @@ class _Unfinished:
         self._specs, self._store = specs, store
         self._done: set[RunSpec] = set()
 
-    def now(self) -> list[RunSpec]:
+    def now(self) -> dict[RunSpec, RunState]:
         left = [spec for spec in dict.fromkeys(self._specs) if spec not in self._done]
-        self._done.update(spec for spec in left if self._store.run(spec).state is RunState.DONE)
-        return [spec for spec in left if spec not in self._done]
+        states = {spec: self._store.run(spec).state for spec in left}
+        self._done.update(spec for spec, state in states.items() if state is RunState.DONE)
+        return {spec: state for spec, state in states.items() if state is not RunState.DONE}
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def bar(specs: Sequence[RunSpec], store: Store) -> Iterator[Callable[[str], None
         def look() -> None:
             left = unfinished.now()
             shown.total = len(set(specs))
-            shown.n = shown.total - sum(not store.run(spec).state.over for spec in left)
+            shown.n = shown.total - sum(not state.over for state in left.values())
             shown.set_postfix_str(under_way(left, store).partition(":")[0])
 
         with _again_and_again(look, 2.0):

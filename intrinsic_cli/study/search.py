@@ -125,12 +125,8 @@ class Members:
     def search(self, study: Study) -> Search:
         """What is searched for."""
         from intrinsic_cli.statistics import runs
-        from intrinsic_cli.statistics.adaptive import Search
 
-        return Search(
-            d_min=study.d_min, d_max=study.d_max, seeds=study.seeds, lrs=study.lrs, rel_width=study.rel_width,
-            budget=study.budget, **vars(runs.scale(self.full[0], self.untrained)),
-        )  # fmt: skip
+        return study.search(**vars(runs.scale(self.full[0], self.untrained)))
 
     def points(self) -> tuple[list[Point], list[Point]]:
         """Subspace runs and those of full fine-tuning, with what each row said; diverged ones have no score."""

@@ -26,6 +26,17 @@ class Part:
         pairs = None if self.pairs is None else [self.pairs[i] for i in indices]
         return Part([self.texts[i] for i in indices], pairs, [self.labels[i] for i in indices])
 
+    def said(self) -> list[str]:
+        """All that each row says but its label, as one text, (n,)."""
+        if self.pairs is None:
+            return self.texts
+        return [f"{a}\0{b}" for a, b in zip(self.texts, self.pairs, strict=True)]
+
+    def found_in(self, other: Part) -> int:
+        """How many rows say what one of `other` says."""
+        known = set(other.said())
+        return sum(key in known for key in self.said())
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -82,8 +82,8 @@ def _summary(task: TaskSpec, parts: Sequence[Part], names: tuple[str, ...], orig
         if len(part):
             labels = "" if task.kind in WRITTEN else f" ({_labels(part, names)})"
             words.append(f"{len(part):,} rows of {place} {use}{labels}")
-    trained, validation = set(_keys(parts[0])), _keys(parts[1])
-    seen = sum(key in trained for key in validation)
+    train, validation, _ = parts
+    seen = validation.found_in(train)
     told = f"; {seen:,} of the rows to validate have the text of one to train on" if seen else ""
     unread = f"; not read: {', '.join(origin.unread)}" if origin.unread else ""
     return printable(f"task {task.title}: {', '.join(words)}{told}{unread}")
@@ -125,7 +125,7 @@ def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], 
         parts.append(Part(*_inputs(task, texts), labels[split]))
     train, validation = parts if len(parts) == 2 else _split_off(parts[0])
     if len(parts) == 1 and not (len(train) and len(validation)):
-        alike = len(parts[0]) > 1 == len(set(_keys(parts[0])))
+        alike = len(parts[0]) > 1 == len(set(parts[0].said()))
         why, way = (
             ("all have one text", "rows of other texts") if alike else ("all stay together", "more rows")
         )
@@ -166,16 +166,9 @@ def _inputs(task: TaskSpec, texts: Mapping[str, list[str]]) -> tuple[list[str], 
 
 def _split_off(part: Part) -> tuple[Part, Part]:
     """A fifth of the rows, chosen by the hash of their text, as validation rows."""
-    out = [_fraction(key) < VALIDATION_SHARE for key in _keys(part)]
+    out = [_fraction(key) < VALIDATION_SHARE for key in part.said()]
     stay, go = ([i for i, leaves in enumerate(out) if leaves == side] for side in (False, True))
     return part.take(stay), part.take(go)
-
-
-def _keys(part: Part) -> list[str]:
-    """All that a row says, as one text."""
-    if part.pairs is None:
-        return part.texts
-    return [f"{a}\0{b}" for a, b in zip(part.texts, part.pairs, strict=True)]
 
 
 def _fraction(text: str) -> float:

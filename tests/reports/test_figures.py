@@ -292,7 +292,7 @@ def test_curves_of_different_metrics_share_no_axis():
 def test_learning_rates_have_the_means_of_the_curve():
     """One of three runs collapsed: it has no part in the score at d = 400, so in no mean there either."""
     runs = [
-        replace(r, score=0.5, metrics={"accuracy": 0.5}) if (r.spec.d, r.spec.seed) == (400, 1) else r
+        scored(r, 0.5) if (r.spec.d, r.spec.seed) == (400, 1) else r
         for r in study({100: 0.60, 200: 0.70, 400: 0.84}, 0.90)
     ]
     ((curve, value),) = estimates(group(runs))

@@ -496,7 +496,7 @@ def spread(scores, full, **options):
 
 def test_what_happened_to_runs_is_said_under_the_table():
     runs = spread(HARD, 0.80)
-    fell = [replace(r, score=0.5, metrics={"accuracy": 0.5}) if r.spec.d is None and r.spec.seed == 2 else r
+    fell = [scored(r, 0.5) if r.spec.d is None and r.spec.seed == 2 else r
             for r in runs]  # fmt: skip
     shown = text(found(fell))
     assert "0 of 15 subspace runs and 1 of 3 of full fine-tuning collapsed to chance" in shown

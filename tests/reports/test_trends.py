@@ -324,10 +324,7 @@ def test_a_gap_that_is_no_number_is_refused(changes, message):
 
 def test_an_accuracy_that_is_none_says_why():
     """Runs of full fine-tuning at chance, while those of the subspace are far above, have collapsed."""
-    runs = [
-        replace(r, score=r.chance, metrics={"accuracy": r.chance}) if r.spec.d is None else r
-        for r in study({100: 0.8, 400: 0.9}, 0.95)
-    ]
+    runs = [scored(r, r.chance) if r.spec.d is None else r for r in study({100: 0.8, 400: 0.9}, 0.95)]
     with pytest.raises(StoreError, match=r"every run of full fine-tuning failed or collapsed to chance$"):
         accuracy(group(runs)[0])
 
@@ -628,10 +625,7 @@ def test_curves_without_an_accuracy_or_a_gap_are_named_and_the_others_make_a_tre
 
 def test_a_model_whose_full_fine_tuning_never_worked_is_ranked_worst():
     """Its runs collapsed, or all diverged; one that was never fine-tuned is left out."""
-    lost = [
-        replace(r, score=0.5, metrics={"accuracy": 0.5}) if r.spec.d is None else r
-        for r in curve(0.9, model="bert-step-9000")
-    ]
+    lost = [scored(r, 0.5) if r.spec.d is None else r for r in curve(0.9, model="bert-step-9000")]
     (trend,) = by_step(trajectory() + lost)
     oracle = pytest.approx(spearmanr(range(5), [4, 3, 2, 1, 5]).statistic)
     assert not trend.members[-1][1].curve
