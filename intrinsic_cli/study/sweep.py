@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
@@ -83,18 +83,18 @@ class _Tally:
     def __init__(
         self,
         specs: Sequence[RunSpec],
-        todo: Sequence[RunSpec],
+        over: Mapping[RunSpec, RunState],
         store: Store,
         slots: int,
         say: Callable[[str], None],
     ) -> None:
-        waiting = {spec.run_id for spec in todo}
-        self.over = [spec for spec in specs if spec.run_id not in waiting]
+        self.over = list(over)
         self.ids: dict[RunState, list[str]] = {state: [] for state in RunState if state.over}
-        for spec in self.over:
-            self.ids[store.run(spec).state].append(spec.run_id)
+        for spec, state in over.items():
+            self.ids[state].append(spec.run_id)
         self.total = len(specs)
-        self._specs, self._store, self._say, self._clock = specs, store, say, Clock(len(todo), slots)
+        self._specs, self._store, self._say = specs, store, say
+        self._clock = Clock(len(specs) - len(over), slots)
 
     @property
     def to_go(self) -> int:
@@ -144,9 +144,13 @@ def sweep(
     todo = pending(specs, store, retry_failed=retry_failed, pruning=pruning)
     unchecked = [*todo, *pending(later, store, retry_failed=retry_failed)]
     lines = launcher.check(list(cells(unchecked)), store, stop)
+    waiting = set(todo)
+    states = {spec: store.run(spec).state for spec in specs if spec not in waiting}
+    over = {spec: state for spec, state in states.items() if state.over}
+    todo += [spec for spec in states if spec not in over]  # forgotten or begun again meanwhile
     if todo:
         store.check_writable()
-    tally = _Tally(specs, todo, store, launcher.slots, say)
+    tally = _Tally(specs, over, store, launcher.slots, say)
     if tally.over:
         failed, pruned = (len(tally.ids[state]) for state in (RunState.FAILED, RunState.PRUNED))
         lost = f", {failed} of them failed and are left so (--retry-failed)" if failed else ""

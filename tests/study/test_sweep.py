@@ -150,6 +150,23 @@ def test_a_failed_run_is_tried_again_only_where_asked(study, store, make_spec):
     assert "smaller lr" in store.run(bad).error()["message"]
 
 
+def test_a_failed_run_that_is_forgotten_while_inputs_are_checked_is_done(study, store, make_spec):
+    class Meanwhile(Inline):
+        """Somebody types `idim forget --failed` while the inputs of other runs are checked."""
+
+        def check(self, cells, store, stop):
+            assert store.run(study[0]).forget()
+            return super().check(cells, store, stop)
+
+    store.run(study[0]).plan(study[0])
+    store.run(study[0]).fail(RunError("the power went"))
+    said = []
+    report = sweep.sweep(study, store, Meanwhile(), said.append)
+    assert set(report.done) == {spec.run_id for spec in study}
+    assert "3 runs to do, 1 at once" in said
+    assert said[-1].endswith("all done")
+
+
 def test_an_error_that_nobody_foresaw_does_not_stop_the_rest_either(study, store):
     class Broken(Loader):
         def __call__(self, spec):
