@@ -114,6 +114,11 @@ def test_the_queue_knows_which_jobs_have_ended_and_how(slurm_commands):
     assert [queue.ending(f"7_{i}") for i in range(5)] == [None, None, None, "OUT_OF_MEMORY", "gone"]
 
 
+def test_what_a_site_says_before_its_queue_is_no_job(slurm_commands):
+    slurm_commands(squeue=r"printf 'Welcome to cluster X\n\n7_0|COMPLETED\n'")
+    assert Queue().ending("7_0") == "COMPLETED"
+
+
 def test_no_job_is_taken_for_dead_while_the_controller_is_away(slurm_commands):
     slurm_commands(squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     assert Queue().ending("7_0") is None

@@ -72,4 +72,5 @@ def states() -> dict[str, str] | None:
         answer = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return dict(line.split("|", 1) for line in answer.stdout.splitlines())
+    rows = (line.partition("|") for line in answer.stdout.splitlines())  # and what a site's wrapper says
+    return {job_id: state for job_id, bar, state in rows if bar}
