@@ -167,7 +167,7 @@ def sweep(
         store.run(spec).plan(spec, forget=retry_failed)
     while todo:
         for wave in _waves(todo, store, pruning, tally):
-            _train(wave, tally, store, launcher, say, stop)
+            _train(wave, tally, store, launcher, say, stop, prune=prune)
         todo = tally.take_back(pruning) if pruning else []
         if todo:
             say(f"{len(todo)} pruned runs matter after all, by what has finished since")
@@ -198,32 +198,40 @@ def _train(
     launcher: Launcher,
     say: Callable[[str], None],
     stop: Stop,
+    *,
+    prune: bool,
 ) -> None:
-    """Launch until no run is left, those of other processes too once they let them go."""
+    """Launch until no run is left, those of other processes too once they let them go. What another sweep has
+    pruned goes on, unless this one would `prune` too."""
     waited = False
     while todo:
-        elsewhere: list[RunSpec] = []
+        left: list[RunSpec] = []  # that other processes have, or have ended early
         with closing(
             launcher.launch(todo, store, stop)
         ) as ended:  # whatever happens, its processes end first
             for spec, state in ended:
-                if state is RunState.ELSEWHERE:
-                    elsewhere.append(spec)
+                if state is RunState.ELSEWHERE or (state is RunState.PRUNED and not prune):
+                    left.append(spec)
                 elif state is not RunState.STOPPED:
                     tally.add(spec, state)
         if tally.to_go:
             stop.raise_if_requested(f"with {tally.to_go} of {tally.total} runs to go")
-        if elsewhere and not waited:
-            say(f"waiting for {len(elsewhere)} runs that other processes have")
-            waited = True
-        while elsewhere and all(store.run(spec).state is RunState.RUNNING for spec in elsewhere):
-            stop.raise_if_requested(f"while {len(elsewhere)} runs were with other processes")
+        while left and all(store.run(spec).state is RunState.RUNNING for spec in left):
+            if not waited:
+                say(f"waiting for {len(left)} runs that other processes have")
+                waited = True
+            stop.raise_if_requested(f"while {len(left)} runs were with other processes")
             time.sleep(WAIT)
-        states = [(spec, store.run(spec).state) for spec in elsewhere]
-        for spec, state in states:
-            if state.over:
+        states = {spec: store.run(spec).state for spec in left}
+        pruned = [spec for spec, state in states.items() if state is RunState.PRUNED and not prune]
+        for spec in pruned:
+            store.run(spec).limit([])
+        if pruned:
+            say(f"{len(pruned)} runs that another sweep has pruned go on")
+        todo = [spec for spec, state in states.items() if not state.over or spec in pruned]
+        for spec, state in states.items():
+            if spec not in todo:
                 tally.add(spec, state)
-        todo = [spec for spec, state in states if not state.over]
 
 
 def outcome(spec: RunSpec, store: Store) -> str:

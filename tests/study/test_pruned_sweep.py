@@ -199,6 +199,30 @@ def test_without_pruning_the_rest_is_done(grid, tmp_path):
     assert {state for state, _ in ends(tmp_path).values()} == {"done"}
 
 
+@pytest.mark.parametrize("word", [RunState.ELSEWHERE, RunState.PRUNED])
+def test_what_another_driver_prunes_goes_on_in_a_sweep_without_pruning(spec, tmp_path, word):
+    """Its process had the run, or it wrote limits after this sweep had taken them away."""
+
+    class Beside(Inline):
+        def launch(self, specs, store, stop):
+            run = store.run(spec)
+            if not others:
+                others.append("a driver with search.prune=true")
+                run.limit(ALWAYS)
+                assert train_one(spec, store, Loader(), stop) is RunState.PRUNED
+                yield spec, word
+            else:
+                yield from super().launch(specs, store, stop)
+
+    others, said, store = [], [], Store(tmp_path)
+    ended = sweep.sweep([spec], store, Beside(Loader()), said.append)
+    assert (ended.done, ended.pruned) == ((spec.run_id,), ())
+    assert store.run(spec).result().resumed == (6,)
+    assert not any("pruned at step" in line for line in said)
+    assert said[-2] == "1 runs that another sweep has pruned go on"
+    assert said[-1].startswith("[1/1]")
+
+
 def test_a_longer_grid_takes_up_what_it_no_longer_has_a_reason_to_prune(grid, tmp_path):
     few = [spec for spec in grid if spec.d in (None, 80, 320)]
     swept(few, tmp_path, prune=True)
