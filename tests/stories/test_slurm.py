@@ -3,8 +3,10 @@
 `scripts/slurm-smoke` does the same on a real Slurm.
 """
 
+import json
 import os
 import re
+import shutil
 import signal
 import stat
 import time
@@ -174,6 +176,93 @@ def slurm(slurm_commands, tmp_path, monkeypatch):
     return make, told
 
 
+def leave_jobs(specs, store):
+    """A command that submits jobs and leaves. They begin nothing."""
+    stop = Stop()
+
+    def leave():
+        until(lambda: list(store.root.glob(".slurm/*.json")), "the submission")
+        stop.request()
+
+    thread = meanwhile(leave, stop)
+    assert list(make_launcher("slurm").launch(specs, store, stop)) == []
+    thread.join()
+
+
+def train_once_submitted(specs, store, count, stop):
+    """What the job does that is submitted as the last of `count`."""
+
+    def work():
+        until(lambda: len(list(store.root.glob(".slurm/*.json"))) == count, "the submission")
+        for spec in specs:
+            sweep([spec], store, Inline(), str)
+
+    return meanwhile(work, stop)
+
+
+def test_a_job_that_is_over_is_no_attempt_though_the_queue_was_away(
+    slurm, slurm_commands, make_spec, tmp_path, caplog
+):
+    make, told = slurm
+    make("PENDING")
+    spec, store, stop = make_spec(), Store(tmp_path / "out"), Stop()
+    leave_jobs([spec], store)
+    away = tmp_path / "away"
+    away.touch()
+    jobs = f'cd {tmp_path}/jobs; for id in *; do [ $id = 0 ] || echo "$id|RUNNING"; done'  # the first is forgotten
+    slurm_commands(squeue=f"[ -e {away} ] && rm {away} && exit 1; {jobs}")
+    thread = train_once_submitted([spec], store, 2, stop)
+    assert list(make_launcher("slurm", retries=0).launch([spec], store, stop)) == [(spec, "done")]
+    thread.join()
+    assert told()[0] == ["0", "1"]
+    assert "squeue does not answer" in caplog.text
+    assert "watching" not in caplog.text
+
+
+def test_a_command_can_leave_while_the_queue_is_away(slurm, slurm_commands, make_spec, tmp_path):
+    make, told = slurm
+    make("PENDING")
+    spec, store, stop = make_spec(), Store(tmp_path / "out"), Stop()
+    leave_jobs([spec], store)
+    asked = tmp_path / "asked"
+    slurm_commands(squeue=f"touch {asked}; exit 1")
+    thread = meanwhile(lambda: (until(asked.exists, "a question"), stop.request()), stop)
+    assert list(make_launcher("slurm").launch([spec], store, stop)) == []
+    thread.join()
+    assert told()[0] == ["0"]
+
+
+def test_jobs_of_the_folder_that_this_is_a_copy_of_are_not_its_own(slurm, make_spec, tmp_path, caplog):
+    make, told = slurm
+    make("PENDING")
+    spec, store, stop = make_spec(), Store(tmp_path / "out"), Stop()
+    leave_jobs([spec], store)
+    copy = Store(shutil.copytree(store.root, tmp_path / "copy"))
+    thread = train_once_submitted([spec], copy, 2, stop)
+    assert list(make_launcher("slurm").launch([spec], copy, stop)) == [(spec, "done")]
+    thread.join()
+    assert told() == (["0", "1"], [])
+    assert "watching" not in caplog.text
+
+
+@pytest.mark.parametrize("noted", ["by an earlier version", "through a link"])
+def test_jobs_of_this_folder_are_its_own_however_it_was_noted(slurm, make_spec, tmp_path, caplog, noted):
+    make, told = slurm
+    make("PENDING")
+    spec, store, stop = make_spec(), Store(tmp_path / "out"), Stop()
+    leave_jobs([spec], store)
+    if noted == "by an earlier version":
+        (store.root / ".slurm" / "0.json").write_text(json.dumps({"0": [store.run(spec).path.name]}))
+    else:
+        (tmp_path / "link").symlink_to(store.root)
+        store = Store(tmp_path / "link")
+    thread = train_once_submitted([spec], store, 1, stop)
+    assert list(make_launcher("slurm").launch([spec], store, stop)) == [(spec, "done")]
+    thread.join()
+    assert told()[0] == ["0"]
+    assert "watching 1 Slurm jobs" in caplog.text
+
+
 def test_a_job_without_a_step_for_too_long_is_cancelled_and_its_runs_are_tried_again(
     slurm, make_spec, tmp_path
 ):
@@ -226,7 +315,19 @@ def test_a_job_that_waits_in_the_queue_may_wait(slurm, make_spec, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"7_0": "x"}', b'{"7_0": [1]}', b"[" * 10**5, "pipe", "folder"]
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"7_0": "x"}',
+        b'{"7_0": [1]}',
+        b'{"root": 7, "jobs": {}}',
+        b'{"root": "/", "jobs": []}',
+        b"[" * 10**5,
+        "pipe",
+        "folder",
+    ],
 )
 def test_a_damaged_note_of_jobs_is_said_and_passed_over(slurm_commands, make_spec, tmp_path, caplog, content):
     spec, store = make_spec(), Store(tmp_path)

@@ -30,6 +30,10 @@ class Queue:
         self._asked = -EVERY
         self._states: dict[str, str] | None = None
 
+    def answers(self) -> bool:
+        """Whether the controller can be asked."""
+        return self._look() is not None
+
     def ending(self, job_id: str) -> str | None:
         """Slurm's word for how a job ended (`gone` where it has forgotten it); None while it waits or runs,
         or while the controller can't be asked."""

@@ -135,7 +135,7 @@ class Slurm:
         folder = store.root.absolute() / ".slurm"
         executor, queue = self.executor(folder), Queue()
         attempts: Counter[RunSpec] = Counter()
-        living = self._attach(executor, queue, store, specs)
+        living = self._attach(executor, queue, store, specs, stop)
         there = {spec for group in living.values() for spec in group}
         todo = []
         for spec in specs:
@@ -249,23 +249,34 @@ class Slurm:
             names = {
                 job.job_id: [store.run(spec).path.name for spec in group] for job, group in array.items()
             }
-            publish(folder / f"{_array(next(iter(array)))}.json", names)
+            note = {"root": str(store.root.absolute()), "jobs": names}
+            publish(folder / f"{_array(next(iter(array)))}.json", note)
             jobs |= array
         return jobs
 
     def _attach(
-        self, executor: AutoExecutor, queue: Queue, store: Store, specs: Sequence[RunSpec]
+        self, executor: AutoExecutor, queue: Queue, store: Store, specs: Sequence[RunSpec], stop: Stop
     ) -> dict[Job[None], list[RunSpec]]:
-        """The jobs of earlier commands on this folder that Slurm still has, with their runs among `specs`."""
+        """The jobs of earlier commands on this folder that Slurm still has, with their runs among `specs`: waits
+        until it can be asked. None of them where `stop` is requested first."""
         if self._cluster != "slurm":
             return {}
         wanted = {store.run(spec).path.name: spec for spec in specs}
         folder, living = store.root.absolute() / ".slurm", {}
-        for path in sorted(folder.glob("*.json")):
-            for job_id, names in _jobs(path).items():
-                group = [wanted.pop(name) for name in names if name in wanted and not queue.ending(job_id)]
-                if group:
-                    living[executor.job_class(folder, job_id)] = group
+        noted = [job for path in sorted(folder.glob("*.json")) for job in _jobs(path, store.root).items()]
+        noted = [(job_id, names) for job_id, names in noted if not wanted.keys().isdisjoint(names)]
+        if noted and not queue.answers():
+            log.warning(
+                "squeue does not answer; waiting for what it says of %d jobs of earlier commands", len(noted)
+            )
+            while not queue.answers():
+                if stop.requested:
+                    return {}
+                clock.sleep(LOOK)
+        for job_id, names in noted:
+            group = [wanted.pop(name) for name in names if name in wanted and not queue.ending(job_id)]
+            if group:
+                living[executor.job_class(folder, job_id)] = group
         if living:
             log.warning("watching %d Slurm jobs that an earlier command has left", len(living))
         return living
@@ -335,10 +346,14 @@ def _under_slurm() -> bool:
     return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
-def _jobs(path: Path) -> dict[str, list[str]]:
-    """The names of the runs of each job, as `_submit` noted them; none, with a word, where that can't be read."""
+def _jobs(path: Path, root: Path) -> dict[str, list[str]]:
+    """The names of the runs of each job, as `_submit` noted them; none, with a word, where that can't be read. None
+    either where they are runs of another folder than `root`, of which this one is a copy: the jobs write there."""
     try:
-        jobs = read_json(path, LONGEST_NOTE)
+        note = read_json(path, LONGEST_NOTE)
+        # Earlier versions noted the jobs alone.
+        rooted = isinstance(note, dict) and isinstance(note.get("root"), str)
+        jobs = note.get("jobs") if rooted else note
         if not isinstance(jobs, dict) or not all(
             isinstance(names, list) and all(isinstance(name, str) for name in names)
             for names in jobs.values()
@@ -347,7 +362,14 @@ def _jobs(path: Path) -> dict[str, list[str]]:
     except (StoreError, FileNotFoundError) as error:
         log.warning("%s; jobs that it tells of are not watched", error)
         return {}
-    return jobs
+    return jobs if not rooted or _same_folder(note["root"], root) else {}
+
+
+def _same_folder(one: str, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # it is not there, or no name of a folder
+        return False
 
 
 def _array(job: Job[None]) -> str:
