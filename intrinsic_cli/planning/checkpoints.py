@@ -16,8 +16,8 @@ from intrinsic_cli.spec import step_of
 def overrides(given: Sequence[Override]) -> list[Override]:
     """`revisions=a,b` as `model.revision=a,b`, and each pattern in `model.name` as the folders that it matches.
 
-    The folders of a pattern are in the order of the steps at the end of their names. Raises ConfigError where
-    a pattern matches none, and where the words give fewer than two checkpoints.
+    The folders of a pattern are in the order of the steps at the end of their names, each once. Raises ConfigError
+    where a pattern matches none, and where the words give fewer than two checkpoints.
     """
     out, checkpoints = [], 1
     for override in given:
@@ -45,6 +45,9 @@ def _matches(name: str) -> list[str]:
     found = glob.glob(os.path.expanduser(name))
     if not found:
         raise ConfigError(f"model.name={name} matches no folder")
+    # A link to one of the folders, such as `latest`, is no further checkpoint: the folder's own name stays.
+    found.sort(key=lambda folder: not os.path.islink(folder.rstrip("/")))
+    unique = {os.path.realpath(folder): folder for folder in found}.values()
     # `./a/b` is a folder where `a/b` could be a hub id.
-    local = (folder if folder.startswith(("/", ".")) else f"./{folder}" for folder in found)
+    local = (folder if folder.startswith(("/", ".")) else f"./{folder}" for folder in unique)
     return sorted(local, key=lambda folder: (step_of(folder) or 0, folder))

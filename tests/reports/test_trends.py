@@ -108,6 +108,23 @@ def test_a_pattern_and_revisions_become_a_sweep(tmp_path):
     assert overrides(["model.name=a/b", "model.revision=range(1,4)"])["model.revision"] == [1, 2, 3]
 
 
+def test_a_link_to_a_checkpoint_is_no_further_one(tmp_path):
+    for at in (100, 200, 300):
+        (tmp_path / "run" / f"checkpoint-{at}").mkdir(parents=True)
+    (tmp_path / "run" / "latest").symlink_to("checkpoint-300")
+    (tmp_path / "run" / "best").symlink_to(tmp_path / "run" / "checkpoint-100")
+    folders = [f"{tmp_path}/run/checkpoint-{at}" for at in (100, 200, 300)]
+    for pattern in ("run/*", "run/*/"):
+        found = overrides([f"model.name={tmp_path}/{pattern}"])["model.name"]
+        assert [name.rstrip("/") for name in found] == folders
+    (tmp_path / "links").mkdir()
+    for number, folder in enumerate(folders):
+        (tmp_path / "links" / f"step-{number}").symlink_to(folder)
+    assert overrides([f"model.name={tmp_path}/links/*"]) == {
+        "model.name": [f"{tmp_path}/links/step-{number}" for number in range(3)]
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
