@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from functools import cache
+from itertools import chain, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from intrinsic_cli.statistics.points import Floats
 
 FEWEST_MODELS = 3  # two models always correlate by +1 or -1
-EXACT_MODELS = 8  # up to here all n! orders are counted, beyond it PERMUTATIONS random ones
+EXACT_MODELS = 9  # up to here all n! orders are counted, beyond it PERMUTATIONS random ones
 PERMUTATIONS = math.factorial(EXACT_MODELS)
 ROUNDING = 1e-9  # two sums of the same numbers in another order differ by less
 
@@ -109,12 +110,17 @@ def _orders(products: Sequence[Floats]) -> tuple[Floats, bool] | None:
     for each in products:
         models = np.arange(len(each))
         if count <= PERMUTATIONS:
-            orders = np.array(list(permutations(models)))
-            sums = np.add.outer(sums, each[models, orders].sum(-1)).ravel()
+            sums = np.add.outer(sums, each[models, _all_orders(len(each))].sum(-1)).ravel()
         else:
             orders = rng.permuted(np.tile(models, (PERMUTATIONS, 1)), axis=1)
             sums = sums + each[models, orders].sum(-1)
     return sums, count <= PERMUTATIONS
+
+
+@cache
+def _all_orders(n: int) -> NDArray[np.int8]:
+    """All n! orders of n models, (n!, n)."""
+    return np.fromiter(chain.from_iterable(permutations(range(n))), np.int8).reshape(-1, n)
 
 
 def spearman(x: Floats, y: Floats) -> Floats:

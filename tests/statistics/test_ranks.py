@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations, product
+from math import factorial
 
 import numpy as np
 import pytest
@@ -83,16 +84,25 @@ def test_without_models_of_the_same_tasks_there_is_no_p():
     assert (alone.p, alone.within, alone.reason) == (None, None, "within tasks all ranks are tied")
 
 
+def test_nine_models_are_counted_in_full():
+    """Of 9! orders of distinct ranks two have |rho| = 1; of four that share the worst rank 4! times as many."""
+    steps = np.arange(9.0)
+    found = correlate(steps, 7 - steps)
+    assert (found.p, found.exact) == (pytest.approx(2 / factorial(9)), True)
+    tied = correlate(steps, np.where(steps < 4, np.inf, -steps))
+    assert (tied.p, tied.exact) == (pytest.approx(2 * factorial(4) / factorial(9)), True)
+
+
 def test_random_orders_are_near_all_of_them():
-    """Nine models have too many orders to count; a trend that a normal's tail gives within a few per cent."""
+    """Ten models have too many orders to count; a trend that a normal's tail gives within a few per cent."""
     rng = np.random.default_rng(1)
-    of = [(str(m), t) for t in ("rte", "sst2") for m in range(9)]
-    x = rng.normal(size=18)
-    y = x + 1.5 * rng.normal(size=18)
+    of = [(str(m), t) for t in ("rte", "sst2") for m in range(10)]
+    x = rng.normal(size=20)
+    y = x + 1.5 * rng.normal(size=20)
     found = correlate(x, y, of)
     assert found.exact is False
-    orders = np.array([rng.permutation(9) for _ in range(4000)])
-    sums = [abs(together(x, np.concatenate([y[:9][o], y[9:][o]]), of)) for o in orders]
+    orders = np.array([rng.permutation(10) for _ in range(4000)])
+    sums = [abs(together(x, np.concatenate([y[:10][o], y[10:][o]]), of)) for o in orders]
     assert found.p == pytest.approx(np.mean(np.array(sums) >= abs(found.within) - 1e-12), abs=0.02)
 
 
