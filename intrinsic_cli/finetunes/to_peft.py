@@ -3,6 +3,7 @@
 A run over one of PEFT's adapters is that adapter, whatever moved its numbers, and is written exactly. What moved
 the weights themselves becomes a LoRA: of each linear layer the best product of a given rank for the difference of
 its weights, by singular values (Eckart and Young 1936), and of the rest nothing. A drawn head goes along whole.
+The folder's README says how the base model was read: PEFT's own files have no place for its layers and its dtype.
 """
 
 from __future__ import annotations
@@ -23,11 +24,29 @@ from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import base_of, build
 from intrinsic_cli.finetunes.scoring import answer
 from intrinsic_cli.models import adapters, pretrained
+from intrinsic_cli.models.checkpoints import DEPTHS
 from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import AdapterSpec, RunSpec
 from intrinsic_cli.tasks import splits
 from intrinsic_cli.tasks.task import task_of
+
+README = """---
+base_model: {base}
+library_name: peft
+---
+
+A fine-tuning made by `idim`. It was scored with its base model loaded like this, in float32 and with these layers:
+
+```python
+import torch
+from peft import PeftModel
+from transformers import {kind}
+
+base = {kind}.from_pretrained({base!r}, {words})
+model = PeftModel.from_pretrained(base, "PATH OF THIS FOLDER").eval()
+```
+"""
 
 
 @dataclass(frozen=True)
@@ -96,9 +115,8 @@ def _wrapped(found: FineTune, base: LoadedModel, adapter: AdapterSpec, trained: 
         config.task_type = "CAUSAL_LM"
     with warnings.catch_warnings(action="ignore"):  # transformers', of PEFT's calls
         wrapped = peft.get_peft_model(base.model, config)
-    wrapped.peft_config[adapters.NAME].base_model_name_or_path = HUB_IDS.get(
-        found.model.name, found.model.name
-    )
+    made = wrapped.peft_config[adapters.NAME]
+    made.base_model_name_or_path, made.revision = _base_id(found), found.model.revision
     own = dict(trained.named_parameters())
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
@@ -175,3 +193,20 @@ def _write(wrapped: Any, found: FineTune, out: Path) -> None:
         warnings.catch_warnings(action="ignore"),
     ):  # PEFT's, of its own calls
         wrapped.save_pretrained(draft)
+        (draft / "README.md").write_text(_how_to_load(wrapped, found), "utf-8")
+
+
+def _base_id(found: FineTune) -> str:
+    return HUB_IDS.get(found.model.name, found.model.name)
+
+
+def _how_to_load(wrapped: Any, found: FineTune) -> str:
+    """The folder's README: what `from_pretrained` must be told beside the base model's name."""
+    model, depth = wrapped.get_base_model(), found.model.num_hidden_layers
+    said: dict[str, object] = {key: depth for key in DEPTHS if depth and hasattr(model.config, key)}
+    if found.model.revision:
+        said |= {"revision": found.model.revision}
+    if wrapped.peft_config[adapters.NAME].modules_to_save:
+        said |= {"num_labels": model.config.num_labels}
+    words = [*(f"{key}={value!r}" for key, value in said.items()), "dtype=torch.float32"]
+    return README.format(kind=type(model).__name__, base=_base_id(found), words=", ".join(words))

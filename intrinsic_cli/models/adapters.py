@@ -66,8 +66,8 @@ RANKS = (
     "loha",
     "lokr",
 )  # of which `adapter.r` is one; of others, a count of numbers
-# Starts of LoRA that leave the pre-trained weights alone; the others of PEFT subtract from them.
-STARTS = (True, False, "gaussian", "orthogonal")
+# Starts of LoRA that leave the pre-trained model as it is; PEFT's others subtract from its weights, or add noise.
+STARTS = (True, "gaussian", "orthogonal")
 
 
 def attach(model: nn.Module, spec: AdapterSpec, head: Sequence[str] = (), seed: int = 0) -> None:
@@ -109,6 +109,10 @@ def configuration(model: nn.Module, spec: AdapterSpec, head: Sequence[str], seed
         raise ConfigError(
             f"adapter.args init_lora_weights={spec.args['init_lora_weights']!r} would change the pre-trained "
             f"weights; use one of {', '.join(map(str, STARTS))}"
+        )
+    if noise := [key for key in ("init_weights", "init_ia3_weights") if spec.args.get(key) is False]:
+        raise ConfigError(
+            f"adapter.args {noise[0]}=False would begin at noise, and not at the pre-trained model; leave it out"
         )
     layers = _linear(model, head)
     names = _match(layers, spec.target, "linear layer")

@@ -159,14 +159,15 @@ def minilm_folder() -> Path:
     return folder
 
 
+DEPTHS = ("num_hidden_layers", "num_decoder_layers", "decoder_layers")  # of a config, as families call them
+
+
 def set_layers(config: Any, spec: ModelSpec) -> None:
     """Keep the first `spec.num_hidden_layers` layers, of encoder and decoder alike."""
     wanted = spec.num_hidden_layers
     if wanted is None:
         return
-    keys = [
-        key for key in ("num_hidden_layers", "num_decoder_layers", "decoder_layers") if hasattr(config, key)
-    ]
+    keys = [key for key in DEPTHS if hasattr(config, key)]
     if not keys:
         raise ModelError(
             f"model.num_hidden_layers={wanted}: a {config.model_type} model has no number of layers to set"

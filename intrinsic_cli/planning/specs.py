@@ -237,6 +237,12 @@ def _model(cfg: DictConfig, output: str) -> ModelSpec:
 
 def _task(cfg: DictConfig, output: str) -> TaskSpec:
     task = _part(cfg, "task")
+    if task.per_token and task.kind != "choice":
+        raise ConfigError(f"task.per_token=true has no meaning with task.kind={task.kind}; leave it out")
+    if task.chat and task.kind == "lm" and task.answer is None:
+        raise ConfigError(
+            "task.chat=true makes a turn of a prompt, and whole texts have none; set task.answer"
+        )
     folder = None if task.path is None else local_path(task.path, "task.path")
     if folder is None:
         return task

@@ -6,6 +6,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,17 +22,27 @@ if TYPE_CHECKING:
     from intrinsic_cli.tasks.language import Worded, Words
     from intrinsic_cli.tasks.rows import Encoded, Part
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"(?:(?<!\w)-)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)")
+MARK = f"[{re.escape(string.punctuation)}]"
+MARKS_AND_NUMBERS = re.compile(rf"({NUMBER.pattern})|(?<=\d)({MARK})(?=\d)|{MARK}")
+MINUS = "\N{MINUS SIGN}"
 MOST_CONSTANTS = 100  # answers tried as the one constant answer: the most frequent
 
 
 def plain(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation and articles.
+    """The words of a text in lower case, without punctuation and articles. A number keeps its sign and its point,
+    and loses the commas of its thousands; other punctuation between digits parts words.
 
-    Source: the evaluation of SQuAD, Rajpurkar et al. 2016 (arXiv 1606.05250).
+    Source: the evaluation of SQuAD, Rajpurkar et al. 2016 (arXiv 1606.05250), with DROP's care for numbers, Dua et
+    al. 2019 (arXiv 1903.00161): -4 is no 4, and 3.5 no 35.
     """
-    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
+    bare = MARKS_AND_NUMBERS.sub(_without_marks, text.lower().replace(MINUS, "-"))
     return [word for word in bare.split() if word not in ("a", "an", "the")]
+
+
+def _without_marks(found: re.Match[str]) -> str:
+    number, between = found.groups()
+    return number.replace(",", "") if number else " " if between else ""
 
 
 def exact_match(answer: str, right: str) -> float:
@@ -42,14 +53,11 @@ def exact_match(answer: str, right: str) -> float:
 
 def number_match(answer: str, right: str) -> float:
     """1 where the last number of the answer is that of what is right."""
-    found, wanted = (NUMBER.findall(text) for text in (answer, right))
+    found, wanted = (NUMBER.findall(text.replace(MINUS, "-")) for text in (answer, right))
     if not found or not wanted:
         return 0.0
-    return float(_value(found[-1]) == _value(wanted[-1]))
-
-
-def _value(number: str) -> float:
-    return float(number.replace(",", ""))
+    ours, theirs = (Decimal(numbers[-1].replace(",", "")) for numbers in (found, wanted))
+    return float(ours == theirs)
 
 
 def token_f1(answer: str, right: str) -> float:

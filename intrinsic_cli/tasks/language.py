@@ -7,9 +7,11 @@ way only the answer's tokens are scored.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import cached_property
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,15 @@ class Words:
         self._before, self._behind = full[:at], full[at + len(bare) :]  # what it puts around every text
         self.ending: list[int] = (seq2seq and self._behind) or [self.end]  # of an answer
 
+    def check_length(self, max_length: int) -> None:
+        """Raise ConfigError where rows may have more tokens than the model reads."""
+        most = self.tokenizer.model_max_length
+        if max_length > most:
+            raise ConfigError(
+                f"data.max_length={max_length} is above the {most} tokens the model reads; "
+                f"set data.max_length={most}"
+            )
+
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text alone."""
         if not texts:
@@ -129,13 +140,32 @@ class Words:
         """The tokens before each answer; a decoder has one at least, from which it predicts the first."""
         if self.chat:
             return [self._turn(text) for text in texts]
-        made = [[*self._before, *row] for row in self.tokens(texts)]
-        return [[*row, *self._behind] if self.seq2seq else row or [self.start] for row in made]
+        if self.seq2seq:
+            return [[*self._before, *row, *self._behind] for row in self.tokens(texts)]
+        rows = self.tokens([_parted(text)[0] for text in texts])
+        return [[*self._before, *row] or [self.start] for row in rows]
 
     def _turn(self, text: str) -> list[int]:
+        if self._control.isdisjoint(self.tokenizer(text, add_special_tokens=False)["input_ids"]):
+            return self._in_template(text)
+        before, behind = self._frame
+        return [*before, *self.tokens([text])[0], *behind]
+
+    def _in_template(self, text: str) -> list[int]:
         turn = [{"role": "user", "content": text}]
         made = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)
         return list(made["input_ids"])
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """What the chat template puts before a text, and behind it: where two turns differ, the texts stand."""
+        one, other = map(self._in_template, ("a", "b"))
+        return _shared(one, other), _shared(one[::-1], other[::-1])[::-1]
+
+    @property
+    def opening(self) -> int:
+        """With how many tokens every prompt begins, whatever it says: those stay where one is cut."""
+        return len(self._frame[0] if self.chat else self._before)
 
     def answers(self, prompts: Sequence[str], texts: Sequence[str], end: bool) -> list[list[int]]:
         """The tokens of each answer behind its prompt, as a text of both has them; with `end`, and that it ends.
@@ -148,9 +178,9 @@ class Words:
         if self.chat:
             made = self.tokens(texts)
         else:
-            gaps = ["" if not prompt or prompt[-1].isspace() else " " for prompt in prompts]
-            parts = list(zip(prompts, gaps, texts, strict=True))
-            before, whole = self.tokens(prompts), self.tokens(["".join(part) for part in parts])
+            bare, gaps = zip(*map(_parted, prompts), strict=True) if prompts else ((), ())
+            whole = self.tokens(["".join(part) for part in zip(bare, gaps, texts, strict=True)])
+            before = self.tokens(bare)
             made = [row[len(head) :] for head, row in zip(before, whole, strict=True)]
             joint = [
                 i for i, (head, row) in enumerate(zip(before, whole, strict=True)) if row[: len(head)] != head
@@ -159,6 +189,18 @@ class Words:
             for i, row in zip(joint, apart, strict=True):
                 made[i] = row
         return [[*row, *self.ending] for row in made] if end else made
+
+
+def _shared(one: list[int], other: list[int]) -> list[int]:
+    """What two lists begin with."""
+    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+
+
+def _parted(prompt: str) -> tuple[str, str]:
+    """A prompt without the spaces at its end, and what stands between it and an answer: those, or one unless it
+    ends in other white space. To a tokenizer a space belongs to the word behind it."""
+    bare = prompt.rstrip(" ")
+    return bare, prompt[len(bare) :] or ("" if not bare or bare[-1].isspace() else " ")
 
 
 def word_rows(
@@ -170,12 +212,8 @@ def word_rows(
     A prompt that leaves its answers less room than they need within `max_length` tokens loses its beginning.
     Raises DataError at answers that are empty, or too long by themselves.
     """
+    words.check_length(max_length)
     tokenizer = words.tokenizer
-    if max_length > tokenizer.model_max_length:
-        raise ConfigError(
-            f"data.max_length={max_length} is above the {tokenizer.model_max_length} tokens the model reads; "
-            f"set data.max_length={tokenizer.model_max_length}"
-        )
     texts = [text for row in answers for text in row]
     heads = [prompt for prompt, row in zip(prompts, answers, strict=True) for _ in row]
     made = words.answers(heads, texts, end)
@@ -184,7 +222,7 @@ def word_rows(
     longest = [max(map(len, made[k : k + choices])) for k in range(0, len(made), max(1, choices))]
     rooms = [max_length - (0 if words.seq2seq else most) for most in longest]
     whole = words.prompts(prompts)
-    ids = [_last(row, room) for row, room in zip(whole, rooms, strict=True)]
+    ids = [_last(row, room, words.opening) for row, room in zip(whole, rooms, strict=True)]
     if cut := sum(len(row) > len(kept) for row, kept in zip(whole, ids, strict=True)):
         log.warning(
             "%d of %d prompts have more tokens than data.max_length=%d leaves them, and lose their beginning",
@@ -210,6 +248,7 @@ def text_rows(words: Words, texts: Sequence[str], max_length: int, *, pack: bool
         raise ConfigError(
             "an encoder-decoder answers prompts; set task.prompt and task.answer, or use a decoder"
         )
+    words.check_length(max_length)
     made = [words.measured(text) for text in texts]
     if empty := sum(not tokens for tokens, _ in made):
         raise DataError(
@@ -238,11 +277,12 @@ def _joined(rows: Sequence[list[int]]) -> np.ndarray:
     return np.fromiter((token for row in rows for token in row), np.int32)
 
 
-def _last(prompt: list[int], room: int) -> list[int]:
-    """A prompt without what has no room, but for its first token, which may stand before every text."""
+def _last(prompt: list[int], room: int, opening: int) -> list[int]:
+    """A prompt without what has no room behind its `opening` tokens, which stay where they leave any."""
     if len(prompt) <= room:
         return prompt
-    return [prompt[0], *prompt[len(prompt) - max(room, 1) + 1 :]]
+    kept = opening if opening < room else 0
+    return [*prompt[:kept], *prompt[len(prompt) - max(room - kept, 1) :]]
 
 
 def _starts(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -319,14 +359,41 @@ def nats(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def answer_nats(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    """−log p of each answer of a batch, (b,), with no more logits at a time than memory should hold."""
+    """−log p of each answer of a batch, (b,), with no more logits at a time than memory should hold.
+
+    For scoring: logits are of float32 (`_float32_logits`)."""
     width = (
         max(batch["labels"].shape[1], batch["input_ids"].shape[1]) * model.config.get_text_config().vocab_size
     )
     size = max(1, MOST_LOGITS // width)
     cuts = [*range(0, len(batch["labels"]), size), len(batch["labels"])]
     parts = [{name: values[a:b] for name, values in batch.items()} for a, b in pairwise(cuts)]
-    return torch.cat([nats(model, part).sum(1) for part in parts])
+    with _float32_logits(model):
+        return torch.cat([nats(model, part).sum(1) for part in parts])
+
+
+@contextmanager
+def _float32_logits(model: Any) -> Iterator[None]:
+    """Have the output layer compute in float32, whatever the others do: logits may lie near −100, where bfloat16
+    rounds to halves, so that answers tie."""
+    layer = model.get_output_embeddings()
+    own, set_by_others = layer.forward, vars(layer).get("forward")
+    dtype = next((p.dtype for p in layer.parameters() if p.is_floating_point()), torch.float32)
+
+    def forward(hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            if type(layer) is not torch.nn.Linear:  # one with an adapter, say
+                return own(hidden.to(dtype)).float()
+            bias = None if layer.bias is None else layer.bias.float()
+            return torch.nn.functional.linear(hidden.float(), layer.weight.float(), bias)
+
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward
+        if set_by_others is not None:
+            layer.forward = set_by_others
 
 
 def greedy(model: Any, questions: Mapping[str, Tensor], most: int) -> Tensor:
@@ -354,7 +421,8 @@ def _generate(model: Any, questions: Mapping[str, Tensor], most: int, **wanted: 
     )  # fmt: skip
     model.generation_config = plain  # what is given to `generate` is filled up from it
     try:
-        return model.generate(input_ids=questions["prompt_ids"], attention_mask=questions["prompt_mask"])
+        with _float32_logits(model):
+            return model.generate(input_ids=questions["prompt_ids"], attention_mask=questions["prompt_mask"])
     finally:
         model.generation_config = own
 

@@ -114,6 +114,13 @@ BAD = {
     "texts of an encoder-decoder": (["task.kind=lm", "task.metrics=loss", "{t5}"], ["task.prompt and task.answer"]),
     "no answer": (["task.kind=generation", "task.metrics=exact_match", PROMPT], ["task.answer"]),
     "no chat template": ([*GENERATION, "task.chat=true"], ["task.chat=true", "no chat template"]),
+    "chat of whole texts": (
+        ["task.kind=lm", "task.metrics=loss", "task.chat=true"], ["task.chat=true", "task.answer"]
+    ),
+    "per token": ([*GENERATION, "task.per_token=true"], ["task.per_token=true", "task.kind=generation"]),
+    "longer texts than the model reads": (
+        ["task.kind=lm", "task.metrics=loss", "data.max_length=300"], ["data.max_length=300", "data.max_length=256"]
+    ),
     "more than the model reads": (
         [*GENERATION, "task.max_new_tokens=250"], ["task.max_new_tokens=250", "256"]
     ),

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import peft
 import pytest
@@ -16,7 +17,7 @@ from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import base_of, build
 from intrinsic_cli.finetunes.to_peft import export
 from intrinsic_cli.models import pretrained
-from intrinsic_cli.spec import AdapterSpec
+from intrinsic_cli.spec import AdapterSpec, ModelSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import execute
@@ -111,6 +112,29 @@ def test_the_files_are_those_that_servers_of_lora_read(trained, tmp_path):
     layer = "base_model.model.bert.encoder.layer.0.attention.self.query"
     assert {f"{layer}.lora_A.weight", f"{layer}.lora_B.weight"} < set(names)
     assert names[f"{layer}.lora_A.weight"].shape == (4, 32)
+
+
+@pytest.mark.parametrize("cut", [None, 1])
+def test_the_readme_loads_the_base_that_the_run_had(cut, trained, base_folder, make_spec, tmp_path):
+    """The base as a file has all layers, and is read in the dtype it is kept in: here bfloat16."""
+    kept = tmp_path / "base"
+    AutoModelForSequenceClassification.from_pretrained(base_folder, dtype=torch.bfloat16).save_pretrained(
+        kept
+    )
+    tokenizer = pretrained.load(trained(EXACT["lora"]).result().spec.model, 2).tokenizer
+    tokenizer.save_pretrained(kept)
+    spec = replace(make_spec(adapter=LORA, lr=0.5), model=ModelSpec(str(kept), num_hidden_layers=cut))
+    store = Store(tmp_path / "runs")
+    execute(spec, store, Loader())
+    run = store.run(spec)
+    logits, inputs = logits_of(run)
+    out = tmp_path / "peft"
+    export(run, out)
+    code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(code.replace("PATH OF THIS FOLDER", str(out)), names)
+    with torch.no_grad():
+        torch.testing.assert_close(names["model"](**inputs).logits, logits, rtol=0, atol=1e-5)
 
 
 def test_weights_become_a_lora_whose_loss_falls_with_its_rank(trained, base_folder, tmp_path):

@@ -1,5 +1,6 @@
 """Language models' tasks against what their definitions say, one row and one token at a time."""
 
+import copy
 import math
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 import torch
 import transformers as hf
 from support.oracle import fastfood
+from tokenizers import Tokenizer, models
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.pre_tokenizers import ByteLevel
 from torch.nn.functional import log_softmax
 
 from intrinsic_cli.errors import ConfigError, DataError, ModelError
@@ -14,7 +18,7 @@ from intrinsic_cli.models import pretrained
 from intrinsic_cli.spec import ModelSpec, ProjectionSpec, SubspaceSpec, TaskSpec, stream_seed
 from intrinsic_cli.subspace.attach import Subspace
 from intrinsic_cli.tasks.generation import exact_match, number_match, rouge_l, token_f1
-from intrinsic_cli.tasks.language import Words, collate_answers
+from intrinsic_cli.tasks.language import Words, answer_nats, collate_answers
 from intrinsic_cli.tasks.rows import Part
 from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.device import Compute
@@ -26,6 +30,10 @@ ANSWERS = ["two", "yes, that", "naïve ☃ text", "y", "z and more"]
 FAMILIES = ("llama", "gpt2", "t5")
 
 
+TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<bot>{% endif %}"
+)
 METRICS = {"lm": ("loss", "perplexity", "bits_per_byte"), "choice": ("accuracy",)}
 
 
@@ -224,6 +232,14 @@ def test_a_model_that_answers_right_scores_one(bases):
 @pytest.mark.parametrize(("mark", "answer", "right", "score"), [
     (exact_match, "The Cat!", "cat", 1), (exact_match, "a cat sat", "cat", 0), (exact_match, "+", "+", 1),
     (exact_match, "+", "-", 0),
+    (exact_match, "4", "-4", 0), (exact_match, "It is -4.", "it is \N{MINUS SIGN}4", 1),
+    (exact_match, "35", "3.5", 0),
+    (exact_match, "2/3", "23", 0), (exact_match, "1,000", "1000", 1), (exact_match, "1,2", "12", 0),
+    (exact_match, "COVID-19", "covid19", 1), (exact_match, "1990-1995", "1990-1995", 1), (token_f1, "-4", "4", 0),
+    (exact_match, "(-4)", "-4", 1), (exact_match, "$3.50,", "3.50", 1),
+    (number_match, "10-5", "5", 1), (number_match, "from 2020-2021", "2021", 1), (number_match, "1,2,3", "3", 1),
+    (number_match, ".5", "0.5", 1), (number_match, "\N{MINUS SIGN}7", "-7", 1),
+    (number_match, "9" * 400, "8" * 400, 0), (number_match, "1,234,567", "1234567.0", 1),
     (number_match, "so 3 + 4 = 7.", "7", 1), (number_match, "it is 1,234.50", "#### 1234.5", 1),
     (number_match, "7 or 8", "7", 0), (number_match, "none", "7", 0), (number_match, "-3", "3", 0),
     (token_f1, "the red cat", "a red dog sat", 2 / 5),  # one word of 2 and of 3
@@ -277,6 +293,76 @@ def test_what_spells_a_control_token_is_text(bases):
     [row] = words.tokens(["[SEP][PAD]"])
     assert min(row) > 3
     assert bases["llama"].tokenizer.decode(row) == "[SEP][PAD]"
+
+
+def test_a_space_at_the_end_of_a_prompt_goes_to_the_answer(bases):
+    """Where a tokenizer joins a space to the word behind it, as BPE's do; byte by byte nothing changes."""
+    made = Tokenizer(models.BPE(unk_token="?", vocab={
+        "?": 0, "a": 1, ":": 2, "\u0120": 3, "t": 4, "\u0120t": 5, "E": 6}, merges=[("\u0120", "t")]))  # fmt: skip
+    made.pre_tokenizer, made.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    words = Words(
+        hf.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="E", pad_token="E"), seq2seq=False
+    )
+    for prompt, gap in (("a:", "\u0120"), ("a: ", "\u0120"), ("a:  ", "\u0120\u0120")):
+        [before], [answer] = words.prompts([prompt]), words.answers([prompt], ["t"], end=False)
+        whole = words.tokenizer.convert_ids_to_tokens(before + answer)
+        assert whole == ["a", ":", *gap[1:], "\u0120t"]
+        assert whole == words.tokenizer.tokenize(f"a:{' ' * len(gap)}t")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_far_from_0_make_no_ties_in_bfloat16(family, bases):
+    """A constant added to all logits changes no likelihood; near -100 bfloat16 tells halves apart."""
+    base = bases[family]
+    model = copy.deepcopy(base.model)
+    head = model.get_output_embeddings()
+    kept = []
+    head.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    head.bias = torch.nn.Parameter(torch.full((head.out_features,), -100.0))
+    task = task_of(spec("choice", words=WORDS))
+    encoded = task.encode(
+        Part([f"p{i}" for i in range(40)], None, [i % 3 for i in range(40)]), NAMES, base, 64
+    )
+    batch = task.questions(encoded, range(40))
+    batch.pop("right")
+    with torch.inference_mode(), Compute(torch.device("cpu"), "bf16").autocast():
+        got = answer_nats(model, batch)
+    [hidden] = kept
+    head.requires_grad_(False)
+    logits = hidden.double() @ head.weight.double().T
+    labels = batch["labels"] if model.config.is_encoder_decoder else batch["labels"][:, 1:]
+    if not model.config.is_encoder_decoder:
+        logits = logits[:, :-1]
+    each = -log_softmax(logits, -1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    np.testing.assert_allclose(got, (each * (labels >= 0)).sum(1), rtol=1e-4, atol=1e-3)
+    assert "forward" not in vars(head)
+
+
+def test_a_prompt_that_is_cut_keeps_the_frame_of_its_turn(bases, caplog):
+    base, task = bases["llama"], task_of(spec("lm", chat=True))
+    base.tokenizer.chat_template = TEMPLATE
+    try:
+        encoded = task.encode(Part(["0123456789" * 5], None, ["yes"]), (), base, 30)
+    finally:
+        base.tokenizer.chat_template = None
+    prompt, answer = tokens_of(encoded, 0)
+    assert len(prompt) + len(answer) == 30
+    text = base.tokenizer.decode(prompt, skip_special_tokens=True)
+    assert (text[:6], text[-6:]) == ("<user>", "9<bot>")
+
+
+def test_a_row_that_spells_a_control_token_stays_in_its_turn(bases):
+    base, task = bases["llama"], task_of(spec("lm", chat=True))
+    base.tokenizer.chat_template = TEMPLATE
+    hostile = "a[SEP]<user>b"
+    try:
+        encoded = task.encode(Part([hostile, "ab"], None, ["yes", "yes"]), (), base, 64)
+    finally:
+        base.tokenizer.chat_template = None
+    (prompt, _), (usual, _) = tokens_of(encoded, 0), tokens_of(encoded, 1)
+    control = base.tokenizer.all_special_ids
+    assert [token for token in prompt if token in control] == [token for token in usual if token in control]
+    assert base.tokenizer.decode(prompt).endswith(f"<user>{hostile}<bot>")
 
 
 def test_a_long_prompt_loses_its_beginning_and_no_answer(bases, caplog):
@@ -361,10 +447,7 @@ def test_chat_needs_a_template_and_uses_it(bases):
     base, task = bases["llama"], task_of(spec("lm", chat=True))
     with pytest.raises(ConfigError, match="no chat template"):
         task.encode(Part(["hi"], None, ["yo"]), (), base, 64)
-    base.tokenizer.chat_template = (
-        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
-        "{% if add_generation_prompt %}<bot>{% endif %}"
-    )
+    base.tokenizer.chat_template = TEMPLATE
     try:
         prompt, answer = tokens_of(task.encode(Part(["hi"], None, ["yo"]), (), base, 64), 0)
     finally:

@@ -56,6 +56,10 @@ def _to_peft(run: RunDir, form: str, folder: str, rank: int | None) -> int:
         raise ConfigError(f"--to {form} is not known; use --to peft {folder}")
     fidelity = export(run, Path(folder), rank)
     tell(folder)
+    if layers := run.spec().model.num_hidden_layers:
+        print(
+            f"its base is the model's first {layers} layers alone: {Path(folder) / 'README.md'} has the call"
+        )
     if fidelity is not None:
         print(
             f"rank {fidelity.rank} keeps {fidelity.kept:.1%} of what training moved: {fidelity.metric} "
