@@ -10,7 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -288,13 +288,17 @@ def correlation(members: Found, x: Sequence[float]) -> Correlation:
     defined = [value for _, value, _ in known if value.status != "undefined"]
     low, high = -math.inf, math.inf
     if defined:
-        low = math.log2(max(value.curve[0].d for value in defined))
-        high = math.log2(min(value.curve[-1].d for value in defined))
+        low = math.log2(max(value.grid[0].d for value in defined))
+        high = math.log2(min(value.grid[-1].d for value in defined))
     if len(defined) > 1 and low >= high:
         return Correlation(len(known), reason="the models were tried at d's that have no range in common")
     d_t = [math.nan if v.status == "undefined" else min(max(_log2(v), low), high) for _, v, _ in known]
     of = [_model_and_task(curve) for curve, _, _ in known]
-    return correlate(np.array([at for *_, at in known]), np.array(d_t), of)
+    found = correlate(np.array([at for *_, at in known]), np.array(d_t), of)
+    if found.rho is None and any(math.log2(value.grid[-1].d) > high for value in defined):
+        within = f"{found.reason} up to d = {2**high:,.0f}, where the shortest curve ends or falls"
+        return replace(found, reason=within)
+    return found
 
 
 def _log2(value: Estimate) -> float:

@@ -182,6 +182,22 @@ def test_of_different_grids_only_the_common_part_ranks():
     assert trend.correlation.reason == "all ranks are tied"
 
 
+def test_a_d_from_which_a_score_falls_on_is_in_no_common_range():
+    # > 400 where the score falls from 1,600 on: that may be more or fewer than another model's 800.
+    fallen = study({100: 0.6, 400: 0.66, 1600: 0.5}, 0.80, model="bert-step-0")
+    later = [r for at, middle in ((1, 0.68), (2, 0.74))
+             for r in study({100: 0.6, 400: middle, 1600: 0.76}, 0.80, model=f"bert-step-{at}")]  # fmt: skip
+    (trend,) = by_step(fallen + later)
+    assert [(v.status, v.grid[-1].d) for _, v in trend.members][0] == ("above_grid", 400)
+    assert trend.members[1][1].d_t > 400 > trend.members[2][1].d_t
+    assert trend.correlation.rho == pytest.approx(spearmanr([0, 1, 2], [2, 2, 1]).statistic)
+    again = [
+        replace(r, spec=replace(r.spec, model=ModelSpec("bert-step-3"))) for r in later[: len(later) // 2]
+    ]
+    (trend,) = by_step(fallen + later[: len(later) // 2] + again)
+    assert trend.correlation.reason.endswith("tied up to d = 400, where the shortest curve ends or falls")
+
+
 def test_an_undefined_d90_has_the_worst_rank():
     lost = study({100: 0.5, 400: 0.5}, 0.51, model="bert-step-9000")
     (trend,) = by_step(trajectory() + lost)
