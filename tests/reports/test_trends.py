@@ -188,7 +188,7 @@ def test_a_d_from_which_a_score_falls_on_is_in_no_common_range():
     later = [r for at, middle in ((1, 0.68), (2, 0.74))
              for r in study({100: 0.6, 400: middle, 1600: 0.76}, 0.80, model=f"bert-step-{at}")]  # fmt: skip
     (trend,) = by_step(fallen + later)
-    assert [(v.status, v.grid[-1].d) for _, v in trend.members][0] == ("above_grid", 400)
+    assert (trend.members[0][1].status, trend.members[0][1].grid[-1].d) == ("above_grid", 400)
     assert trend.members[1][1].d_t > 400 > trend.members[2][1].d_t
     assert trend.correlation.rho == pytest.approx(spearmanr([0, 1, 2], [2, 2, 1]).statistic)
     again = [
