@@ -12,6 +12,7 @@ import re
 import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -85,10 +86,21 @@ def stream_seed(seed: int, name: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def step_of(label: str) -> int | None:
-    """The number at the end of a revision's or a folder's name: 20000 of `seed_0-step_20k`; None without."""
-    match = re.search(r"(\d+)([kKM]?)$", label)
-    return int(match[1]) * {"": 1, "k": 1000, "K": 1000, "M": 10**6}[match[2]] if match else None
+# Of at most 18 digits, as 1000, 2.5M and 1e5; and where in a name it is a step.
+_NUMBER = r"(\d{1,18}(?:\.\d{1,18})?)(?!\d)(?:(e\d\d?|[kKMB])(?![A-Za-z\d]))?"
+_STEPS = (rf"(?i:step|checkpoint|ckpt)s?[\W_]?{_NUMBER}", rf"(?<!\d)(?<!\d\.){_NUMBER}$")
+_POWERS = {"": "e0", "k": "e3", "K": "e3", "M": "e6", "B": "e9"}
+
+
+def step_of(name: str) -> float | None:
+    """The number behind `step`, `checkpoint` or `ckpt` in a revision's or a folder's name, else the one at its end:
+    1000 of `step1000-tokens4B`, 1500000 of `1.5M`, 100000 of `ckpt-1e5`; None without. An int where it is whole."""
+    match = next(filter(None, (re.search(place, name) for place in _STEPS)), None)
+    if match is None:
+        return None
+    number, unit = match[1], match[2] or ""
+    value = Fraction(number + _POWERS.get(unit, unit))  # of floats, 2.3 times 10**6 would not be whole
+    return int(value) if value.denominator == 1 else float(value)
 
 
 @dataclass(frozen=True)
@@ -123,8 +135,16 @@ class ModelSpec:
     @property
     def label(self) -> str:
         """Short name for tables and directories: `roberta-base`, or `minilm-2l` for a prefix of layers."""
-        last = self.name.rstrip("/").rsplit("/", 1)[-1]
-        return f"{last}-{self.num_hidden_layers}l" if self.num_hidden_layers else last
+        return f"{self._last}-{self.num_hidden_layers}l" if self.num_hidden_layers else self._last
+
+    @property
+    def step(self) -> float | None:
+        """The step of its pre-training, as its revision or else its name tells it; None where that tells none."""
+        return step_of(self.revision or self._last)
+
+    @property
+    def _last(self) -> str:
+        return self.name.rstrip("/").rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)

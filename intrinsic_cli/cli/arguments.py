@@ -114,6 +114,19 @@ def trend(parser: argparse.ArgumentParser) -> None:
     selection(parser)
 
 
+def check_trend(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError or StoreError where the options of `trend` can't be used, before anything is done."""
+    from pathlib import Path
+
+    from intrinsic_cli.reports import figures
+    from intrinsic_cli.statistics.estimate import check_selection, check_share
+
+    check_share("threshold", arguments.threshold)
+    check_selection(arguments.selection)
+    if arguments.figures:
+        figures.check_folder(Path(arguments.figures))
+
+
 def show_trends(
     survey: Survey, members: Callable[[RunSpec], bool], axis: Axis, arguments: argparse.Namespace
 ) -> None:
@@ -123,8 +136,6 @@ def show_trends(
     from intrinsic_cli.reports import curves, figures, trend_plots, trend_text
     from intrinsic_cli.reports.trends import trends
 
-    if arguments.figures:
-        figures.require_matplotlib()
     survey = survey.only(members)
     chosen = curves.group(survey.results, survey.diverged, survey.pruned)
     found = curves.estimates(chosen, thresholds=[arguments.threshold], selection=arguments.selection)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +45,19 @@ def require_matplotlib() -> None:
     """Raise ConfigError where matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise ConfigError(f"--figures needs matplotlib, which is not installed; run: {to_install('report')}")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ConfigError or StoreError where `write` would, as far as that is known before."""
+    require_matplotlib()
+    with writing("--figures", folder, "folder"):
+        for place in (folder, *folder.parents):
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(place.stat().st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, "")
+                if not os.access(place, os.W_OK):
+                    raise PermissionError(errno.EACCES, "")
+                return
 
 
 def write(plots: Iterable[Plot], folder: Path) -> list[Path]:

@@ -33,7 +33,7 @@ def answer(trends: Sequence[Trend], axis: Axis) -> Answer:
         key=lambda pair: pair[0],
     )
     notes = [line for trend in trends for line in (*spell(trend, axis), *trend.lacking)]
-    notes += tables.footnotes([member for _, member in members])
+    notes += [*([axis.note] if axis.note else []), *tables.footnotes([member for _, member in members])]
     return Answer([_table(members, axis)], notes, models, {"models": models, "trends": told})
 
 

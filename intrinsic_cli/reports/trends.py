@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from intrinsic_cli.errors import StoreError
 from intrinsic_cli.render import flat
 from intrinsic_cli.reports.curves import Curve, Found, settings_of_space, spelled, told_apart
 from intrinsic_cli.rundir import RunDir
-from intrinsic_cli.spec import ModelSpec, step_of
+from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import Correlation, correlate
 from intrinsic_cli.statistics.targets import TARGETS
@@ -53,7 +53,7 @@ class Axis:
 
     `of` raises Lacking where a curve has none and others may. `by_task`: it belongs to the model, so that each task
     has a trend of its own; else models and tasks make one together. `log`: a plot shows its logarithm.
-    `score`: it is the curve's metric, by whose name a loss goes.
+    `score`: it is the curve's metric, by whose name a loss goes. `note` is what a table says of it.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Axis:
     by_task: bool = True
     log: bool = True
     score: bool = False
+    note: str = ""
 
     def called(self, curve: Curve) -> str:
         """What its number of this curve is called."""
@@ -71,17 +72,6 @@ class Axis:
 def model_key(model: ModelSpec) -> str:
     """Which model it is, however it is fetched and read: its content or its name, its revision and its layers."""
     return json.dumps([model.fingerprint or model.name, model.revision, model.num_hidden_layers])
-
-
-def steps(models: Sequence[ModelSpec]) -> dict[str, int]:
-    """The step of each model by its `model_key`; the places 1, 2, ... in the order given where any name has no
-    number."""
-    unique = {model_key(model): model for model in reversed(models)}  # of one key, the first
-    keys = list(dict.fromkeys(map(model_key, models)))
-    named = [step_of(unique[key].revision or unique[key].label) for key in keys]
-    if any(number is None for number in named) or len(set(named)) < len(named):
-        return {key: place for place, key in enumerate(keys, start=1)}
-    return {key: number for key, number in zip(keys, named, strict=True) if number is not None}
 
 
 def parameters(curve: Curve) -> int:
@@ -159,9 +149,42 @@ AXES = {
 }
 
 
-def step_axis(of: Callable[[Curve], float]) -> Axis:
-    """The steps of pre-training, as `of` tells them."""
-    return Axis("step", "pre-training step", of)
+def step_axis(models: Iterable[ModelSpec], *, in_order: bool = False) -> Axis:
+    """The step of pre-training of each of `models`, as their names tell it.
+
+    Where they don't tell, or tell one step of two models, the axis is their place if they are given `in_order`.
+    Raises StoreError if they are not, as nothing says then which comes first.
+    """
+    named: dict[str, ModelSpec] = {}  # of each model, the first of its names that tells a step
+    for model in models:
+        key = model_key(model)
+        if key not in named or named[key].step is None:
+            named[key] = model
+    if not (why := _without_steps(named.values())):
+        return Axis("step", "pre-training step", lambda curve: named[model_key(curve.spec.model)].step or 0)
+    if not in_order:
+        raise StoreError(
+            f"{why}; give the checkpoints of one pre-training in their order: idim trajectory model.name=A,B"
+        )
+    places = {key: place for place, key in enumerate(named, start=1)}
+    return Axis(
+        "place", "place in the order given", lambda curve: places[model_key(curve.spec.model)], log=False,
+        note=f"place: where a model stands in the order given, as {why}.",
+    )  # fmt: skip
+
+
+def _without_steps(models: Iterable[ModelSpec]) -> str:
+    """Why the names of different models tell no step of each; empty where they do."""
+    by_step: dict[float | None, list[str]] = {}
+    for model in models:
+        layers = f" ({model.num_hidden_layers} layers)" if model.num_hidden_layers else ""
+        by_step.setdefault(model.step, []).append(
+            model.name + (f"@{model.revision}" if model.revision else "") + layers
+        )
+    if lacking := by_step.pop(None, []):
+        return f"{', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no step in the name"
+    same = [(step, names) for step, names in by_step.items() if len(names) > 1]
+    return f"{' and '.join(same[0][1])} are different models of step {same[0][0]:,}" if same else ""
 
 
 def trends(found: Found, axis: Axis) -> list[Trend]:
@@ -294,7 +317,7 @@ def correlation(members: Found, x: Sequence[float]) -> Correlation:
         return Correlation(len(known), reason="the models were tried at d's that have no range in common")
     d_t = [math.nan if v.status == "undefined" else min(max(_log2(v), low), high) for _, v, _ in known]
     of = [_model_and_task(curve) for curve, _, _ in known]
-    found = correlate(np.array([at for *_, at in known]), np.array(d_t), of)
+    found = correlate(np.array([at for *_, at in known], dtype=float), np.array(d_t), of)
     if found.rho is None and any(math.log2(value.grid[-1].d) > high for value in defined):
         within = f"{found.reason} up to d = {2**high:,.0f}, where the shortest curve ends or falls"
         return replace(found, reason=within)

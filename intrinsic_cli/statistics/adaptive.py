@@ -264,7 +264,9 @@ def _most_telling(
     None where no seed is left.
     """
     count = Counter((run.d, run.lr) for run in taken)
-    ds = sorted(d for d, lr in count if d is not None and lr == search.lrs(d)[column])
+    # Older runs of other d's tell of the crossing, and the search keeps to the range that it was given.
+    inside_range = [(d, lr) for d, lr in count if d is not None and search.d_min <= d <= search.d_max]
+    ds = sorted(d for d, lr in inside_range if lr == search.lrs(d)[column])
     x = np.log2(ds)
     at = np.clip(spread, x[0], x[-1])
     weight = [np.interp(at, x, hat) for hat in np.eye(x.size)]
@@ -287,8 +289,8 @@ def _reached(found: Estimate, search: Search) -> str:
     """Why the search may stop at this estimate; empty where it may not."""
     if found.low is not None and found.high is not None and found.high / found.low - 1 < search.rel_width:
         return f"the interval {found.low} to {found.high} is narrower than rel_width={search.rel_width:g}"
-    if found.low_open and found.high is not None and found.high <= search.d_min:
+    if found.high is not None and found.high <= search.d_min:
         return f"d_t lies below d_min={search.d_min}"
-    if found.high_open and found.low is not None and found.low >= search.d_max:
+    if found.low is not None and found.low >= search.d_max:
         return f"d_t lies above d_max={search.d_max}"
     return ""

@@ -116,6 +116,18 @@ class Estimate:
         return tuple(level for level in self.curve if sign * (level.fit - self.target) >= -1e-12)
 
 
+def check_share(key: str, value: float) -> None:
+    """Raise ConfigError where `value` is no share, as a threshold is one."""
+    if not 0 < value < 1:
+        raise ConfigError(f"{key}={value} must lie between 0 and 1, as 0.9")
+
+
+def check_selection(value: str) -> None:
+    """Raise ConfigError where learning rates can't be chosen by `value`."""
+    if value not in SELECTIONS:
+        raise ConfigError(f"selection={value!r}{one_of(value, SELECTIONS)}")
+
+
 @dataclass(frozen=True)
 class Measured:
     """The runs of one study, measured once, so that many targets can be asked of them.
@@ -133,8 +145,7 @@ class Measured:
     _asked: dict[tuple[float, str, float], Estimate] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.selection not in SELECTIONS:
-            raise ConfigError(f"selection={self.selection!r}{one_of(self.selection, SELECTIONS)}")
+        check_selection(self.selection)
 
     @cached_property
     def study(self) -> Study | str:
@@ -187,9 +198,8 @@ class Measured:
         return self._asked[asked]
 
     def _estimate(self, threshold: float, definition: str, confidence: float) -> Estimate:
-        for key, value in (("threshold", threshold), ("confidence", confidence)):
-            if not 0 < value < 1:
-                raise ConfigError(f"{key}={value} must lie between 0 and 1, as 0.9")
+        check_share("threshold", threshold)
+        check_share("confidence", confidence)
         found = Estimate(
             "undefined", "", threshold, confidence, self.selection, definition, self.scale.chance,
             len(self.subspace), failed=_count_failed(self.subspace), full_failed=_count_failed(self.baseline),

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.errors import StoreError
+from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.planning.plan import Study
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
@@ -77,6 +77,17 @@ def run_study(
         failed |= {p: study.make(*p).run_id for p, state in states.items() if state is RunState.FAILED}
         elsewhere |= {p for p, state in states.items() if state is RunState.ELSEWHERE}
         stop.raise_if_requested(f"the search after {members.done} runs")
+
+
+def check_targets(studies: Iterable[Study], store: Store) -> None:
+    """Raise ConfigError where full fine-tuning, which sets what a search looks for, is neither planned nor done."""
+    for study in studies:
+        planned = any(spec.is_full for spec in study.baseline)
+        if not planned and not (store.root.is_dir() and Members.of(study, store.survey()).full):
+            raise ConfigError(
+                f"baseline.run=false: search=adaptive looks for a share of full fine-tuning's score, and "
+                f"{store.root} has no such run of {study.ends()[0].model.label}; use baseline.run=true"
+            )
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from intrinsic_cli.reports import figures, svg
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.trend_plots import plot
 from intrinsic_cli.reports.trend_text import answer, spell
-from intrinsic_cli.reports.trends import AXES, accuracy, gap, parameters, step_axis, steps, trends
+from intrinsic_cli.reports.trends import AXES, accuracy, gap, parameters, step_axis, trends
 from intrinsic_cli.result import RunBound
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import ModelSpec, SubspaceSpec
@@ -52,41 +54,78 @@ def overrides(words):
     return {o.key_or_group: values(o) for o in checkpoints.overrides(parse(words))}
 
 
-STEP = step_axis(lambda curve: step(curve.spec.model.label))
+STEP = step_axis([])
 
 
-def by_step(results):
-    return trends(estimates(group(results)), STEP)
+def by_step(results, diverged=()):
+    return trends(estimates(group(results, diverged)), step_axis(r.spec.model for r in results))
 
 
 @pytest.mark.parametrize(
     ("name", "number"),
     [
         ("step-1000", 1000), ("step1000", 1000), ("bert-128-step-0", 0), ("seed_0-step_20k", 20_000),
-        ("checkpoint2M", 2_000_000), ("1000", 1000), ("main", None), ("step-10-final", None),
+        ("checkpoint2M", 2_000_000), ("1000", 1000), ("main", None), ("step-10-final", 10),
+        ("step1000-tokens4B", 1000), ("step10000-tokens41B", 10_000), ("Checkpoint_4k-v2", 4000),
+        ("step-0.5M", 500_000), ("step-1M", 10**6), ("step-1.5M", 1_500_000), ("tokens-2.3B", 2_300_000_000),
+        ("ckpt-1e5", 100_000), ("global_step20", 20), ("epoch-1.5", 1.5), ("step1000Base", 1000),
+        ("step1000of2000", 1000), ("checkpoints", None), ("v1.2.3", None), ("step" + "9" * 5000, None),
     ],
 )  # fmt: skip
-def test_a_step_is_the_number_at_the_end_of_a_name(name, number):
+def test_a_step_is_the_number_behind_its_word_or_at_the_end_of_a_name(name, number):
     assert step(name) == number
 
 
-def test_steps_of_revisions_and_folders_and_places_where_a_name_has_none():
-    assert list(steps([ModelSpec("a/b", revision=r) for r in ("step10", "step2")]).values()) == [10, 2]
-    assert list(steps([ModelSpec(f"/x/step-{n}") for n in (0, 0, 7)]).values()) == [0, 7]
-    assert list(steps([ModelSpec("a/b", revision=r) for r in ("step10", "main", "step2")]).values()) == [
-        1,
-        2,
-        3,
-    ]
-    assert list(steps([ModelSpec("/x/run-7"), ModelSpec("/y/run-7")]).values()) == [1, 2]
+def placed(models, **options):
+    """The name of the axis of these models, and where each is on it."""
+    axis = step_axis(models, **options)
+    return axis.name, [axis.of(SimpleNamespace(spec=SimpleNamespace(model=model))) for model in models]
+
+
+def test_steps_of_revisions_and_folders():
+    assert placed([ModelSpec("a/b", revision=r) for r in ("step10", "step2")]) == ("step", [10, 2])
+    assert placed([ModelSpec(f"/x/step-{n}/") for n in (0, 0, 7)]) == ("step", [0, 0, 7])
+    sizes = ("1000-tokens4B", "2000-tokens8B", "10000-tokens41B")
+    assert placed([ModelSpec("a/b", revision=f"step{s}") for s in sizes]) == ("step", [1000, 2000, 10_000])
+
+
+def test_of_the_names_of_one_model_that_with_a_number_tells_its_step():
+    names = {"checkpoint-100": "a", "latest": "c", "checkpoint-300": "c"}
+    models = [ModelSpec(f"/x/{name}", fingerprint=content * 64) for name, content in names.items()]
+    assert placed(models) == ("step", [100, 300, 300])
+    assert placed(models[::-1]) == ("step", [300, 300, 100])
+
+
+@pytest.mark.parametrize(
+    ("models", "why"),
+    [
+        (
+            [ModelSpec("a/b", revision=r) for r in ("step10", "main", "step2", "best")],
+            "a/b@main, a/b@best have no step in the name",
+        ),
+        (
+            [ModelSpec("/x/run-7"), ModelSpec("/y/run-7")],
+            "/x/run-7 and /y/run-7 are different models of step 7",
+        ),
+        (
+            [ModelSpec("/x/step-9", num_hidden_layers=n) for n in (2, 4)],
+            r"/x/step-9 \(2 layers\) and /x/step-9 \(4 layers\) are different models of step 9",
+        ),
+    ],
+)
+def test_without_a_step_of_each_a_place_is_the_one_that_was_typed_or_none(models, why):
+    with pytest.raises(StoreError, match=f"^{why}; give the checkpoints .*idim trajectory model.name=A,B"):
+        step_axis(models)
+    assert placed(models, in_order=True) == ("place", list(range(1, len(models) + 1)))
+    assert re.search(why, step_axis(models, in_order=True).note)
 
 
 def test_how_a_model_is_fetched_makes_no_second_one_of_it():
     twice = [ModelSpec("/x/step-5"), ModelSpec("/x/step-9")]
     twice += [replace(m, download_limit=40.0, allow_pickle=True, trust_remote_code=True) for m in twice]
-    assert list(steps(twice).values()) == [5, 9]
+    assert placed(twice) == ("step", [5, 9, 5, 9])
     moved = [ModelSpec(f"{place}/step-3", fingerprint="a" * 64) for place in ("/x", "/y")]
-    assert list(steps(moved).values()) == [3]
+    assert placed(moved) == ("step", [3, 3])
 
 
 def test_a_pattern_and_revisions_become_a_sweep(tmp_path):
@@ -130,12 +169,58 @@ def test_a_link_to_a_checkpoint_is_no_further_one(tmp_path):
     [
         (["task=sst2"], "a trajectory needs at least two checkpoints"),
         (["model.name=a/b", "revisions=step0"], "a trajectory needs at least two checkpoints"),
-        (["model.name=/nowhere/step-*"], "model.name=/nowhere/step-\\* matches no folder"),
+        (["model.name=a/b,a/b"], "a trajectory needs at least two checkpoints"),
+        (["model.name=/nowhere/step-*"], "model.name=/nowhere/step-* matches no folder"),
+        (["model.name=a/b", "revisions=main,step1", "--threshold", "5"], "threshold=5.0 must lie between"),
+        (["model.name=a/b", "revisions=main,step1", "--threshold", "nan"], "threshold=nan must lie between"),
+        (
+            ["model.name=a/b", "revisions=main,step1", "--selection", "foo"],
+            "selection='foo' is not known; use",
+        ),
+        (["model.name=a/b", "revisions=main,step1", "--selection", "holdout"], "add data.holdout=500"),
+        (["model.name=a/b", "revisions=main,step1", "--figures", "file"], "--figures file can't be written"),
+        (
+            ["model.name=a/b", "revisions=main,step1", "--figures", "file/x"],
+            "--figures file/x can't be written",
+        ),
     ],
 )
-def test_what_is_no_trajectory(words, message):
-    with pytest.raises(ConfigError, match=message):
-        overrides(words)
+def test_what_is_no_trajectory_is_refused_before_anything_is_trained(
+    tmp_path, monkeypatch, idim, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("kept")
+    status, out, err = idim("trajectory", *words, "d=3,5")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_is_there_is_itself_and_a_pattern_keeps_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for parent in ("E[1]", "E1"):
+        for at in (100, 200):
+            (tmp_path / parent / f"step-{at}").mkdir(parents=True)
+    (tmp_path / "E[1]" / "step-300.txt").write_text("no folder")
+    typed = ["E[1]/step-100", "E[1]/step-200"]
+    words = ["model.name='E[1]/step-100','E[1]/step-200'"]
+    assert overrides(words) == {"model.name": typed}
+    assert checkpoints.in_order(parse(words))
+    words = ["model.name='E[1]/step-*'"]
+    assert overrides(words) == {"model.name": [f"./{name}" for name in typed]}
+    assert not checkpoints.in_order(parse(words))
+    assert overrides(["model.name='E?/step-200'"]) == {"model.name": ["./E1/step-200"]}
+    assert overrides([f"model.name='{tmp_path}/E[1]/none'"]) == {"model.name": [f"{tmp_path}/E[1]/none"]}
+
+
+def test_a_link_to_a_checkpoint_of_a_pattern_is_that_one(tmp_path):
+    for name in ("ckpt-1.5M", "ckpt-0.5M", "ckpt-1M", "final"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "best").symlink_to("ckpt-1M")
+    (tmp_path / "latest").symlink_to("final")
+    assert overrides([f"model.name={tmp_path}/*"]) == {
+        "model.name": [f"{tmp_path}/{name}" for name in ("ckpt-0.5M", "ckpt-1M", "ckpt-1.5M", "final")]
+    }
 
 
 numbers = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=9)
@@ -225,7 +310,7 @@ def test_settings_are_trends_of_their_own():
     ]  # fmt: skip
     assert all(trend.x == tuple(FALLING) for trend in made)
     with pytest.raises(StoreError, match="a trend needs at least two"):
-        by_step(curve(0.9))
+        by_step(curve(0.9, model="bert-step-0"))
 
 
 def test_the_table_and_what_scripts_read():
@@ -430,6 +515,10 @@ def test_steps_are_an_axis_of_compare_too(tmp_path, capsys):
     save(trajectory(), tmp_path / "runs")
     assert main(["compare", str(tmp_path / "runs"), "--against", "step"]) == 0
     assert "rank correlation of step and d90 -1.00" in capsys.readouterr().out
+    save(curve(0.8, model="bert-final"), tmp_path / "runs")
+    assert main(["compare", str(tmp_path / "runs"), "--against", "step"]) == 2
+    assert "bert-final has no step in the name; give the checkpoints" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "runs"), "--against", "step", "--models", "*step*"]) == 0
 
 
 @pytest.mark.long
@@ -459,33 +548,101 @@ def test_parameters_are_what_full_fine_tuning_trains():
     assert [parameters(c) for c in group([r for r in runs if r.spec.d])] == [900]
 
 
-@pytest.mark.long
-def test_a_trajectory_trains_what_is_missing_and_shows_it(tmp_path, task_folder, monkeypatch, capsys):
+@pytest.fixture
+def train(tmp_path, task_folder, monkeypatch, idim):
+    """Tiny checkpoints of different weights in the working directory, and a short trajectory over them."""
     from intrinsic_cli.models.pretrained import load
 
     monkeypatch.chdir(tmp_path)
-    base = load(ModelSpec("tiny"), 2)
-    for at in (0, 10):
-        base.model.save_pretrained(f"checkpoints/step-{at}")
-        base.tokenizer.save_pretrained(f"checkpoints/step-{at}")
-        for parameter in base.model.parameters():
-            parameter.data *= 1.01
-    words = [
-        "trajectory", "model.name=checkpoints/step-*", "task=custom", f"task.path={task_folder}",
-        "task.text=[text]", "task.label=label", "d=20,40", "train.max_steps=1", "data.max_length=16",
-        "train.precision=fp32", "launcher=inline",
-    ]  # fmt: skip
-    assert main([*words, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+
+    def make(*folders):
+        base = load(ModelSpec("tiny"), 2)
+        for folder in folders:
+            base.model.save_pretrained(folder)
+            base.tokenizer.save_pretrained(folder)
+            for parameter in base.model.parameters():
+                parameter.data *= 1.01
+
+    def call(*words):
+        short = [
+            "task=custom", f"task.path={task_folder}", "task.text=[text]", "task.label=label", "d=20,40",
+            "train.max_steps=1", "data.max_length=16", "train.precision=fp32", "launcher=inline",
+        ]  # fmt: skip
+        return idim("trajectory", *short, *words)
+
+    call.make = make
+    return call
+
+
+@pytest.mark.long
+def test_a_trajectory_trains_what_is_missing_and_shows_it(tmp_path, train):
+    train.make("checkpoints/step-0", "checkpoints/step-10")
+    status, out, _ = train("model.name=checkpoints/step-*", "--format", "json")
+    told = json.loads(out)
+    assert status == 0
     assert [(m["step"], m["model"], m["runs"]) for m in told["models"]] == [
         (0, "step-0", 2),
         (10, "step-10", 2),
     ]
     assert len(list((tmp_path / "outputs").glob("*/result.json"))) == 6
-    again = [word.replace("=checkpoints", f"={tmp_path}/checkpoints") for word in words]  # the same folders
-    assert main([*again, "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out) == told
+    status, out, _ = train(
+        f"model.name={tmp_path}/checkpoints/step-*", "--format", "json"
+    )  # the same folders
+    assert (status, json.loads(out)) == (0, told)
     assert len(list((tmp_path / "outputs").glob("*/result.json"))) == 6
+
+
+@pytest.mark.long
+def test_checkpoints_without_steps_are_shown_in_the_order_that_was_typed(tmp_path, train):
+    train.make("ck/step-5", "ck/final")
+    status, out, err = train("model.name=ck/*")
+    assert (status, out) == (2, "")
+    assert err.startswith("idim: ./ck/final has no step in the name; give the checkpoints")
+    assert not (tmp_path / "outputs").exists()
+    status, out, _ = train("model.name=./ck/final,./ck/step-5")
+    assert status == 0
+    assert [line.split()[:2] for line in out.splitlines() if line.strip()[:2] in ("1 ", "2 ")] == [
+        ["1", "final"], ["2", "step-5"],
+    ]  # fmt: skip
+    assert "rank correlation of place and d90" in out
+    assert "place: where a model stands in the order given, as ./ck/final has no step in the name." in out
+    status, out, err = train("model.name=./ck/step-5,./ck/step-5")
+    assert (status, out) == (2, "")
+    assert "at least two checkpoints" in err
+
+
+@pytest.mark.long
+def test_two_pre_trainings_of_equal_steps_make_no_trend(tmp_path, train, idim):
+    train.make("a/step-5", "a/step-9", "b/step-5", "b/step-9")
+    status, _, err = train("model.name=a/step-*,b/step-*", "--dry-run")
+    assert status == 2
+    assert "./a/step-5 and ./b/step-5 are different models of step 5" in err
+    assert train("model.name=./a/step-5,./b/step-5,./b/step-9")[0] == 0
+    status, out, err = idim("compare", "outputs", "--against", "step")
+    assert (status, out) == (2, "")
+    assert "./a/step-5 and ./b/step-5 are different models of step 5" in err
+    assert train("model.name=b/step-*")[0] == 0
+
+
+@pytest.mark.long
+def test_a_trajectory_of_searches_goes_by_baselines_that_are_there(train, idim):
+    train.make("ck/step-5", "ck/step-9")
+    search = [
+        "model.name=ck/step-*",
+        "search=adaptive",
+        "search.budget=4",
+        "search.seeds=[0]",
+        "baseline.run=false",
+    ]
+    for words in ([*search, "--dry-run"], search):
+        status, out, err = train(*words)
+        assert (status, out) == (2, "")
+        assert err.startswith("idim: baseline.run=false: search=adaptive looks for a share")
+        assert "use baseline.run=true" in err
+    assert train("model.name=ck/step-*", "subspace=full", "lr=1e-3")[0] == 0
+    status, out, _ = train(*search, "--format", "json")
+    assert status == 0
+    assert [m["step"] for m in json.loads(out)["models"]] == [5, 9]
 
 
 BOUNDS = {("a", "sst2"): 0.41, ("b", "sst2"): 0.30, ("a", "rte"): 0.62, ("b", "rte"): 0.55}
@@ -665,7 +822,7 @@ def test_a_model_whose_full_fine_tuning_never_worked_is_ranked_worst():
     assert (trend.correlation.models, trend.correlation.undefined, trend.correlation.rho) == (5, 1, oracle)
     runs = [r for r in lost if r.spec.d]
     full = [r.spec for r in lost if r.spec.d is None]
-    (trend,) = trends(estimates(group(trajectory() + runs, full)), STEP)
+    (trend,) = by_step(trajectory() + runs, full)
     assert (trend.correlation.models, trend.correlation.undefined, trend.correlation.rho) == (5, 1, oracle)
     (trend,) = by_step(trajectory() + runs)
     assert (len(trend.members), trend.correlation.models, trend.correlation.undefined) == (5, 4, 0)

@@ -232,3 +232,13 @@ def test_every_gap_that_may_hold_the_crossing_is_split_before_an_interval_is_bel
     assert _most_telling(spread, 1e-4, search(), 1, taken).d == 32
     sure = np.repeat(np.log2([270.0, 32.0]), [95, 5])
     assert _most_telling(sure, 1e-4, search(), 1, taken).d in (256, 300, None)
+
+
+def test_runs_of_other_sizes_leave_a_search_in_its_range():
+    """The curve reaches its target at 256, which older runs tell; the search is of d up to 64."""
+    older = [
+        outcome(Proposal(d, seed, lrs(d)[j])) for d in (4, 256, 1024) for seed in range(4) for j in range(3)
+    ]
+    done, reason = finish(search(d_max=64, budget=120), [*BASELINE, *older])
+    assert {p.d for p in done[len(BASELINE) + len(older) :] if p.d and not 16 <= p.d <= 64} == set()
+    assert reason == "d_t lies above d_max=64"

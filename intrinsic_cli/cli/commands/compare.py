@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.cli.arguments import folder, print_answer, read, show_trends, trend
+from intrinsic_cli.cli.arguments import check_trend, folder, print_answer, read, show_trends, trend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,17 +47,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
-    from intrinsic_cli.reports.trends import AXES, model_key, step_axis, steps
+    from intrinsic_cli.reports.trends import AXES, step_axis
 
     def members(spec: RunSpec) -> bool:
         return fnmatchcase(spec.model.label, arguments.models)
 
+    check_trend(arguments)
     survey = read(arguments.dir)
     if arguments.pair:
         return _show_pairs(survey, members, arguments)
     if arguments.against == "step":
-        places = steps([run.spec.model for run in survey.results if members(run.spec)])
-        axis = step_axis(lambda curve: places[model_key(curve.spec.model)])
+        curves = [run.spec for run in survey.results if run.spec.in_space]
+        axis = step_axis(spec.model for spec in curves if members(spec))
     else:
         axis = AXES[arguments.against]
     show_trends(survey, members, axis, arguments)

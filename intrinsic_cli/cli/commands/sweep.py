@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from intrinsic_cli.spec import RunSpec
     from intrinsic_cli.store import Store
 
+    Show = Callable[[Store], None]
+
 SUMMARY = "train a grid of runs with its full fine-tuning baseline; again continues"
 EXAMPLES = """\
   idim sweep                                   # the embedded default: a d90 in minutes
@@ -36,28 +38,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(
     arguments: argparse.Namespace,
     overrides: Sequence[Override] | None = None,
-    show: Callable[[StudyPlan, Store], None] | None = None,
+    shown: Callable[[StudyPlan], Show] | None = None,
 ) -> int:
-    """Train what is to do and `show` what came of it: the d90 table where nothing else is wanted.
+    """Train what is to do and show what came of it: the d90 table where nothing else is wanted.
 
-    `overrides` stand in place of the words of the command line.
+    `overrides` stand in place of the words of the command line. `shown` looks at the plan, may refuse it before
+    anything is trained, and gives what shows the folder then.
     """
     from intrinsic_cli.planning import compose, study_file, words
     from intrinsic_cli.planning.plan import sweep_plan
     from intrinsic_cli.store import Store
+    from intrinsic_cli.study.search import check_targets
 
     given = words_given(arguments) if overrides is None else overrides
     own = own_configs(arguments)
     if arguments.cfg:
         return print_config(compose.compose_config("sweep", words.expand(given)[0], own))
     plan = sweep_plan(given, own)
+    show = shown(plan) if shown else _show_table
     store = Store(plan.output_dir)
+    check_targets(plan.searches, store)
     if arguments.dry_run or arguments.estimate:
         return _show_plan(plan, store, estimate=arguments.estimate, retry_failed=arguments.retry_failed)
     failed = _train(plan, store, study_file.text(given, plan.cells), retry_failed=arguments.retry_failed)
     wanted = any(spec.in_space for spec in plan.specs) or plan.searches
     if wanted and (not failed or any(result.spec.in_space for result in store.results())):
-        (show or _show_table)(plan, store)
+        show(store)
     if failed:
         _say_lost(failed, store)
     return 1 if failed else 0
@@ -77,7 +83,7 @@ def _say_lost(failed: Sequence[str], store: Store) -> None:
             print(f"idim: {count} run{'s' * (count > 1)} {what}", file=sys.stderr)
 
 
-def _show_table(plan: StudyPlan, store: Store) -> None:
+def _show_table(store: Store) -> None:
     from intrinsic_cli.reports.curves import estimates, group
     from intrinsic_cli.reports.tables import answer
 

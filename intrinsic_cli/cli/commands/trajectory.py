@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from intrinsic_cli.cli.arguments import show_trends, trend
+from intrinsic_cli.cli.arguments import check_trend, show_trends, trend
 from intrinsic_cli.cli.commands import sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from intrinsic_cli.planning.plan import StudyPlan
     from intrinsic_cli.store import Store
 
@@ -27,15 +29,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from intrinsic_cli.planning.checkpoints import overrides
+    from intrinsic_cli.planning import checkpoints
 
-    def show(plan: StudyPlan, store: Store) -> None:
-        from intrinsic_cli.reports.trends import model_key, step_axis, steps
+    def shown(plan: StudyPlan) -> Callable[[Store], None]:
+        from intrinsic_cli.errors import ConfigError
+        from intrinsic_cli.reports.trends import model_key, step_axis
 
-        places = steps([spec.model for spec in plan.specs])
-        # By study, as the same folder may have had another path when a run was made.
-        by_study = {spec.study: places[model_key(spec.model)] for spec in plan.specs}
-        axis = step_axis(lambda curve: by_study[curve.study])
-        show_trends(store.read(), lambda spec: spec.study in by_study, axis, arguments)
+        specs = [*plan.specs, *(end for study in plan.searches for end in study.ends())]
+        if len({model_key(spec.model) for spec in specs}) < 2:
+            raise ConfigError(
+                "a trajectory needs at least two checkpoints of different weights; give revisions=step0,step1000 "
+                "or folders by model.name='checkpoints/step-*'"
+            )
+        if arguments.selection == "holdout" and not all(spec.data.holdout for spec in specs):
+            raise ConfigError(
+                "--selection holdout needs runs with a holdout score; add data.holdout=500, say"
+            )
+        axis = step_axis((spec.model for spec in specs), in_order=checkpoints.in_order(given))
+        studies = {spec.study for spec in specs}
+        return lambda store: show_trends(store.read(), lambda spec: spec.study in studies, axis, arguments)
 
-    return sweep.execute(arguments, overrides(sweep.words_given(arguments)), show)
+    check_trend(arguments)
+    given = sweep.words_given(arguments)
+    return sweep.execute(arguments, checkpoints.overrides(given), shown)
