@@ -309,19 +309,22 @@ def correlation(members: Found, x: Sequence[float]) -> Correlation:
         for (curve, value), at in zip(members, x, strict=True)
         if curve.measured.baseline and value.definition in curve.definitions
     ]
-    defined = [value for _, value, _ in known if value.status != "undefined"]
-    low, high = -math.inf, math.inf
+    defined = [(curve, value) for curve, value, _ in known if value.status != "undefined"]
+    low, high, ends = -math.inf, math.inf, ""
     if defined:
-        low = math.log2(max(value.grid[0].d for value in defined))
-        high = math.log2(min(value.grid[-1].d for value in defined))
+        low = math.log2(max(value.grid[0].d for _, value in defined))
+        shortest, value = min(defined, key=lambda pair: pair[1].grid[-1].d)
+        high = math.log2(value.grid[-1].d)
+        ends = f"{value.grid[-1].d:,}, where {shortest.name} ends or begins to fall"
     if len(defined) > 1 and low >= high:
-        return Correlation(len(known), reason="the models were tried at d's that have no range in common")
+        return Correlation(
+            len(known), reason=f"the models were tried at d's that have no range in common up to {ends}"
+        )
     d_t = [math.nan if v.status == "undefined" else min(max(_log2(v), low), high) for _, v, _ in known]
     of = [_model_and_task(curve) for curve, _, _ in known]
     found = correlate(np.array([at for *_, at in known], dtype=float), np.array(d_t), of)
-    if found.rho is None and any(math.log2(value.grid[-1].d) > high for value in defined):
-        within = f"{found.reason} up to d = {2**high:,.0f}, where the shortest curve ends or falls"
-        return replace(found, reason=within)
+    if found.rho is None and any(math.log2(value.grid[-1].d) > high for _, value in defined):
+        return replace(found, reason=f"{found.reason} up to d = {ends}")
     return found
 
 
