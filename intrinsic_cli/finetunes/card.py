@@ -35,11 +35,16 @@ model, tokenizer = intrinsic_cli.load(hf_hub_download("{repo}", "{file}"))
 """
 
 
+def base_id(found: FineTune) -> str:
+    """What others call the base model: its id at the hub, or the folder it was read from."""
+    return HUB_IDS.get(found.model.name, found.model.name)
+
+
 def write(found: FineTune, repo: str) -> str:
     """The model card: front matter and text in Markdown."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    base = HUB_IDS.get(found.model.name, found.model.name)
+    base = base_id(found)
     known = base not in BUILTIN_MODELS and HUB_ID.fullmatch(base) is not None
     if not known:
         base = found.model.label  # the path of a folder is nobody else's business

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from intrinsic_cli.errors import ConfigError, check_new, to_install
 from intrinsic_cli.files import new_folder
-from intrinsic_cli.finetunes.card import HUB_IDS
+from intrinsic_cli.finetunes.card import base_id
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import base_of, build
 from intrinsic_cli.finetunes.scoring import answer
@@ -116,7 +116,7 @@ def _wrapped(found: FineTune, base: LoadedModel, adapter: AdapterSpec, trained: 
     with warnings.catch_warnings(action="ignore"):  # transformers', of PEFT's calls
         wrapped = peft.get_peft_model(base.model, config)
     made = wrapped.peft_config[adapters.NAME]
-    made.base_model_name_or_path, made.revision = _base_id(found), found.model.revision
+    made.base_model_name_or_path, made.revision = base_id(found), found.model.revision
     own = dict(trained.named_parameters())
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
@@ -196,10 +196,6 @@ def _write(wrapped: Any, found: FineTune, out: Path) -> None:
         (draft / "README.md").write_text(_how_to_load(wrapped, found), "utf-8")
 
 
-def _base_id(found: FineTune) -> str:
-    return HUB_IDS.get(found.model.name, found.model.name)
-
-
 def _how_to_load(wrapped: Any, found: FineTune) -> str:
     """The folder's README: what `from_pretrained` must be told beside the base model's name."""
     model, depth = wrapped.get_base_model(), found.model.num_hidden_layers
@@ -209,4 +205,4 @@ def _how_to_load(wrapped: Any, found: FineTune) -> str:
     if wrapped.peft_config[adapters.NAME].modules_to_save:
         said |= {"num_labels": model.config.num_labels}
     words = [*(f"{key}={value!r}" for key, value in said.items()), "dtype=torch.float32"]
-    return README.format(kind=type(model).__name__, base=_base_id(found), words=", ".join(words))
+    return README.format(kind=type(model).__name__, base=base_id(found), words=", ".join(words))

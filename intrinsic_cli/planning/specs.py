@@ -237,6 +237,7 @@ def _model(cfg: DictConfig, output: str) -> ModelSpec:
 
 def _task(cfg: DictConfig, output: str) -> TaskSpec:
     task = _part(cfg, "task")
+    # Here and not in the record, as folders of earlier versions may hold them.
     if task.per_token and task.kind != "choice":
         raise ConfigError(f"task.per_token=true has no meaning with task.kind={task.kind}; leave it out")
     if task.chat and task.kind == "lm" and task.answer is None:

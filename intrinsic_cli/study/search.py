@@ -81,9 +81,10 @@ def run_study(
 
 def check_targets(studies: Iterable[Study], store: Store) -> None:
     """Raise ConfigError where full fine-tuning, which sets what a search looks for, is neither planned nor done."""
-    for study in studies:
-        planned = any(spec.is_full for spec in study.baseline)
-        if not planned and not (store.root.is_dir() and Members.of(study, store.survey()).full):
+    unplanned = [study for study in studies if not any(spec.is_full for spec in study.baseline)]
+    survey = store.survey() if unplanned and store.root.is_dir() else None
+    for study in unplanned:
+        if survey is None or not Members.of(study, survey).full:
             raise ConfigError(
                 f"baseline.run=false: search=adaptive looks for a share of full fine-tuning's score, and "
                 f"{store.root} has no such run of {study.ends()[0].model.label}; use baseline.run=true"

@@ -48,7 +48,6 @@ def execute(
     from intrinsic_cli.planning import compose, study_file, words
     from intrinsic_cli.planning.plan import sweep_plan
     from intrinsic_cli.store import Store
-    from intrinsic_cli.study.search import check_targets
 
     given = words_given(arguments) if overrides is None else overrides
     own = own_configs(arguments)
@@ -57,7 +56,10 @@ def execute(
     plan = sweep_plan(given, own)
     show = shown(plan) if shown else _show_table
     store = Store(plan.output_dir)
-    check_targets(plan.searches, store)
+    if plan.searches:
+        from intrinsic_cli.study.search import check_targets
+
+        check_targets(plan.searches, store)
     if arguments.dry_run or arguments.estimate:
         return _show_plan(plan, store, estimate=arguments.estimate, retry_failed=arguments.retry_failed)
     failed = _train(plan, store, study_file.text(given, plan.cells), retry_failed=arguments.retry_failed)
