@@ -20,7 +20,7 @@ from intrinsic_cli.reports.curves import Curve, Found, settings_of_space, spelle
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.statistics.estimate import Estimate
-from intrinsic_cli.statistics.ranks import Correlation, correlate
+from intrinsic_cli.statistics.ranks import FEWEST_MODELS, Correlation, correlate
 from intrinsic_cli.statistics.targets import TARGETS
 
 log = logging.getLogger(__name__)
@@ -323,7 +323,8 @@ def correlation(members: Found, x: Sequence[float]) -> Correlation:
     d_t = [math.nan if v.status == "undefined" else min(max(_log2(v), low), high) for _, v, _ in known]
     of = [_model_and_task(curve) for curve, _, _ in known]
     found = correlate(np.array([at for *_, at in known], dtype=float), np.array(d_t), of)
-    if found.rho is None and any(math.log2(value.grid[-1].d) > high for _, value in defined):
+    tied = len(known) >= FEWEST_MODELS and len(set(d_t)) == 1
+    if tied and any(math.log2(value.grid[-1].d) > high for _, value in defined):
         return replace(found, reason=f"{found.reason} up to d = {ends}")
     return found
 

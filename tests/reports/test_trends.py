@@ -283,6 +283,8 @@ def test_a_d_from_which_a_score_falls_on_is_in_no_common_range():
     ]
     (trend,) = by_step(fallen + later[: len(later) // 2] + again)
     assert trend.correlation.reason.startswith("all ranks are tied up to d = 400, where bert-step-0 ")
+    (trend,) = by_step(fallen + again)
+    assert trend.correlation.reason == "2 models have a d_t; at least 3 are needed"
 
 
 def test_an_undefined_d90_has_the_worst_rank():
