@@ -1,7 +1,7 @@
 """d_t of several models against a number of each: the step of its pre-training, its size, or how well it does.
 
-The strength of a trend is Spearman's rank correlation. A d_t beyond the grid has a rank all the same: where
-models were tried on different grids, all that lies beyond the part common to all of them is tied at its end.
+The strength of a trend is Spearman's rank correlation. A d_t beyond the grid has a rank all the same; where models
+were tried on different grids, all that lies beyond the part common to all of them is beyond the grid.
 """
 
 from __future__ import annotations
@@ -309,27 +309,35 @@ def correlation(members: Found, x: Sequence[float]) -> Correlation:
         for (curve, value), at in zip(members, x, strict=True)
         if curve.measured.baseline and value.definition in curve.definitions
     ]
-    defined = [(curve, value) for curve, value, _ in known if value.status != "undefined"]
-    low, high, ends = -math.inf, math.inf, ""
-    if defined:
-        low = math.log2(max(value.grid[0].d for _, value in defined))
-        shortest, value = min(defined, key=lambda pair: pair[1].grid[-1].d)
-        high = math.log2(value.grid[-1].d)
-        ends = f"{value.grid[-1].d:,}, where {shortest.name} ends or begins to fall"
-    if len(defined) > 1 and low >= high:
-        return Correlation(
-            len(known), reason=f"the models were tried at d's that have no range in common up to {ends}"
-        )
-    d_t = [math.nan if v.status == "undefined" else min(max(_log2(v), low), high) for _, v, _ in known]
-    of = [_model_and_task(curve) for curve, _, _ in known]
-    found = correlate(np.array([at for *_, at in known], dtype=float), np.array(d_t), of)
-    tied = len(known) >= FEWEST_MODELS and len(set(d_t)) == 1
-    if tied and any(math.log2(value.grid[-1].d) > high for _, value in defined):
-        return replace(found, reason=f"{found.reason} up to d = {ends}")
+    tried = [
+        ([point.d for point in curve.measured.subspace if point.d], curve.name)
+        for curve, value, _ in known if value.status != "undefined"
+    ]  # fmt: skip
+    low = max((min(ds) for ds, _ in tried), default=1)
+    high, shortest = min(((max(ds), name) for ds, name in tried), default=(math.inf, ""))
+    if len(tried) > 1 and low >= high:
+        none = f"no range in common up to {high:,}, where {shortest} ends"
+        return Correlation(len(known), reason=f"the models were tried at d's that have {none}")
+    least, most = np.array([_between(value, low, high) for _, value, _ in known]).reshape(-1, 2).T
+    found = correlate(
+        np.array([at for *_, at in known], dtype=float), least, most,
+        [_model_and_task(curve) for curve, _, _ in known],
+    )  # fmt: skip
+    tied = len(known) >= FEWEST_MODELS and found.rho is None
+    if tied and any(max(ds) > high for ds, _ in tried):
+        return replace(found, reason=f"{found.reason} up to d = {high:,}, where {shortest} ends")
     return found
 
 
-def _log2(value: Estimate) -> float:
-    if value.d_t is not None:
-        return math.log2(value.d_t)
-    return -math.inf if value.status == "below_grid" else math.inf
+def _between(value: Estimate, low: float, high: float) -> tuple[float, float]:
+    """What log2 d_t is at least and at most, as far as d's from `low` to `high` can tell; inf where there is none.
+
+    Beyond a fall nothing is known of a curve, as if it ended there.
+    """
+    if value.status == "undefined":
+        return math.inf, math.inf
+    at = math.inf if value.d_t is None else value.d_t
+    if value.status == "below_grid" or at < low:
+        return -math.inf, math.log2(max(low, value.grid[0].d))
+    end = min(high, value.grid[-1].d)
+    return (math.log2(end), math.inf) if at > end else (math.log2(at), math.log2(at))

@@ -1,5 +1,8 @@
 """Whether d_t falls or rises along a row of models: Spearman's rank correlation with an exact p.
 
+A d_t beyond its grid lies between two numbers. Its rank counts the others that surely lie below and above it (Gehan
+1965, Biometrika 52); where every d_t is a number, that is the usual rank.
+
 There is no interval. The models are few, and an interval that draws only their runs anew takes them as given:
 it leaves out 0 in half of all studies without a trend. What speaks of models in general is p.
 """
@@ -20,7 +23,7 @@ from intrinsic_cli.statistics.points import Floats
 FEWEST_MODELS = 3  # two models always correlate by +1 or -1
 EXACT_MODELS = 9  # up to here all n! orders are counted, beyond it PERMUTATIONS random ones
 PERMUTATIONS = math.factorial(EXACT_MODELS)
-ROUNDING = 1e-9  # two sums of the same numbers in another order differ by less
+ROUNDING = 1e-9  # two sums of the same ranks in another order differ by less
 
 
 @dataclass(frozen=True)
@@ -43,47 +46,50 @@ class Correlation:
     reason: str = ""
 
 
-def correlate(x: Floats, d_t: Floats, of: Sequence[tuple[str, str]] = ()) -> Correlation:
-    """The correlation of x (n,) and d_t (n,): -inf and inf beyond the grid, and NaN, the worst, undefined.
+def correlate(x: Floats, least: Floats, most: Floats, of: Sequence[tuple[str, str]] = ()) -> Correlation:
+    """The correlation of x (n,) and d_t, which lies between `least` and `most`, (n,) each: the same number twice
+    where it is known, and inf twice, the worst, where it is undefined.
 
     `of` says which model and task each pair is of, no two the same; without it, they are n models of one task.
     """
-    from scipy.stats import rankdata  # a second of import, which d90 tables do without
-
-    n, undefined = len(x), int(np.isnan(d_t).sum())
+    n, undefined = len(x), int(np.count_nonzero(least == np.inf))
     if n < FEWEST_MODELS:
         return Correlation(n, reason=f"{n} models have a d_t; at least {FEWEST_MODELS} are needed")
-    order = rankdata(np.where(np.isnan(d_t), np.inf, d_t), method="dense") + np.isnan(d_t)
-    rho = spearman(x, order)
-    if not math.isfinite(rho):
-        return Correlation(n, undefined=undefined, reason="all ranks are tied")
     of = of or [(str(i), "") for i in range(n)]
-    found = Correlation(n, float(rho), undefined=undefined)
-    a, b = (_ranks_within(values, [task for _, task in of]) for values in (x, order))
-    size = math.sqrt((a**2).sum() * (b**2).sum())
-    if size == 0:
+    rho = _pearson(ranks(x, x), ranks(least, most))
+    if rho is None:
+        return Correlation(n, undefined=undefined, reason="all ranks are tied")
+    found = Correlation(n, rho, undefined=undefined)
+    a, b = np.zeros(n), np.zeros(n)
+    tasks = np.array([task for _, task in of])
+    for task in set(tasks):
+        mine = tasks == task
+        a[mine], b[mine] = ranks(x[mine], x[mine]), ranks(least[mine], most[mine])
+    within = _pearson(a, b)
+    if within is None:
         return replace(found, reason="within tasks all ranks are tied")
-    if len({task for _, task in of}) > 1:
-        found = replace(found, within=float(a @ b / size))
+    if len(set(tasks)) > 1:
+        found = replace(found, within=within)
     orders = _orders([a[rows] @ b[rows].T for rows in _alike(of)])
     if orders is None:
         return replace(found, reason="no two models have a d_t on the same tasks")
     sums, exact = orders
-    least = abs(a @ b) - ROUNDING * size
     others = 0 if exact else 1  # the order that was found, which random ones may lack
-    p = (np.count_nonzero(np.abs(sums) >= least) + others) / (sums.size + others)
+    p = (np.count_nonzero(np.abs(sums) >= abs(a @ b) - ROUNDING) + others) / (sums.size + others)
     return replace(found, p=float(p), exact=exact)
 
 
-def _ranks_within(values: Floats, tasks: Sequence[str]) -> Floats:
-    """The rank of each value among those of its task, less their mean."""
-    from scipy.stats import rankdata
+def ranks(least: Floats, most: Floats) -> Floats:
+    """The rank of each of n numbers, less their mean, (n,): half of how many surely lie below it, less half of how
+    many surely lie above. `least` and `most` as those of `correlate`."""
+    above = least[:, None] >= most  # of two equal numbers each, which cancels
+    return (above.sum(1) - above.sum(0)) / 2
 
-    ranks, of = np.empty(len(values)), np.array(tasks)
-    for task in set(tasks):
-        mine = of == task
-        ranks[mine] = rankdata(values[mine]) - (mine.sum() + 1) / 2
-    return ranks
+
+def _pearson(a: Floats, b: Floats) -> float | None:
+    """The correlation of two rows of mean 0; None where one of them is all 0."""
+    size = math.sqrt((a**2).sum() * (b**2).sum())
+    return float(a @ b / size) if size else None
 
 
 def _alike(of: Sequence[tuple[str, str]]) -> list[NDArray[np.int64]]:
@@ -121,16 +127,3 @@ def _orders(products: Sequence[Floats]) -> tuple[Floats, bool] | None:
 def _all_orders(n: int) -> NDArray[np.int8]:
     """All n! orders of n models, (n!, n)."""
     return np.fromiter(chain.from_iterable(permutations(range(n))), np.int8).reshape(-1, n)
-
-
-def spearman(x: Floats, y: Floats) -> Floats:
-    """Pearson's correlation of the ranks along the last axis, ties at their mean rank; NaN where all are tied.
-
-    x and y broadcast: (..., n) and (..., n) -> (...).
-    """
-    from scipy.stats import rankdata
-
-    a, b = (rankdata(values, axis=-1) for values in (x, y))
-    a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (a, b))
-    with np.errstate(invalid="ignore"):
-        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))

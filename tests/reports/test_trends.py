@@ -12,8 +12,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from support.made_runs import save, scored, study
 
@@ -31,7 +29,7 @@ from intrinsic_cli.result import RunBound
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import ModelSpec, SubspaceSpec
 from intrinsic_cli.spec import step_of as step
-from intrinsic_cli.statistics.ranks import correlate, spearman
+from intrinsic_cli.statistics.ranks import correlate
 
 
 def curve(middle, *, size=1000, low=100, high=400, **options):
@@ -223,21 +221,10 @@ def test_a_link_to_a_checkpoint_of_a_pattern_is_that_one(tmp_path):
     }
 
 
-numbers = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=9)
-
-
-@given(numbers)
-def test_spearman_is_scipys(pairs):
-    x, y = np.array(pairs, dtype=float).T
-    if len(set(x)) > 1 and len(set(y)) > 1:
-        assert spearman(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
-    else:
-        assert np.isnan(spearman(x, y))
-
-
 def test_few_studies_without_a_trend_are_called_one():
     rng = np.random.default_rng(0)
-    called = [correlate(np.arange(6.0), rng.permutation(6).astype(float)).p <= 0.05 for _ in range(400)]
+    shuffled = [rng.permutation(6).astype(float) for _ in range(400)]
+    called = [correlate(np.arange(6.0), d_t, d_t).p <= 0.05 for d_t in shuffled]
     assert np.mean(called) <= 0.07
 
 
@@ -269,22 +256,66 @@ def test_of_different_grids_only_the_common_part_ranks():
     assert trend.correlation.reason == "all ranks are tied"
 
 
-def test_a_d_from_which_a_score_falls_on_is_in_no_common_range():
-    # > 400 where the score falls from 1,600 on: that may be more or fewer than another model's 800.
+def fallen_and_later(*middles):
+    """A model whose d90 is beyond 400, where its score falls, and others of d90s on both sides of 400."""
     fallen = study({100: 0.6, 400: 0.66, 1600: 0.5}, 0.80, model="bert-step-0")
-    later = [r for at, middle in ((1, 0.68), (2, 0.74))
-             for r in study({100: 0.6, 400: middle, 1600: 0.76}, 0.80, model=f"bert-step-{at}")]  # fmt: skip
-    (trend,) = by_step(fallen + later)
+    return fallen + [
+        r
+        for at, middle in enumerate(middles, start=1)
+        for r in study({100: 0.6, 400: middle, 1600: 0.76}, 0.80, model=f"bert-step-{at}")
+    ]
+
+
+def test_beyond_a_fall_a_d90_is_neither_above_nor_below_others():
+    (trend,) = by_step(fallen_and_later(0.68, 0.74))
     assert (trend.members[0][1].status, trend.members[0][1].grid[-1].d) == ("above_grid", 400)
     assert trend.members[1][1].d_t > 400 > trend.members[2][1].d_t
     assert trend.correlation.rho == pytest.approx(spearmanr([0, 1, 2], [2, 2, 1]).statistic)
-    again = [
-        replace(r, spec=replace(r.spec, model=ModelSpec("bert-step-3"))) for r in later[: len(later) // 2]
-    ]
-    (trend,) = by_step(fallen + later[: len(later) // 2] + again)
-    assert trend.correlation.reason.startswith("all ranks are tied up to d = 400, where bert-step-0 ")
-    (trend,) = by_step(fallen + again)
+    (trend,) = by_step(fallen_and_later(0.68, 0.68))
+    assert trend.correlation.reason == "all ranks are tied"
+    (trend,) = by_step(fallen_and_later(0.68))
     assert trend.correlation.reason == "2 models have a d_t; at least 3 are needed"
+
+
+def test_a_fall_of_one_model_leaves_the_others_their_ranks():
+    # d90s of > 400, 1,022, 800, 542, 329: the first is above the last and of no known order with the others.
+    (trend,) = by_step(fallen_and_later(0.60, 0.68, 0.71, 0.74))
+    d90s = [value.d_t for _, value in trend.members]
+    assert d90s[0] is None
+    assert d90s[1] > d90s[2] > d90s[3] > 400 > d90s[4]
+    ranks = [0.5, 1.5, 0.5, -0.5, -2]
+    assert trend.correlation.rho == pytest.approx(np.corrcoef(range(5), ranks)[0, 1])
+
+
+def test_below_the_least_d_at_which_runs_lived_nothing_is_known():
+    """The first model's runs at d = 100 diverged, so that its d90 of at most 400 may be above another's 249."""
+    middles = ({100: 0.75, 400: 0.76}, {100: 0.7, 400: 0.73}, {100: 0.6, 400: 0.66})
+    runs = [
+        r for at, scores in enumerate(middles)
+        for r in study(scores | {1600: 0.78}, 0.80, model=f"bert-step-{at}")
+    ]  # fmt: skip
+    lost = [r for r in runs if r.spec.d == 100 and r.spec.model.name == "bert-step-0"]
+    curves = group([r for r in runs if r not in lost], [r.spec for r in lost])
+    [trend] = trends(estimates(curves), step_axis([c.spec.model for c in curves]))
+    first, second, third = (value for _, value in trend.members)
+    assert (first.status, first.grid[0].d) == ("below_grid", 400)
+    assert 100 < second.d_t < 400 < third.d_t
+    assert trend.correlation.rho == pytest.approx(spearmanr(range(3), [1, 1, 2]).statistic)
+
+
+def test_a_fall_that_has_levels_beyond_it_ends_a_curve_too():
+    # Its best d is 400, and from 1,600 on its score is clearly lower: what 1,600 says takes no part.
+    fallen = study({100: 0.6, 400: 0.70, 1600: 0.62, 6400: 0.60}, 0.80, model="bert-step-0")
+    later = [
+        r
+        for at, middle in ((1, 0.70), (2, 0.74))
+        for r in study({100: 0.6, 400: 0.62, 1600: middle, 6400: 0.78}, 0.80, model=f"bert-step-{at}")
+    ]
+    (trend,) = by_step(fallen + later)
+    first, second, third = (value for _, value in trend.members)
+    assert (first.status, first.falls_at, first.grid[-1].d) == ("above_grid", 1600, 400)
+    assert second.d_t > 1600 > third.d_t > 400
+    assert trend.correlation.rho == pytest.approx(np.corrcoef(range(3), [0, 0.5, -0.5])[0, 1])
 
 
 def test_an_undefined_d90_has_the_worst_rank():
@@ -468,7 +499,7 @@ def test_models_and_tasks_make_one_trend_against_accuracy_and_gap(tmp_path, caps
     ranks = [max(by_hand[pair], 100) for pair in order]
     [trend] = told["trends"]
     assert (trend["name"], trend["models"]) == ("all tasks DID", 4)
-    assert trend["rho"] == pytest.approx(spearman(np.arange(4.0), np.array(ranks)))
+    assert trend["rho"] == pytest.approx(spearmanr(range(4), ranks).statistic)
     assert main(["compare", where, "--against", "accuracy", "--figures", str(tmp_path / "figures")]) == 0
     shown = capsys.readouterr().out
     assert "rank correlation of accuracy and d90" in shown
@@ -851,7 +882,8 @@ def test_a_level_of_each_task_makes_no_p(tmp_path, capsys):
     assert main(["compare", str(tmp_path), "--against", "accuracy", "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     [trend] = told["trends"]
-    as_if_exchangeable = correlate(*np.array([(m["accuracy"], m["d90"]) for m in told["models"]]).T)
+    accuracy, d90 = np.array([(m["accuracy"], m["d90"]) for m in told["models"]]).T
+    as_if_exchangeable = correlate(accuracy, d90, d90)
     assert as_if_exchangeable.rho == pytest.approx(trend["rho"])
     assert as_if_exchangeable.p < 0.05 < 2 / 24 <= trend["p"]
     assert trend["exact"] is True

@@ -7,11 +7,15 @@ from math import factorial
 
 import numpy as np
 import pytest
-from scipy.stats import permutation_test, spearmanr
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import permutation_test, rankdata, spearmanr
 
-from intrinsic_cli.statistics.ranks import correlate
+from intrinsic_cli.statistics import ranks
 
-NAN = float("nan")
+
+def correlate(x, y, of=(), most=None):
+    return ranks.correlate(x, y, y if most is None else most, of)
 
 
 def together(x, y, of):
@@ -70,9 +74,61 @@ def test_models_change_places_within_tasks(seed):
 def test_an_undefined_one_is_the_worst_of_its_task():
     of = [(m, t) for t in ("rte", "sst2") for m in "abc"]
     x = np.array([1.0, 2, 3, 11, 12, 13])
-    found = correlate(x, np.array([5.0, np.inf, NAN, 1, 2, 3]), of)
+    found = correlate(x, np.array([5.0, 9, np.inf, 1, 2, 3]), of, np.array([5.0, np.inf, np.inf, 1, 2, 3]))
     assert (found.within, found.undefined) == (pytest.approx(1), 1)
     assert found.p == pytest.approx(2 / 6)
+
+
+def surely_above(a, b):
+    """Of what two d_t are at least and at most, whether each that may be a is above each that may be b; one that
+    is known where the other begins or ends is above or below it."""
+    worst = (np.inf, np.inf)
+    if a == worst or b == worst:
+        return a == worst and b != worst
+    return a[0] >= b[1] and a != b
+
+
+between = st.one_of(
+    st.integers(0, 4).map(lambda at: (float(at), float(at))),
+    st.integers(0, 4).map(lambda end: (float(end), np.inf)),
+    st.integers(0, 4).map(lambda end: (-np.inf, float(end))),
+    st.just((np.inf, np.inf)),
+)
+
+
+@given(st.lists(between, min_size=2, max_size=9))
+def test_a_rank_counts_what_surely_lies_below_and_above(pairs):
+    least, most = np.array(pairs).T
+    assert ranks.ranks(least, most).tolist() == [
+        sum(surely_above(a, b) - surely_above(b, a) for b in pairs) / 2 for a in pairs
+    ]
+
+
+@given(st.lists(st.integers(0, 5).map(float), min_size=2, max_size=9))
+def test_ranks_of_numbers_are_scipys(values):
+    found = ranks.ranks(np.array(values), np.array(values))
+    assert found == pytest.approx(rankdata(values) - (len(values) + 1) / 2)
+
+
+def test_one_unknown_order_leaves_the_others_their_ranks():
+    """The first lies somewhere above 2, so that it is above 1 and 2, and neither above nor below 5 and 9."""
+    least, most = np.array([2.0, 9, 5, 2, 1]), np.array([np.inf, 9, 5, 2, 1])
+    found = correlate(np.arange(5.0), least, (), most)
+    scores = np.array([1, 1.5, 0.5, -1, -2])
+    assert found.rho == pytest.approx(np.corrcoef(np.arange(5), scores)[0, 1])
+    every = [abs(np.dot(order, scores)) for order in permutations(range(-2, 3))]
+    assert found.p == pytest.approx(np.mean(np.array(every) >= abs(np.dot(range(-2, 3), scores)) - 1e-9))
+
+
+def test_few_studies_without_a_trend_are_called_one_where_curves_end_early():
+    """Falls come as they like: each of six curves ends at a place of its own, which has to do with nothing."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        d_t, end = rng.normal(size=6), rng.normal(1, 1, size=6)
+        least, most = np.minimum(d_t, end), np.where(d_t > end, np.inf, d_t)
+        found.append(correlate(np.arange(6.0), least, (), most).p)
+    assert np.mean(np.array([1 if p is None else p for p in found]) <= 0.05) <= 0.07
 
 
 def test_without_models_of_the_same_tasks_there_is_no_p():
@@ -89,7 +145,7 @@ def test_nine_models_are_counted_in_full():
     steps = np.arange(9.0)
     found = correlate(steps, 7 - steps)
     assert (found.p, found.exact) == (pytest.approx(2 / factorial(9)), True)
-    tied = correlate(steps, np.where(steps < 4, np.inf, -steps))
+    tied = correlate(steps, np.where(steps < 4, 9, -steps))
     assert (tied.p, tied.exact) == (pytest.approx(2 * factorial(4) / factorial(9)), True)
 
 
