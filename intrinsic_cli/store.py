@@ -114,12 +114,11 @@ class Store:
                 chosen[_digest(ids[0])] = look
                 real.add(os.path.realpath(look.path))
             else:
-                left_out.append((look.path, ids[0]))
-        copied = {own: chosen[_digest(own)].path for _, own in left_out if _digest(own) in chosen}
+                left_out.append((look, ids[0]))
         told = [
-            (path, f"a copy of {copied[own]}" if own in copied else f"its name is not its run's, {own}")
-            for path, own in left_out
-            if os.path.realpath(path) not in real
+            (look.path, _why_not(look, own, chosen.get(_digest(own))))
+            for look, own in left_out
+            if os.path.realpath(look.path) not in real
         ]
         return Survey(tuple(sorted(chosen.values(), key=lambda look: look.path)), tuple(told))
 
@@ -168,6 +167,15 @@ class Store:
 def _digest(run_id: str) -> str:
     """The end of a run's name, which says what the run is, whatever its model is called."""
     return run_id.rpartition("-")[2]
+
+
+def _why_not(look: Look, own: str, chosen: Look | None) -> str:
+    """Why a folder of the run `own` counts as none beside the `chosen` one of it."""
+    if chosen is None:
+        return f"its name is not its run's, {own}"
+    if look.result and chosen.result and look.result.metrics != chosen.result.metrics:
+        return f"the same run as {chosen.path}, with other scores"
+    return f"a copy of {chosen.path}"
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, frozenset[str] | None]]:

@@ -95,8 +95,8 @@ def _check_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> Non
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 1 (a run failed), 2 (the user's mistake), 130 (Ctrl-C) or
-    143 (SIGTERM)."""
+    """Run one command. Returns the exit status: 0, 1 (a run failed), 2 (the user's mistake), 130 (Ctrl-C), 141 (the
+    reader of a pipe left) or 143 (SIGTERM)."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __main__
@@ -115,8 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in NOT_HEARD:
             return _unforeseen(error)
         _stop_printing()
-        if error.errno != errno.EPIPE:  # the reader of a pipe has seen enough
-            _say(f"idim: can't write: {error.strerror}{f' ({error.filename})' if error.filename else ''}")
+        if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
+            return 128 + signal.SIGPIPE
+        _say(f"idim: can't write: {error.strerror}{f' ({error.filename})' if error.filename else ''}")
         return 1
     except KeyboardInterrupt as interrupt:
         goes_on = "; the same command continues where it stopped" if next(iter(words), "") in RESUMED else ""

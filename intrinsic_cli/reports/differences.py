@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -212,8 +213,14 @@ def _verdict(each: Compared, definition: str) -> str:
     fewer = known.high is not None and known.high < 0
     end = known.high if fewer else known.low
     assert end is not None
-    word, factor = "fewer" if fewer else "more", f"by a factor of at least {2 ** abs(end):.2g}"
-    return f"{each.a.name} needs {word} numbers than {each.b.name}{by}, {factor}{shared}."
+    word, factor = "fewer" if fewer else "more", _at_least(2 ** abs(end))
+    return f"{each.a.name} needs {word} numbers than {each.b.name}{by}, by a factor of at least {factor}{shared}."
+
+
+def _at_least(factor: float) -> str:
+    """Rounded down, to two digits and to hundredths below 10."""
+    digits = 2 if factor < 10 else 1 - math.floor(math.log10(factor))
+    return f"{math.floor(factor * 10**digits) / 10**digits:.{max(digits, 0)}f}"
 
 
 def _records(each: Compared) -> Iterable[dict[str, Any]]:

@@ -180,19 +180,26 @@ def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]
 
 def long(found: Found, paper: bool = False) -> Table:
     """The same in a row for each curve, for many columns. `found` has one threshold."""
-    name = symbol(found[0][1].threshold)
-    others = [o for o in TARGETS if o != HEADLINE and any(o in by_definition(shown(c, v)) for c, v in found)]
-    header = ["model", "task", "subspace", "metric", "full", name, *(f"{name} {other}" for other in others)]
+    name, asked = symbol(found[0][1].threshold), [by_definition(shown(*pair)) for pair in found]
+    known = [key for key in TARGETS if any(key in by for by in asked) or (paper and key == HEADLINE)]
+    header = ["model", "task", "subspace", "metric", "full", *(called(name, key) for key in known)]
     rows = []
-    for curve, value in found:
-        by = by_definition(shown(curve, value))
-        cells = [cell(value), *(cell(by[other]) if other in by else "" for other in others)]
+    for (curve, value), by in zip(found, asked, strict=True):
         space = head((curve.task, curve.kind, curve.variant))
+        cells = (cell(by[key]) if key in by else "" for key in known)
         rows.append([curve.row, curve.task, space, curve.metric, full(value), *cells])
     if paper:
-        tasks, rest = {curve.task for curve, _ in found}, [""] * len(others)
-        rows += [[m, task, spelled(kind), "", "", str(d90), *rest] for m, task, kind, d90 in d90s(tasks)]
+        tasks = {curve.task for curve, _ in found}
+        rows += [
+            [m, task, spelled(kind), "", "", *(str(d90) if key == HEADLINE else "" for key in known)]
+            for m, task, kind, d90 in d90s(tasks)
+        ]
     return Table(header, rows, keys=3)
+
+
+def called(name: str, definition: str) -> str:
+    """`d90`, or `d90 chance` of another definition than the headline."""
+    return name if definition == HEADLINE else f"{name} {definition}"
 
 
 def shown(curve: Curve, value: Estimate) -> list[Estimate]:
@@ -280,8 +287,8 @@ def symbol(threshold: float) -> str:
 def explain(found: Found) -> str:
     """What d_t is, under a table's name; `found` has one threshold."""
     threshold, definitions = found[0][1].threshold, {value.definition for _, value in found}
-    definition = definitions.pop() if len(definitions) == 1 else HEADLINE
-    return f"trained parameters at which the score {goal(threshold, definition)} [95 % interval]"
+    does = goal(threshold, definitions.pop()) if len(definitions) == 1 else "reaches its column's target"
+    return f"trained parameters at which the score {does} [95 % interval]"
 
 
 def goal(threshold: float, definition: str) -> str:

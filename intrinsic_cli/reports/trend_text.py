@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from intrinsic_cli.render import Answer, Table
+from intrinsic_cli.render import Answer, Table, natural
 from intrinsic_cli.reports import tables
 from intrinsic_cli.reports.curves import Curve
 from intrinsic_cli.reports.trends import Axis, Correlation, Trend
@@ -34,22 +34,31 @@ def answer(trends: Sequence[Trend], axis: Axis) -> Answer:
     )
     notes = [line for trend in trends for line in (*spell(trend, axis), *trend.lacking)]
     notes += [*([axis.note] if axis.note else []), *tables.footnotes([member for _, member in members])]
-    return Answer([_table(members, axis)], notes, models, {"models": models, "trends": told})
+    return Answer(_tables(members, axis), notes, models, {"models": models, "trends": told})
 
 
-def _table(members: Sequence[tuple[float, tuple[Curve, Estimate]]], axis: Axis) -> Table:
-    """The d_t table with the axis as first column: a row for each model, or each curve where x is a curve's."""
+def _tables(members: Sequence[tuple[float, tuple[Curve, Estimate]]], axis: Axis) -> list[Table]:
+    """The d_t table with the axis as first column: a row for each model, or each curve where x is a curve's. A
+    table for each task, where a model's x is not the same on all, as its parameters where heads differ."""
     found = [member for _, member in members]
     name = f"{tables.symbol(found[0][1].threshold)}: {tables.explain(found)}"
     called = ", ".join(dict.fromkeys(axis.called(curve) for curve, _ in found))
-    if axis.by_task:
-        places = {curve.row: f"{x:,}" for x, (curve, _) in members}
-        header, rows = tables.grid(found)
-        texts = [[places[row[0]], *row] for row in rows]
-        return Table([called, *header], texts, name, keys=2, right=frozenset([0]))
-    table = tables.long(found)
-    texts = [[f"{x:.3f}", *row] for (x, _), row in zip(members, table.rows, strict=True)]
-    return Table([called, *table.header], texts, name, keys=4, right=frozenset([0]))
+    if not axis.by_task:
+        table = tables.long(found)
+        texts = [[f"{x:.3f}", *row] for (x, _), row in zip(members, table.rows, strict=True)]
+        return [Table([called, *table.header], texts, name, keys=4, right=frozenset([0]))]
+    one = len({(curve.row, x) for x, (curve, _) in members}) == len({curve.row for curve, _ in found})
+    parts: dict[str, list[tuple[float, tuple[Curve, Estimate]]]] = {}
+    for x, (curve, value) in members:
+        parts.setdefault("" if one else curve.task, []).append((x, (curve, value)))
+    return [_of_models(parts[task], called, name) for task in sorted(parts, key=natural)]
+
+
+def _of_models(members: Sequence[tuple[float, tuple[Curve, Estimate]]], called: str, name: str) -> Table:
+    places = {curve.row: f"{x:,}" for x, (curve, _) in members}
+    header, rows = tables.grid([member for _, member in members])
+    texts = [[places[row[0]], *row] for row in rows]
+    return Table([called, *header], texts, name, keys=2, right=frozenset([0]))
 
 
 def spell(trend: Trend, axis: Axis) -> list[str]:
@@ -62,7 +71,7 @@ def spell(trend: Trend, axis: Axis) -> list[str]:
 
 def _spell(trend: Trend, definition: str, axis: Axis) -> str:
     c, (curve, value) = trend.correlations[definition], trend.members[0]
-    d_t = tables.symbol(value.threshold) + ("" if definition == value.definition else f" {definition}")
+    d_t = tables.called(tables.symbol(value.threshold), definition)
     what = f"{trend.name}: rank correlation of {axis.called(curve)} and {d_t}"
     if c.rho is None:
         return f"{what} unknown: {c.reason}"

@@ -200,10 +200,13 @@ def trends(found: Found, axis: Axis) -> list[Trend]:
     placed = {key: _placed(members, axis) for key, members in settings.items() if len(members) > 1}
     several = {key: pair for key, pair in placed.items() if len(pair[0]) > 1}
     rest = [line for key, (_, lines) in placed.items() if key not in several for line in lines]
+    alone = [members[0][0].name for members in settings.values() if len(members) == 1]
     if not several:
         if rest:
             raise StoreError(f"no two curves have a {axis.name} to be held against: {rest[0]}")
         raise StoreError("no task has a d90 curve of two models or more; a trend needs at least two")
+    if alone:
+        rest.append(f"in no trend, as no other model was measured alike: {', '.join(alone)}")
     for line in rest:  # of settings that make no trend, so that no answer tells them
         log.warning("%s", line)
     heads = [members[0][1][0] for members, _ in several.values()]

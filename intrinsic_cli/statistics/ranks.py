@@ -54,7 +54,8 @@ def correlate(x: Floats, least: Floats, most: Floats, of: Sequence[tuple[str, st
     """
     n, undefined = len(x), int(np.count_nonzero(least == np.inf))
     if n < FEWEST_MODELS:
-        return Correlation(n, reason=f"{n} models have a d_t; at least {FEWEST_MODELS} are needed")
+        have = "1 model has" if n == 1 else f"{n} models have"
+        return Correlation(n, reason=f"{have} a d_t; at least {FEWEST_MODELS} are needed")
     of = of or [(str(i), "") for i in range(n)]
     rho = _pearson(ranks(x, x), ranks(least, most))
     if rho is None:

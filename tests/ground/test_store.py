@@ -76,6 +76,15 @@ def test_a_folder_counts_once_and_by_its_name(store, capsys, caplog):
     assert "RUN copy" in caplog.text
 
 
+def test_a_copy_with_other_scores_is_told_as_one(tmp_path):
+    for folder, score in (("a", 0.7), ("b", 0.8)):
+        made_runs.save([made_runs.result(100, score), made_runs.result(200, 0.9)], tmp_path / folder)
+    first, second = (reason for _, reason in Store(tmp_path).survey().left_out)
+    assert first.startswith(f"the same run as {tmp_path / 'a'}")
+    assert first.endswith(", with other scores")
+    assert second.startswith(f"a copy of {tmp_path / 'a'}")
+
+
 def test_one_model_under_two_labels_is_one_model(tmp_path):
     """A copy of a model's folder makes the same runs, which are no more seeds."""
     twins = [

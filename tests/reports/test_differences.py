@@ -12,7 +12,7 @@ from support.made_runs import result, save, scored, study
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.reports.curves import group
-from intrinsic_cli.reports.differences import Compared, Selector, answer, pairs
+from intrinsic_cli.reports.differences import Compared, Selector, _at_least, answer, pairs
 
 # 90 % of 0.80 lies halfway between 0.60 and 0.84, so at d = 200 (DID) and d = 50 (SAID).
 DID, SAID = {100: 0.60, 400: 0.84}, {25: 0.60, 100: 0.84}
@@ -106,6 +106,18 @@ def test_a_bad_selector_is_refused(one, message):
     with pytest.raises(ConfigError, match=message):
         pairs(group(runs()), one, "subspace=did")
     assert Selector.parse("a=b,c.d=[e,f]").wanted == (("a", "b"), ("c.d", "[e,f]"))
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1.008, "1.00"), (1.999, "1.99"), (9.999, "9.99"), (10, "10"), (16.9, "16"), (64, "64"), (129.9, "120"),
+        (4096, "4000"),
+    ],
+)  # fmt: skip
+def test_at_least_so_much_is_never_rounded_up(factor, said):
+    assert _at_least(factor) == said
+    assert float(said) <= factor
 
 
 def test_compare_a_pair_over_a_folder(tmp_path, capsys):

@@ -417,7 +417,7 @@ def test_compare_over_a_folder(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert [m["parameters"] for m in told["models"]] == [200_000, 500_000, 3_000_000]
     assert main(["compare", where[0], "--models", "none*"]) == 2
-    assert "no finished subspace run" in capsys.readouterr().err
+    assert "--models none* is no model in" in capsys.readouterr().err
 
 
 # Full fine-tuning's score and its score on the rows trained on, by model and task; and the score at d = 400.
@@ -902,3 +902,58 @@ def test_tasks_of_one_curve_each_have_no_p():
     [trend] = trends(estimates(group(runs)), AXES["accuracy"])
     assert (trend.correlation.p, trend.correlation.rho is None) == (None, False)
     assert "p unknown as within tasks all ranks are tied (3 curves)" in spell(trend, AXES["accuracy"])[0]
+
+
+def test_d90s_of_two_definitions_stand_in_columns_of_their_own(tmp_path, capsys):
+    """Of losses the headline is `gain` where a model was scored before training, and `chance` where not."""
+    models = in_perplexity(
+        [r for at in range(4) for r in study({0: 0.5, 100: 0.6, 400: 0.79}, 0.8, model=f"m{at}")]
+    )
+    save([r for r in models if r.spec.d != 0 or r.spec.model.name != "m3"], tmp_path)
+    assert main(["compare", str(tmp_path), "--against", "accuracy", "--format", "md"]) == 0
+    shown = capsys.readouterr().out
+    [header] = [line for line in shown.splitlines() if "perplexity |" in line and "DID" not in line]
+    names = [name.strip() for name in header.strip("|").split("|")]
+    assert names[-2:] == ["d90 chance", "d90 gain"]
+    assert "d90" not in names
+    rows = [line.strip("|").split("|") for line in shown.splitlines() if "| DID " in line]
+    assert [(row[1].strip(), row[-1].strip() == "") for row in rows] == [(f"m{i}", i == 3) for i in range(4)]
+    assert "and d90 gain " in shown
+    assert "and d90 chance " in shown
+    assert "and d90 un" not in shown
+    assert "reaches its column's target" in shown
+
+
+def test_a_size_that_goes_with_the_task_makes_a_table_of_each_task(tmp_path, capsys):
+    """Heads of different sizes: a is smaller than b on rte and larger on sst2."""
+    sizes = {("a", "rte"): 1000, ("b", "rte"): 1500, ("a", "sst2"): 2000, ("b", "sst2"): 1600}
+    runs = [
+        replace(r, D=D, d=r.d if r.spec.d else D)
+        for (model, task), D in sizes.items()
+        for r in study({100: 0.6, 400: 0.7}, 0.8, model=model, task=task)
+    ]
+    save(runs, tmp_path)
+    assert main(["compare", str(tmp_path)]) == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert [row for row in rows if row[0][0].isdigit()] == [
+        ["1,000", "a"], ["1,500", "b"], ["1,600", "b"], ["2,000", "a"],
+    ]  # fmt: skip
+    same = [replace(r, D=1000, d=r.d if r.spec.d else 1000) for r in runs]
+    save(same, tmp_path / "same")
+    assert main(["compare", str(tmp_path / "same")]) == 0
+    assert capsys.readouterr().out.count("model  ") == 1
+
+
+def test_curves_of_no_trend_are_named(tmp_path, capsys, caplog):
+    save(trajectory() + curve(0.9, model="other", kind="said"), tmp_path)
+    assert main(["compare", str(tmp_path)]) == 0
+    assert "in no trend, as no other model was measured alike: other sst2 SAID" in caplog.text
+
+
+def test_a_pattern_that_no_model_has_tells_the_names(tmp_path, capsys):
+    save(trajectory({0: 0.7, 1: 0.8}), tmp_path)
+    for words in (["--against", "step"], ["--pair", "model=a", "model=b"]):
+        assert main(["compare", str(tmp_path), "--models", "zzz*", *words]) == 2
+        told = capsys.readouterr().err
+        assert "--models zzz* is no model in" in told
+        assert told.endswith("; it has bert-step-0, bert-step-1\n")

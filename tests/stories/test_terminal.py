@@ -167,8 +167,18 @@ def test_a_full_disk_for_what_is_printed_is_one_line(folder, words):
 
 @pytest.mark.parametrize("words", ["status {}", "_complete run task=", "--help"])
 def test_a_reader_that_leaves_early_hears_no_traceback(folder, words):
-    status, _, said = shell(f"IDIM {words.format(folder)} | true")
-    assert (status, said) == (0, "")
+    status, out, said = shell(f"(IDIM {words.format(folder)}; echo $? >&2) | true")
+    assert (status, out) == (0, "")
+    assert said in ("0\n", "141\n")  # all was printed before it left, or not
+
+
+def test_a_reader_that_is_gone_is_told_from_a_run_that_failed(folder):
+    """By the status that shells give a command which SIGPIPE ends."""
+    gone = (
+        "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1); os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    status, _, said = shell(f"{sys.executable} -c '{gone}' IDIM status {folder}")
+    assert (status, said) == (141, "")
 
 
 @pytest.mark.parametrize("words", ["status {}", "run model=tiny", "sweep output_dir=/nowhere", "list models"])

@@ -47,6 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
+    from intrinsic_cli.errors import ConfigError
+    from intrinsic_cli.render import natural
     from intrinsic_cli.reports.trends import AXES, step_axis
 
     def members(spec: RunSpec) -> bool:
@@ -54,6 +56,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
     check_trend(arguments)
     survey = read(arguments.dir)
+    there = {look.spec.model.label for look in survey.runs if look.spec}
+    if there and not any(fnmatchcase(label, arguments.models) for label in there):
+        names = ", ".join(sorted(there, key=natural))
+        raise ConfigError(f"--models {arguments.models} is no model in {arguments.dir}; it has {names}")
     if arguments.pair:
         return _show_pairs(survey, members, arguments)
     if arguments.against == "step":
