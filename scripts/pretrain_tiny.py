@@ -37,6 +37,7 @@ MASKED_SHARE = 0.15
 STEPS = [0, 500, 1000, 2000, 4000]
 # Adam's rate for a matrix should go as 1 / width (Yang et al. 2022, arXiv 2203.03466); up to here one rate does.
 WIDEST = 128
+KEEP = 500  # steps after which what is needed to go on is kept anew
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -193,10 +194,17 @@ def pretrain(
         raise SystemExit(f"pretrain-tiny: {resume} is already past {past[0]}; remove it to begin again")
     began, ahead = time.perf_counter(), batches(text.lengths, recipe, step)
     model.train()
+
+    def keep() -> None:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        _replace(resume, {"step": step, "made_from": made_from, **state})
+
     for at, folder in folders.items():
         for _ in tqdm(range(step, at), desc=folder.name, disable=not sys.stderr.isatty()):
             _train_step(step, text.batch(next(ahead)), model, optimizer, tokenizer, recipe)
             step += 1
+            if step % KEEP == 0:
+                keep()
         if not folder.is_dir():
             loss = held_out_loss(model, rest, tokenizer, recipe)
             size = sum(p.numel() for p in model.bert.parameters())
@@ -207,8 +215,7 @@ def pretrain(
                 tokenizer.save_pretrained,
                 lambda draft, told=told: (draft / "pretraining.json").write_text(told + "\n", "utf-8"),
             )
-            _replace(resume, {"step": at, "made_from": made_from, "model": model.state_dict(),
-                              "optimizer": optimizer.state_dict()})  # fmt: skip
+            keep()
             print(
                 f"{folder.name}  held-out loss {loss:.3f} nats  {time.perf_counter() - began:.0f} s",
                 flush=True,
@@ -240,7 +247,7 @@ def _new_model(width: int, tokenizer: Any, recipe: Recipe) -> BertForMaskedLM:
 
 
 def _restore(path: Path, made_from: dict[str, Any], model: Any, optimizer: Any) -> int:
-    """Load what a run left at its last checkpoint. Returns its step, 0 where there is none."""
+    """Load what a run left to go on from. Returns its step, 0 where there is none."""
     if not path.is_file():
         return 0
     left = torch.load(path, weights_only=True)

@@ -147,6 +147,27 @@ def test_going_on_gives_the_weights_of_an_uninterrupted_run(script, texts, toy, 
         script.pretrain(texts, 32, [4, 8], tmp_path / "parts", toy)
 
 
+def test_what_is_stopped_between_checkpoints_goes_on_from_there(script, texts, toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "KEEP", 2)
+    [whole] = script.pretrain(texts, 32, [6], tmp_path / "whole", toy)
+    shutil.copytree(tmp_path / "whole" / "tokenizer", tmp_path / "parts" / "tokenizer")
+    trained, steps = script._train_step, []
+
+    def until_the_sixth(step, *rest):
+        if step == 5 and 5 not in steps:
+            steps.append(step)
+            raise KeyboardInterrupt
+        steps.append(step)
+        trained(step, *rest)
+
+    monkeypatch.setattr(script, "_train_step", until_the_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        script.pretrain(texts, 32, [6], tmp_path / "parts", toy)
+    [parts] = script.pretrain(texts, 32, [6], tmp_path / "parts", toy)
+    assert steps == [0, 1, 2, 3, 4, 5, 4, 5]
+    assert all(torch.equal(tensor, weights(parts)[name]) for name, tensor in weights(whole).items())
+
+
 @pytest.mark.parametrize(("width", "lr"), [(64, 1e-3), (256, 5e-4)])
 def test_a_wide_model_learns_at_a_rate_that_goes_as_one_over_its_width(
     script, texts, toy, tmp_path, width, lr
