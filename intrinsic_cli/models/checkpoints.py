@@ -61,10 +61,10 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
             set_layers(config, spec)
             for key, value in {**labels, "return_dict": True}.items():
                 setattr(config, key, value)
-            if hasattr(
-                config, "rescale_every"
-            ):  # RWKV halves weights in place while it is scored, for float16
+            if hasattr(config, "rescale_every"):  # RWKV halves weights in place when scored, for float16
                 config.rescale_every = 0
+            if getattr(config, "attention_type", None) == "block_sparse":
+                config.attention_type = "original_full"  # as Big Bird has it for good from a short row on
             model_class = task.model_class(config)
             skeleton = soundness.skeleton(spec, model_class, config)
             if (weights := files.weights(there)) is not None:
@@ -159,6 +159,11 @@ def minilm_folder() -> Path:
     return folder
 
 
+# What a config lists of each layer.
+PER_LAYER = (
+    "layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers", "attention_layers", "attn_layers",
+    "attention_window",
+)  # fmt: skip
 DEPTHS = ("num_hidden_layers", "num_decoder_layers", "decoder_layers")  # of a config, as families call them
 
 
@@ -183,8 +188,9 @@ def set_layers(config: Any, spec: ModelSpec) -> None:
                 f"model.num_hidden_layers={wanted}: the layers of a {config.model_type} model can't be cut; "
                 "leave it out"
             ) from error
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:wanted]
+    for key in PER_LAYER:
+        if isinstance(kinds := vars(config).get(key), list):  # no property, which goes by the number itself
+            setattr(config, key, kinds[:wanted])
 
 
 def no_revision(spec: ModelSpec) -> None:

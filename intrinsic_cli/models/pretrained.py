@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
@@ -22,6 +22,8 @@ from intrinsic_cli.tasks.language import stop_where_answers_end
 from intrinsic_cli.tasks.task import KINDS
 
 SIDES = ("left", "right")
+# The ends of the names of their classes.
+LANGUAGE_MODELS = ("ForMaskedLM", "ForPreTraining", "ForCausalLM", "LMHeadModel")
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,10 @@ def load(
         model.config.id2label = dict(enumerate(label_names))
         model.config.label2id = {name: i for i, name in enumerate(label_names)}
     _fit_tokenizer(spec.name, tokenizer, model)
-    prefix = model.base_model_prefix + "."
-    head: tuple[str, ...] = ()
-    if task.fresh_head:
-        names = (name for name, _ in model.named_parameters())
-        head = tuple(name for name in names if name in missing or not name.startswith(prefix))
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and "SinusoidalPositional" in type(module).__name__:
+            module.requires_grad_(False)  # a table that no gradient reaches
+    head = _head(model, missing) if task.fresh_head else ()
     model.train()
     draw_head(model, head, seed=0)
     soundness.check_weights(spec.name, model)
@@ -88,6 +89,18 @@ def load(
             if task.writes:
                 stop_where_answers_end(model, tokenizer)
     return LoadedModel(model, tokenizer, head, weights_hash, _settings_hash(model, tokenizer))
+
+
+def _head(model: Any, missing: Collection[str]) -> tuple[str, ...]:
+    """The parameters to draw anew for a task: those that the checkpoint lacks, and all others outside the encoder,
+    but for what a language model has there (ModernBERT's `head`, which classifiers go on from)."""
+    prefix = model.base_model_prefix + "."
+    kept = any(name.endswith(LANGUAGE_MODELS) for name in model.config.architectures or ())
+    return tuple(
+        name
+        for name, _ in model.named_parameters()
+        if name in missing or not (kept or name.startswith(prefix))
+    )
 
 
 def draw_head(model: Any, head: Sequence[str], seed: int) -> None:

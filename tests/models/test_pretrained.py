@@ -2,7 +2,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import yaml
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.models import checkpoints, pretrained
-from intrinsic_cli.spec import ModelSpec
+from intrinsic_cli.spec import ModelSpec, SubspaceSpec
+from intrinsic_cli.subspace.selection import select
 from intrinsic_cli.tasks.batches import collate, tokenize
 from intrinsic_cli.tasks.language import greedy
 from intrinsic_cli.tasks.rows import Part
@@ -441,6 +442,72 @@ def test_layers_that_cannot_be_cut(tmp_path):
     hf.FunnelModel(config).save_pretrained(tmp_path)
     pretrained.load(ModelSpec("tiny"), 2).tokenizer.save_pretrained(tmp_path)
     refused(ModelSpec(str(tmp_path), num_hidden_layers=1), "=1: the layers of a funnel model .* leave it out")
+
+
+@pytest.mark.parametrize(
+    ("config", "listed"),
+    [
+        (hf.GPTNeoConfig(vocab_size=300, hidden_size=16, num_layers=2, num_heads=2,
+                         attention_types=[[["global", "local"], 1]], window_size=8), "attention_layers"),
+        (hf.LongformerConfig(**BERT, vocab_size=300, attention_window=[4, 8, 4]), "attention_window"),
+        (hf.MambaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=2, state_size=4), "layer_types"),
+    ],
+    ids=["gpt_neo", "longformer", "mamba"],
+)  # fmt: skip
+def test_what_a_config_lists_of_each_layer_is_cut_with_them(config, listed, saved, tmp_path):
+    spec = saved(config, auto=hf.AutoModelForCausalLM if config.model_type == "mamba" else hf.AutoModel)
+    kind = "lm" if config.model_type == "mamba" else "classification"
+    loaded = pretrained.load(replace(spec, num_hidden_layers=1), 2, kind=kind)
+    assert len(getattr(loaded.model.config, listed)) == 1
+    assert len({name.split(".1.")[0] for name, _ in loaded.model.named_parameters() if ".1." in name}) == 0
+    loaded.model.save_pretrained(tmp_path / "cut")
+    assert len(getattr(hf.AutoConfig.from_pretrained(tmp_path / "cut"), listed)) == 1
+
+
+MODERN = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+          "intermediate_size": 32, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2}  # fmt: skip
+
+
+def test_what_masked_language_modelling_left_of_a_head_is_kept(saved):
+    """ModernBERT's classifier goes on from the `head` of its language model; a classifier's is drawn anew."""
+    spec = saved(hf.ModernBertConfig(**MODERN), auto=hf.AutoModelForMaskedLM)
+    loaded = pretrained.load(spec, 2)
+    plain = hf.AutoModelForSequenceClassification.from_pretrained(spec.name)
+    assert loaded.head == ("classifier.weight", "classifier.bias")
+    mine = dict(loaded.model.named_parameters())
+    for name, tensor in plain.named_parameters():
+        assert name in loaded.head or torch.equal(mine[name], tensor), name
+    assert "head.dense.weight" in mine
+    tuned = saved(hf.ModernBertConfig(**MODERN), auto=hf.AutoModelForSequenceClassification)
+    assert pretrained.load(tuned, 2).head == (
+        "head.dense.weight", "head.norm.weight", "classifier.weight", "classifier.bias",
+    )  # fmt: skip
+
+
+def test_big_bird_reads_rows_alike_whatever_was_read_before(saved):
+    """Its sparse attention turns full for good at the first short row, so that it is full from the start."""
+    sizes = {**BERT, "num_hidden_layers": 2, "vocab_size": 300}
+    spec = saved(
+        hf.BigBirdConfig(**sizes, block_size=2, num_random_blocks=1, attention_type="block_sparse"),
+        auto=hf.AutoModel,
+    )
+    loaded = pretrained.load(spec, 2).model.eval()
+    row = torch.arange(10, 58)[None]
+    again = hf.BigBirdForSequenceClassification(loaded.config).eval()
+    again.load_state_dict(loaded.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(row).logits, loaded(row).logits)
+
+
+def test_a_table_of_positions_that_no_gradient_reaches_is_not_trained(saved):
+    loaded = pretrained.load(
+        saved(hf.RoFormerConfig(**BERT, vocab_size=300, max_position_embeddings=64), auto=hf.AutoModel), 2
+    )
+    [name] = [name for name, _ in loaded.model.named_parameters() if "embed_positions" in name]
+    moved, _ = select(loaded.model, SubspaceSpec("did"))
+    assert name not in moved
+    loaded.model(torch.arange(10, 20)[None], labels=torch.tensor([1])).loss.backward()
+    assert {name for name, p in loaded.model.named_parameters() if p.grad is None} == {name}
 
 
 def test_an_encoder_saved_without_its_decoder(tmp_path):
