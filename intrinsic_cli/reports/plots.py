@@ -8,23 +8,25 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
+from unicodedata import normalize
 
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.reports.curves import Curve, Found, spelled
 from intrinsic_cli.reports.tables import cell, percent, shown, symbol
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.rundir import RunDir
-from intrinsic_cli.statistics.estimate import Estimate
+from intrinsic_cli.statistics.estimate import Estimate, Level
 
 log = logging.getLogger(__name__)
 
 ARROWS = ("left", "right", "down", "up")
 TARGET_TONES = ("accent", "c3", "c4")  # of definitions, the headline first
 HUES = 8  # of unordered tones
+MOST_TICKS = 7  # with a name on an x axis
 MAX_POINTS = 60  # of one loss curve; more are averaged in equal stretches
 
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # by run_id
@@ -32,8 +34,8 @@ Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # by run_id
 
 @dataclass(frozen=True)
 class Series:
-    """x and y of equal length. `look`: points, line, dash, mark, area (the outline of one), or one of ARROWS for
-    what goes on that way.
+    """x and y of equal length. `look`: points, line, dash, mark, cross, area (the outline of one), or one of ARROWS
+    for what goes on that way.
     `tone`: a name (`data`, `fit`, `accent`, `full`, `chance`, or `c0` to `c7` for unordered ones) or, for one of
     an ordered family, a number from 0 to 1. Series of one label share a legend entry.
     """
@@ -59,7 +61,7 @@ class Line:
 class Plot:
     """One pair of axes. `band` spans x from one end to the other, None being the plot's edge. `rows` names
     the y positions 0, -1, -2, ... where y is no number. `zero` is where x = 0 stands on a logarithmic axis.
-    `told` says the values to those who can't see them.
+    `told` says the values to those who can't see them; `note` stands under the plot, for all.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Plot:
     band_label: str = ""
     rows: tuple[str, ...] = ()
     told: str = ""
+    note: str = ""
 
     def x_limits(self) -> tuple[float, float]:
         return _limits([x for s in self.series for x in s.x], self.log_x, 0.04)
@@ -86,12 +89,29 @@ class Plot:
             [y for s in self.series for y in s.y] + [level.y for level in self.levels], self.log_y, 0.07
         )
 
-    def x_ticks(self, most: int) -> list[tuple[float, str]]:
-        """Places and names of at most about `most` round numbers on the x axis."""
+    def x_ticks(self, width: Callable[[str], float]) -> list[tuple[float, str]]:
+        """Places and names of round numbers on the x axis: as many, up to MOST_TICKS, as stand apart.
+
+        `width` is what a name and the gap beside it take of the axis, as a share of it.
+        """
+        named: list[tuple[float, str]] = []
+        for most in range(MOST_TICKS, 0, -1):
+            named = self._round_numbers(most)
+            spans = [(self._share(x), width(name) / 2) for x, name in named]
+            if all(a + half <= b - other for (a, half), (b, other) in pairwise(spans)):
+                break
+        return named
+
+    def _round_numbers(self, most: int) -> list[tuple[float, str]]:
         low, high = self.x_limits()
         if self.zero is None:
             return [(x, number(x)) for x in ticks(low, high, self.log_x, most)]
         return [(self.zero, "0"), *((x, number(x)) for x in ticks(2 * self.zero, high, True, most))]
+
+    def _share(self, x: float) -> float:
+        """Where x stands between the ends of its axis, from 0 to 1."""
+        low, high, at = (math.log(v) if self.log_x else v for v in (*self.x_limits(), x))
+        return (at - low) / (high - low)
 
 
 def _limits(values: Sequence[float], log: bool, margin: float) -> tuple[float, float]:
@@ -108,18 +128,25 @@ def _limits(values: Sequence[float], log: bool, margin: float) -> tuple[float, f
 
 def ticks(low: float, high: float, log: bool, most: int) -> list[float]:
     """At most about `most` round numbers within [low, high]: multiples of 1, 2, 5 × 10^k; on a log axis, 1, 2
-    and 5 of each decade, or only 1 and 3, or only 1."""
+    and 5 of each decade, or only 1 and 3, or only 1, of decades that are many of every second or third. Where a
+    log axis is too short for two of them, it has those of one that is not."""
+    if log and len(_of_decades(low, high, (1, 2, 5))) < 2:
+        log = False
     if not log:
         rough = (high - low) / most
         unit = 10 ** math.floor(math.log10(rough))
         step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough * (1 - 1e-9))
         return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1, 2, 5), (1, 3), (1,)):
-        found = [m * 10.0**k for k in decades for m in digits if low <= m * 10.0**k <= high]
+        found = _of_decades(low, high, digits)
         if len(found) <= most:
             break
-    return found
+    return found[:: math.ceil(len(found) / most)]
+
+
+def _of_decades(low: float, high: float, digits: tuple[int, ...]) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [m * 10.0**k for k in decades for m in digits if low <= m * 10.0**k <= high]
 
 
 def number(value: float) -> str:
@@ -141,21 +168,12 @@ def overview(found: Found) -> Plot:
     series: list[Series] = []
     rows: list[str] = []
     for curve, value in found:
-        low, high = ends(value)
-        if value.status == "undefined" or low is None or high is None:
+        if value.status == "undefined":
             continue
         y = float(-len(rows))
         rows.append(f"{curve.name}  {cell(value, ',d').partition(' [')[0]}")
-        series.append(Series((low, high), (y, y), "line", "fit"))
-        if value.low_open and value.d_t is not None:
-            series.append(Series((low,), (y,), "left", "fit"))
-        if value.high_open and value.d_t is not None:
-            series.append(Series((high,), (y,), "right", "fit"))
-        if value.d_t is None:  # an arrow at the end of the grid that d_t lies beyond
-            end, look = (low, "left") if value.status == "below_grid" else (high, "right")
-            series.append(Series((end,), (y,), look, "chance", notes=(rows[-1],)))
-        else:
-            series.append(Series((float(value.d_t),), (y,), "mark", "accent", notes=(rows[-1],)))
+        parts = spread(value, "mark", note=rows[-1])
+        series += [replace(part, y=(y,) * len(part.x), label="") for part in parts]
     name = symbol(found[0][1].threshold)
     return Plot(
         "overview", f"{name} at a glance", f"{name}, trained parameters", "", tuple(series), log_x=True,
@@ -185,24 +203,43 @@ def overlay(task: str, members: Found) -> Plot:
 
 
 def _overlaid(name: str, at: str, tone: str, look: str, curve: Curve, value: Estimate) -> Iterator[Series]:
-    """One curve among others: its band, its fit, and its d_t."""
+    """One curve among others: its band and its fit up to a fall, what was measured beyond it, and its d_t."""
     if value.curve:
         yield from _area(value, tone)
-        notes = tuple(f"{name}: d = {level.d:,}, {curve.metric} {level.fit:.4f}" for level in value.curve)
-        ds, fits = zip(*((float(level.d), level.fit) for level in value.curve), strict=True)
+        notes = tuple(
+            f"{name}: d = {level.d:,}, fitted {curve.metric} {level.fit:.4f}" for level in value.grid
+        )
+        ds, fits = zip(*((float(level.d), level.fit) for level in value.grid), strict=True)
         yield Series(ds, fits, look, tone, name, notes)
+        yield from _beyond_the_fall(name, tone, curve, value)
     if value.d_t is not None and value.target is not None:
         yield Series((float(value.d_t),), (value.target,), "mark", tone, notes=(at,))
+
+
+def _beyond_the_fall(name: str, tone: str, curve: Curve, value: Estimate) -> list[Series]:
+    """The measured means beyond a fall, which no fit is of, and how the fit goes on to them."""
+    beyond = value.curve[len(value.grid) :]
+    if not beyond:
+        return []
+    ds, means = tuple(float(level.d) for level in beyond), tuple(level.score for level in beyond)
+    notes = tuple(
+        f"{name}: d = {level.d:,}, mean {curve.metric} {level.score:.4f}, beyond a fall" for level in beyond
+    )
+    last = value.grid[-1]
+    return [
+        Series((float(last.d), *ds), (last.fit, *means), "dash", tone),
+        Series(ds, means, "points", tone, "mean beyond a fall", notes),
+    ]
 
 
 def _area(value: Estimate, tone: str) -> list[Series]:
     """Where the means of a curve's runs lie 19 times of 20, about the fit; nothing where no noise is known."""
     if value.noise is None:
         return []
-    ds = [float(level.d) for level in value.curve]
-    reach = [1.96 * value.noise / math.sqrt(level.runs) for level in value.curve]
-    upper = [level.fit + r for level, r in zip(value.curve, reach, strict=True)]
-    lower = [level.fit - r for level, r in zip(value.curve, reach, strict=True)]
+    ds = [float(level.d) for level in value.grid]
+    reach = [1.96 * value.noise / math.sqrt(level.runs) for level in value.grid]
+    upper = [level.fit + r for level, r in zip(value.grid, reach, strict=True)]
+    lower = [level.fit - r for level, r in zip(value.grid, reach, strict=True)]
     return [Series((*ds, *reversed(ds)), (*upper, *reversed(lower)), "area", tone)]
 
 
@@ -210,7 +247,7 @@ def _pareto(members: Found) -> Series:
     """The best fit of all spaces at each number of trained numbers or fewer: a staircase."""
     sign = 1 if members[0][1].higher_is_better else -1
     levels = sorted(
-        ((level.d, level.fit, spelled(c.kind)) for c, value in members for level in value.curve),
+        ((level.d, level.fit, spelled(c.kind)) for c, value in members for level in value.grid),
         key=lambda step: (step[0], -sign * step[1], step[2]),
     )
     steps: list[tuple[int, float, str]] = []
@@ -238,38 +275,52 @@ def by_task(found: Found) -> dict[str, list[tuple[Curve, Estimate]]]:
     return tasks
 
 
-def ends(value: Estimate) -> tuple[float | None, float | None]:
-    """The interval, an open end at the end of the grid; the estimate alone where there is none."""
-    if not value.grid:
-        return None, None
+def ends(value: Estimate) -> tuple[float, float]:
+    """The interval of a d_t, an open end at the end of the grid; the estimate alone where there is none."""
     smallest, largest = float(value.grid[0].d), float(value.grid[-1].d)
-    censored = {"below_grid": smallest, "above_grid": largest}.get(value.status)
-    alone = float(value.d_t) if value.d_t else censored
-    low = smallest if value.low_open else value.low if value.low is not None else alone
-    high = largest if value.high_open else value.high if value.high is not None else alone
+    beyond = smallest if value.status == "below_grid" else largest
+    alone = beyond if value.d_t is None else float(value.d_t)
+    low = smallest if value.low_open else alone if value.low is None else float(value.low)
+    high = largest if value.high_open else alone if value.high is None else float(value.high)
     return low, high
+
+
+def spread(value: Estimate, look: str, name: str = "", note: str = "") -> list[Series]:
+    """A d_t along x, its y's to be filled in: the interval as a line with an arrow at each open end, and the number
+    itself by its `look` and `name`; one beyond the grid is a grey arrow at its end."""
+    low, high = ends(value)
+    beyond = {"below_grid": "left", "above_grid": "right"}.get(value.status)
+    series = [Series((low, high), (), "line", "fit", f"{percent(value.confidence)} interval")]
+    for end, arrow, is_open in ((low, "left", value.low_open), (high, "right", value.high_open)):
+        if arrow == beyond:
+            edge = float(value.grid[0 if beyond == "left" else -1].d)
+            series.append(Series((edge,), (), arrow, "chance", "beyond the grid", (note,)))
+        elif is_open:
+            series.append(Series((end,), (), arrow, "fit", "open end"))
+    if value.d_t is not None:
+        series.append(Series((float(value.d_t),), (), look, "accent", name, (note,)))
+    return series
 
 
 def score(curve: Curve, value: Estimate) -> Plot:
     """Score against d at the chosen learning rates: runs, means, monotone fit, chance, and by every definition its
-    target and d_t."""
-    chosen = _chosen(curve, value)
-    ds = tuple(float(level.d) for level in value.curve)
-    means = tuple(level.score for level in value.curve)
+    target and d_t. The fit ends where the scores fall, and runs that collapsed are points of their own."""
+    chosen, fell = _apart(curve, _chosen(curve, value))
     series = [
         Series(
             tuple(float(_d(r)) for r in chosen), tuple(r.score for r in chosen), "points", "data",
             "one seed", tuple(_note(r) for r in chosen),
         )
     ]  # fmt: skip
+    if fell:
+        series.append(_fallen(fell, tuple(float(_d(r)) for r in fell)))
     notes: tuple[str, ...] = ()
-    if ds:
-        notes = tuple(
-            f"d = {level.d:,}: mean {level.score:.4f} of {level.runs} at lr {level.lr:g}, fit {level.fit:.4f}"
-            for level in value.curve
-        )
+    if value.curve:
+        ds, means = zip(*((float(level.d), level.score) for level in value.curve), strict=True)
+        notes = tuple(_note_on(level, value) for level in value.curve)
         series.append(Series(ds, means, "dash", "data", "mean", notes))
-        series.append(Series(ds, tuple(level.fit for level in value.curve), "line", "fit", "monotone fit"))
+        ds, fits = zip(*((float(level.d), level.fit) for level in value.grid), strict=True)
+        series.append(Series(ds, fits, "line", "fit", "monotone fit"))
     levels = [Line(value.chance, "chance", "chance")]
     if value.untrained is not None:
         levels.append(Line(value.untrained, "chance", "before training"))
@@ -293,17 +344,24 @@ def score(curve: Curve, value: Estimate) -> Plot:
     )  # fmt: skip
 
 
+def _note_on(level: Level, value: Estimate) -> str:
+    fit = f"fit {level.fit:.4f}" if level in value.grid else "beyond a fall"
+    return f"d = {level.d:,}: mean {level.score:.4f} of {level.runs} at lr {level.lr:g}, {fit}"
+
+
+def _fallen(runs: Sequence[RunResult], x: tuple[float, ...]) -> Series:
+    """Runs that collapsed, at their places."""
+    notes = tuple(f"{_note(run)}, collapsed" for run in runs)
+    return Series(x, tuple(run.score for run in runs), "points", "chance", "collapsed, in no mean", notes)
+
+
 def rates(curve: Curve, value: Estimate) -> Plot:
     """Mean score against learning rate, a line per d; the chosen rate is marked. The means are those of the curve:
     runs that collapsed are points of their own."""
-    collapsed = _collapsed(curve)
-    fell: list[RunResult] = []
+    counted, fell = _apart(curve, curve.runs)
     scores: dict[int, dict[float, list[float]]] = {}
-    for run in curve.runs:
-        if (run.d, run.spec.seed, run.spec.lr) in collapsed:
-            fell.append(run)
-        else:
-            scores.setdefault(run.d, {}).setdefault(run.spec.lr, []).append(run.score)
+    for run in counted:
+        scores.setdefault(run.d, {}).setdefault(run.spec.lr, []).append(run.score)
     series, told = [], []
     picked = {level.d: level.lr for level in value.curve}
     for (d, by_rate), tone in zip(sorted(scores.items()), _tones(len(scores)), strict=True):
@@ -315,20 +373,22 @@ def rates(curve: Curve, value: Estimate) -> Plot:
             told.append(note)
             series.append(Series((picked[d],), (means[picked[d]],), "points", tone, f"d = {d:,}", (note,)))
     if fell:
-        notes = tuple(f"{_note(run)}, collapsed" for run in fell)
-        x, y = tuple(run.spec.lr for run in fell), tuple(run.score for run in fell)
-        series.append(Series(x, y, "points", "chance", "collapsed, in no mean", notes))
-        told += notes
+        series.append(_fallen(fell, tuple(run.spec.lr for run in fell)))
+        told += series[-1].notes
     return Plot(
         slug(f"{curve.name}-rates"), "Learning rate", "learning rate of θ", f"mean {curve.metric}", tuple(series),
         log_x=True, told="; ".join(told),
     )  # fmt: skip
 
 
-def _collapsed(curve: Curve) -> set[tuple[int | None, int, float]]:
-    """d, seed and rate of the subspace runs that collapsed."""
+def _apart(curve: Curve, runs: Sequence[RunResult]) -> tuple[list[RunResult], list[RunResult]]:
+    """Those of its subspace runs that count, and those that collapsed."""
     study = curve.measured.study
-    return set() if isinstance(study, str) else {(p.d, p.seed, p.lr) for p in study.apart[0]}
+    fell = set() if isinstance(study, str) else {(p.d, p.seed, p.lr) for p in study.apart[0]}
+    parts: tuple[list[RunResult], list[RunResult]] = ([], [])
+    for run in runs:
+        parts[(run.d, run.spec.seed, run.spec.lr) in fell].append(run)
+    return parts
 
 
 def training(curve: Curve, value: Estimate, histories: Histories) -> list[Plot]:
@@ -421,5 +481,5 @@ def _note(run: RunResult) -> str:
 
 
 def slug(text: str) -> str:
-    """A file's name."""
-    return re.sub(r"[^A-Za-z0-9._=]+", "-", text)
+    """A file's name: letters and digits of any script, and a dash for all between that is not `._=`."""
+    return re.sub(r"[^\w.=]+", "-", normalize("NFC", text)).lstrip("-.") or "plot"

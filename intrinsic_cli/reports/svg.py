@@ -10,6 +10,7 @@ from intrinsic_cli.reports.plots import ARROWS, Plot, Series, number, ticks
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 48
 ROW = 29  # height of a named row
+CHARACTER, GAP = 8.5, 9  # at most, of the name of a tick, and between two of them
 
 
 class Frame:
@@ -45,7 +46,7 @@ def draw(plot: Plot) -> str:
     for i, name in enumerate(plot.rows):
         body.append(f'<text class="row" x="{frame.left}" y="{frame.y(-i) - 8:g}">{escape(name)}</text>')
     label = f"{plot.title}: {plot.y_label or 'rows'} against {plot.x_label}"
-    label = escape(f"{label}. {plot.told}." if plot.told else label)
+    label = escape(". ".join(filter(None, [label, plot.note, plot.told])) + ("." if plot.told else ""))
     return (
         f'<svg class="plot" viewBox="0 0 {WIDTH} {frame.height}" role="img" aria-label="{label}">'
         f"{''.join(body)}</svg>"
@@ -54,7 +55,8 @@ def draw(plot: Plot) -> str:
 
 def _axes(plot: Plot, frame: Frame) -> list[str]:
     parts = []
-    for x, name in plot.x_ticks(7):
+    width = frame.right - frame.left
+    for x, name in plot.x_ticks(lambda name: (CHARACTER * len(name) + GAP) / width):
         at = frame.x(x)
         parts.append(f'<path class="grid" d="M{at:g} {frame.top}V{frame.bottom}"/>')
         parts.append(
@@ -115,6 +117,10 @@ def _series(series: Series, frame: Frame) -> str:
         if series.look == "mark":
             drop = "" if frame.rows else f'<path class="drop {tone}" d="M{x:g} {y:g}V{frame.bottom}"/>'
             marks.append(f'{drop}<path class="mark {tone}" d="M{x:g} {y - 6:g}l6 6-6 6-6-6z">{title}</path>')
+        elif series.look == "cross":
+            marks.append(
+                f'<path class="line {tone}" d="M{x - 5:g} {y - 5:g}l10 10m0-10l-10 10">{title}</path>'
+            )
         elif series.look in ARROWS:
             turn = 90 * ("right", "down", "left", "up").index(series.look)
             marks.append(

@@ -305,3 +305,54 @@ def test_learning_rates_have_the_means_of_the_curve():
     [fell] = [s for s in plot.series if s.label == "collapsed, in no mean"]
     assert (fell.x, fell.y) == ((0.1,), (0.5,))
     assert "d = 400, seed 1, lr 0.1: accuracy 0.5000, collapsed" in plot.told
+
+
+# The best mean is at 3,000; from 10,000 on the scores are clearly lower.
+FALL = study({100: 0.60, 300: 0.75, 1000: 0.86, 3000: 0.88, 10_000: 0.60, 30_000: 0.55}, 0.92, n_eval=1000)
+
+
+def test_beyond_a_fall_an_overlay_shows_what_was_measured():
+    other = study({100: 0.60, 3000: 0.90}, 0.92, n_eval=1000, kind="said")
+    both = estimates(group(FALL + other))
+    plot = plots.overlay("sst2", both)
+    [fit] = [s for s in by_look(plot, "line") if s.label == "minilm DID"]
+    assert (fit.x[-1], fit.y[-1]) == (3000, pytest.approx(0.88))
+    assert "minilm DID: d = 3,000, fitted accuracy 0.8800" in fit.notes
+    [band] = [s for s in by_look(plot, "area") if s.tone == fit.tone]
+    assert max(band.x) == 3000
+    [beyond] = by_look(plot, "points")
+    assert (beyond.x, beyond.y) == ((10_000, 30_000), pytest.approx((0.60, 0.55)))
+    assert beyond.notes[1] == "minilm DID: d = 30,000, mean accuracy 0.5500, beyond a fall"
+    [way] = [s for s in by_look(plot, "dash") if s.tone == fit.tone]
+    assert (way.x, way.y) == ((3000, 10_000, 30_000), pytest.approx((0.88, 0.60, 0.55)))
+    assert max(plot.series[-1].x) == 3000  # of the best of all spaces
+
+
+def test_beyond_a_fall_a_score_plot_has_no_fit():
+    [(curve, value)] = estimates(group(FALL))
+    plot = plots.score(curve, value)
+    [fit], [mean] = by_look(plot, "line"), by_look(plot, "dash")
+    assert (fit.x[-1], mean.x[-1], mean.y[-1]) == (3000, 30_000, pytest.approx(0.55))
+    assert "d = 30,000: mean 0.5500 of 3 at lr 0.1, beyond a fall" in mean.notes
+
+
+def test_runs_that_collapsed_are_no_seeds_of_the_mean():
+    runs = [
+        scored(r, 0.5) if (r.spec.d, r.spec.seed) == (400, 1) else r
+        for r in study({100: 0.60, 200: 0.70, 400: 0.84}, 0.90)
+    ]
+    plot = plots.score(*estimates(group(runs))[0])
+    points = {s.label: list(zip(s.x, s.y, strict=True)) for s in by_look(plot, "points")}
+    assert points["collapsed, in no mean"] == [(400, 0.5)]
+    assert sorted(points["one seed"])[-2:] == [(400, 0.84), (400, 0.84)]
+    assert "d = 400, seed 1, lr 0.1: accuracy 0.5000, collapsed" in plot.series[1].notes
+
+
+def test_an_open_end_has_an_arrow_wherever_the_number_is():
+    """d90 beyond the largest d, and its interval from below the smallest: 1.96 times the noise of 50 rows, 0.07."""
+    [(curve, value)] = estimates(group(study({100: 0.70, 400: 0.71}, 0.80, n_eval=50)))
+    assert (value.status, value.low_open, value.high_open) == ("above_grid", True, True)
+    plot = plots.overview([(curve, value)])
+    assert [(s.look, s.x, s.tone) for s in plot.series if s.look in plots.ARROWS] == [
+        ("left", (100,), "fit"), ("right", (400,), "chance"),
+    ]  # fmt: skip

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from support.made_runs import save, scored, study
+from support.made_runs import result, save, scored, study
 
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, RunError, StoreError
@@ -377,7 +377,7 @@ def test_the_plot_has_every_interval_and_a_place_for_step_zero():
     assert points == [(500, 329), (1000, 230), (4000, 175)]
     ((zero, end),) = [(s.x[0], s.y[0]) for s in shown.series if s.look == "up"]  # more than the largest d
     assert (end, zero) == (400, 500 / 8**0.5)
-    assert shown.x_ticks(7)[0] == (zero, "0")
+    assert shown.x_ticks(lambda name: 0.1)[0] == (zero, "0")
     for s, (_, value) in zip((s for s in shown.series if s.look == "line"), trend.members, strict=True):
         assert s.y == (value.low, 400 if value.high_open else value.high)
     picture = ElementTree.fromstring(svg.draw(shown))
@@ -391,6 +391,53 @@ def test_the_plot_has_every_interval_and_a_place_for_step_zero():
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert axes.get_xticklabels()[0].get_text() == "0"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["100", "200"]
+
+
+def test_a_line_breaks_where_a_model_has_no_number():
+    beyond, undefined = {1: 0.80, 2: 0.66}, study({100: 0.5, 400: 0.5}, 0.51, model="bert-step-5")
+    (trend,) = by_step(trajectory({**beyond, 3: 0.80, 4: 0.90}) + undefined + trajectory({6: 0.8, 7: 0.9}))
+    shown = plot(trend, STEP)
+    assert [s.x for s in shown.series if s.look == "dash"] == [(3, 4), (6, 7)]
+    [cross] = [s for s in shown.series if s.look == "cross"]
+    assert (cross.x, cross.label) == ((5,), "undefined: worst rank")
+    assert cross.y[0] > max(y for s in shown.series if s is not cross for y in s.y)
+    assert svg.draw(shown).count("l10 10m0-10l-10 10") == 1
+
+
+def test_no_number_at_all_is_no_figure():
+    lost = [r for at in (1, 2) for r in study({100: 0.5, 400: 0.5}, 0.51, model=f"bert-step-{at}")]
+    (trend,) = by_step(lost)
+    assert plot(trend, STEP).series == ()
+
+
+def test_open_ends_have_arrows_in_trends_too():
+    runs = [study({100: 0.68, 400: 0.74}, 0.80, model=f"bert-step-{at}", n_eval=30) for at in (1, 2)]
+    (trend,) = by_step(runs[0] + runs[1])
+    assert all(value.low_open and value.high_open for _, value in trend.members)
+    arrows = [(s.look, s.x[0], s.y[0]) for s in plot(trend, STEP).series if s.label == "open end"]
+    assert arrows == [("down", 1, 100), ("up", 1, 400), ("down", 2, 100), ("up", 2, 400)]
+
+
+def test_a_figure_is_of_one_definition_the_trends_own():
+    def losses(model, size, begun):
+        runs = [replace(r, D=size) for r in study({100: 4.0, 300: 3.4, 1000: 3.0}, 2.9, model=model)]
+        runs += [result(0, 4.2, model=model)] if begun else []
+        return [scored(r, r.score, "loss", chance=5.0, higher_is_better=False) for r in runs]
+
+    runs = losses("a", 1000, True) + losses("b", 2000, False) + losses("c", 4000, True)
+    [trend] = trends(estimates(group(runs)), AXES["parameters"])
+    assert [value.definition for _, value in trend.members] == ["gain", "chance", "gain"]
+    shown = plot(trend, AXES["parameters"])
+    # 90 % of the way from 4.2 to 2.9 is 3.03, between 3.4 at d = 300 and 3.0 at 1000.
+    by_hand = 300 * (1000 / 300) ** (0.37 / 0.40)
+    points = [(s.x[0], s.y[0]) for s in shown.series if s.look == "points"]
+    assert points == [(1000, pytest.approx(by_hand, rel=1e-3)), (4000, pytest.approx(by_hand, rel=1e-3))]
+    assert shown.y_label == "d90 gain, trained parameters"
+    assert shown.note == "left out: b (the model before training was not measured (d=0))"
+    assert not [s for s in shown.series if s.look == "dash"]  # b stands between
+    assert trend.correlation.models == len(points)
+    pytest.importorskip("matplotlib")
+    assert shown.note in {text.get_text() for text in figures.draw(shown).texts}
 
 
 def sizes():
