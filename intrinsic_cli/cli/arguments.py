@@ -130,7 +130,8 @@ def check_trend(arguments: argparse.Namespace) -> None:
 def show_trends(
     survey: Survey, members: Callable[[RunSpec], bool], axis: Axis, arguments: argparse.Namespace
 ) -> None:
-    """Print the trends of the d_t of some runs along `axis`, and write their figures where they are wanted."""
+    """Print the trends of the d_t of some runs along `axis`, and write their figures where they are wanted, with a
+    word on stderr, as the answer may be for a program."""
     from pathlib import Path
 
     from intrinsic_cli.reports import curves, figures, trend_plots, trend_text
@@ -142,7 +143,8 @@ def show_trends(
     made = trends(found, axis)
     print_answer(trend_text.answer(made, axis), arguments.format)
     if arguments.figures:
-        figures.write((trend_plots.plot(each, axis) for each in made), Path(arguments.figures))
+        written = figures.write((trend_plots.plot(each, axis) for each in made), Path(arguments.figures))
+        print(printable(f"{len(written)} figures in {arguments.figures}"), file=sys.stderr)
 
 
 def print_config(cfg: object) -> int:

@@ -28,7 +28,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.reports import curves, figures, page, plots
 
     if arguments.figures:
-        figures.require_matplotlib()
+        figures.check_folder(Path(arguments.figures))
     survey = read(arguments.dir)
     found = curves.estimates(
         curves.group(survey.results, survey.diverged, survey.pruned), thresholds=[arguments.threshold],
