@@ -95,7 +95,8 @@ def _head(model: Any, missing: Collection[str]) -> tuple[str, ...]:
     """The parameters to draw anew for a task: those that the checkpoint lacks, and all others outside the encoder,
     but for what a language model has there (ModernBERT's `head`, which classifiers go on from)."""
     prefix = model.base_model_prefix + "."
-    kept = any(name.endswith(LANGUAGE_MODELS) for name in model.config.architectures or ())
+    classes = model.config.architectures
+    kept = isinstance(classes, list) and any(str(name).endswith(LANGUAGE_MODELS) for name in classes)
     return tuple(
         name
         for name, _ in model.named_parameters()
