@@ -12,7 +12,7 @@ from typing import Any
 from intrinsic_cli.errors import ConfigError, StoreError, near
 from intrinsic_cli.render import Answer, Table, flat
 from intrinsic_cli.reports.curves import Curve, settings_of_space
-from intrinsic_cli.reports.tables import cell, goal, percent, symbol
+from intrinsic_cli.reports.tables import called, cell, goal, percent, symbol
 from intrinsic_cli.statistics.difference import Difference, difference
 from intrinsic_cli.statistics.estimate import CONFIDENCE
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
@@ -157,8 +157,7 @@ def answer(found: Sequence[Compared]) -> Answer:
     shown = [key for key in TARGETS if any(_is_shown(each, key) for each in found)]
     header = ["A", "B"]
     for key in shown:
-        other = "" if key == HEADLINE else f" {key}"
-        header += [f"{name}{other} A", f"{name}{other} B", f"log2 A/B{other}"]
+        header += [f"{called(name, key)} A", f"{called(name, key)} B", called("log2 A/B", key)]
     rows = []
     for each in found:
         row = [each.a.name, each.b.name]

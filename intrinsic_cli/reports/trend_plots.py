@@ -7,10 +7,9 @@ from itertools import groupby, pairwise
 
 from intrinsic_cli.reports.curves import Curve
 from intrinsic_cli.reports.plots import Plot, Series, slug, spread
-from intrinsic_cli.reports.tables import cell, symbol
-from intrinsic_cli.reports.trends import Axis, Trend
+from intrinsic_cli.reports.tables import called, cell, symbol
+from intrinsic_cli.reports.trends import Axis, Trend, takes_part
 from intrinsic_cli.statistics.estimate import Estimate
-from intrinsic_cli.statistics.targets import HEADLINE
 
 UPWARD = {"left": "down", "right": "up"}
 
@@ -24,7 +23,7 @@ def plot(trend: Trend, axis: Axis) -> Plot:
     above all others; where no d_t is known, there is no plot (it has no series). Curves that take no part in the
     correlation are named in the note. Step 0 stands left of the others, as far as they stand apart.
     """
-    definition = next(name for name, each in trend.correlations.items() if each is trend.correlation)
+    definition = trend.members[0][1].definition
     zero = _zero(trend.x) if axis.log and min(trend.x) == 0 else None
     placed = [
         (x if x or zero is None else zero, curve, curve.estimate(value.threshold, definition))
@@ -38,7 +37,7 @@ def plot(trend: Trend, axis: Axis) -> Plot:
     if series:
         series += _undefined(placed, max(y for s in series for y in s.y), axis)
         series[:0] = _lines(placed) if axis.by_task else ()
-    what = name if definition == HEADLINE else f"{name} {definition}"
+    what = called(name, definition)
     return Plot(
         slug(f"{name}-{axis.name}-{trend.name}"), f"{trend.name}: {what} against {axis.label}", axis.label,
         f"{what}, trained parameters", tuple(series), log_x=axis.log, log_y=True, zero=zero,
@@ -72,20 +71,15 @@ def _undefined(placed: Placed, highest: float, axis: Axis) -> list[Series]:
             (x,), (1.3 * highest,), "cross", "chance", "undefined: worst rank", (_note(curve, value, axis),)
         )
         for x, curve, value in placed
-        if value.status == "undefined" and _takes_part(curve, value)
+        if value.status == "undefined" and takes_part(curve, value)
     ]
-
-
-def _takes_part(curve: Curve, value: Estimate) -> bool:
-    """Whether the correlation ranks the curve."""
-    return bool(curve.measured.baseline) and value.definition in curve.definitions
 
 
 def _left_out(placed: Placed, axis: Axis) -> list[str]:
     """Which curves take no part, a line for each reason."""
     reasons: dict[str, list[str]] = {}
     for _, curve, value in placed:
-        if not _takes_part(curve, value):
+        if not takes_part(curve, value):
             reasons.setdefault(value.reason, []).append(_who(curve, axis))
     return [f"left out: {', '.join(names)} ({reason})" for reason, names in reasons.items()]
 

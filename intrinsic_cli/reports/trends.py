@@ -308,9 +308,7 @@ def correlation(members: Found, x: Sequence[float]) -> Correlation:
     """The rank correlation of `x` and d_t. A model whose d_t is undefined has the worst rank, also where all its
     runs collapsed or diverged; one with no full fine-tuning yet, or no score to count from, takes no part."""
     known = [
-        (curve, value, at)
-        for (curve, value), at in zip(members, x, strict=True)
-        if curve.measured.baseline and value.definition in curve.definitions
+        (curve, value, at) for (curve, value), at in zip(members, x, strict=True) if takes_part(curve, value)
     ]
     tried = [
         ([point.d for point in curve.measured.subspace if point.d], curve.name)
@@ -330,6 +328,11 @@ def correlation(members: Found, x: Sequence[float]) -> Correlation:
     if tied and any(max(ds) > high for ds, _ in tried):
         return replace(found, reason=f"{found.reason} up to d = {high:,}, where {shortest} ends")
     return found
+
+
+def takes_part(curve: Curve, value: Estimate) -> bool:
+    """Whether a correlation ranks the curve: it has full fine-tuning, and a score to count from."""
+    return bool(curve.measured.baseline) and value.definition in curve.definitions
 
 
 def _between(value: Estimate, low: float, high: float) -> tuple[float, float]:
