@@ -81,7 +81,8 @@ class RunResult:
     d                   numbers trained, λ and a head trained directly among them; D for full fine-tuning, and 0 for
                         the model before training
     m                   λs among them: one per group for SAID, else 0
-    D                   numbers of the model with its head
+    D                   weights that P moves, or that full fine-tuning trains; of an adapter, and before training,
+                        all of the model's
     steps               optimizer steps taken
     projection_version  draw version of P; None without P
     precision           `fp32`, `bf16` or `pure_bf16`

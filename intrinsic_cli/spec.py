@@ -593,6 +593,17 @@ class RunSpec:
             tree["adapter"] = {key: value for key, value in tree["adapter"].items() if key != "r"}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:10]
 
+    @property
+    def curve(self) -> tuple[str, ...]:
+        """What the runs of one d90 curve have in common, and no others: their study and their space. Full
+        fine-tuning and the model before training are of no space and belong to every curve of their study."""
+        return (self.study, self.space) if self.in_space else (self.study,)
+
+    @property
+    def cell(self) -> tuple[ModelSpec, TaskSpec, DataSpec]:
+        """What is loaded once for all runs that have it in common: the base model and the rows."""
+        return self.model, self.task, self.data
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts and lists, ready for JSON or YAML; `from_dict` reads them back."""
         return json.loads(json.dumps(asdict(self)))

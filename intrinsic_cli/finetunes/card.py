@@ -14,13 +14,15 @@ from intrinsic_cli.spec import BUILTIN_MODELS
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 FILE = "fine-tune.safetensors"
 HUB_IDS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+PIPELINES = {"classification": "text-classification", "regression": "text-classification"}
+WRITES = "text-generation"  # the hub's pipeline of all other kinds of task
 TEXT = """---
 {front}
 ---
 
 # {title}
 
-{d:,} numbers that turn {base} into a model for {task}: a fine-tuning in a random subspace, made by `idim`.
+{d:,} numbers that turn {base} into a model for {task}: a fine-tuning {way}, made by `idim`.
 {score}
 ```python
 from huggingface_hub import hf_hub_download
@@ -48,31 +50,45 @@ def write(found: FineTune, repo: str) -> str:
     known = base not in BUILTIN_MODELS and HUB_ID.fullmatch(base) is not None
     if not known:
         base = found.model.label  # the path of a folder is nobody else's business
-    results = None
+    results, pipeline = None, PIPELINES.get(found.kind, WRITES)
     if found.score is not None:
         results = [
             EvalResult(
-                task_type="text-classification", dataset_type=found.task, dataset_name=found.task,
+                task_type=pipeline, dataset_type=found.task, dataset_name=found.task,
                 metric_type=found.metric, metric_value=found.score,
             )
         ]  # fmt: skip
     front = ModelCardData(
-        base_model=base if known else None, library_name="idim", pipeline_tag="text-classification",
-        tags=["idim", "intrinsic-dimension", found.subspace.kind], eval_results=results,
+        base_model=base if known else None, library_name="idim", pipeline_tag=pipeline,
+        tags=["idim", "intrinsic-dimension", *_kinds(found)], eval_results=results,
         model_name=repo if results else None,
     )  # fmt: skip
-    adapter = {"adapter": found.adapter.label} if found.adapter else {}
-    rows = adapter | {
+    rows: dict[str, Any] = {"adapter": found.adapter.label} if found.adapter else {}
+    rows |= {
         "base model": base, "SHA-256 of its weights": found.weights_hash,
         "layers kept": found.model.num_hidden_layers or "all", "subspace": found.subspace.kind, "d": found.d,
-        "projection": f"{found.projection.kind}, version {found.version}, seed {found.seed}",
-        "labels": ", ".join(found.labels) or "a number", "precision of training": found.precision,
     }  # fmt: skip
+    if found.subspace.has_theta:
+        rows["projection"] = f"{found.projection.kind}, version {found.version}, seed {found.seed}"
+    else:
+        rows["seed"] = found.seed
+    if found.kind in PIPELINES:
+        rows["labels"] = ", ".join(found.labels) or "a number"
+    rows["precision of training"] = found.precision
     told = f"{_plain(found.metric)} {found.score:.4f} on {found.n_eval} validation rows." if results else ""
     return TEXT.format(
         front=front.to_yaml(), title=_plain(repo), d=found.d, base=_plain(base), task=_plain(found.task), repo=repo,
+        way="in a random subspace" if found.subspace.has_theta else f"by {_plain(found.adapter.kind)}",
         file=FILE, score=told, rows="\n".join(f"| {key} | {_plain(value)} |" for key, value in rows.items()),
     )  # fmt: skip
+
+
+def _kinds(found: FineTune) -> list[str]:
+    """The subspace where P is, and the adapter where one is: words that the hub is searched by."""
+    return [
+        *([found.subspace.kind] if found.subspace.has_theta else []),
+        *([found.adapter.kind] if found.adapter else []),
+    ]
 
 
 def _plain(value: Any) -> str:

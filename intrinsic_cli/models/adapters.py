@@ -161,14 +161,37 @@ def _width(layer: Any) -> int:
 def _adapt(model: nn.Module, config: Any, spec: AdapterSpec, seed: int) -> None:
     """Put PEFT's layers in the place of the model's own."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    with _fitting(spec, model), private_rng(stream_seed(seed, "adapter")):
+    wanted = set(config.target_modules)
+    with _fitting(spec, model), private_rng(stream_seed(seed, "adapter")), _layers_as_named():
         # By the tuner itself, as `inject_adapter_in_model` takes no method whose layers share their numbers.
         PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, NAME)
+    adapted = {name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    if odd := sorted(adapted ^ wanted):
+        raise ConfigError(
+            f"adapter={spec.kind}: PEFT adapts other layers of {type(model).__name__} than those asked for "
+            f"({', '.join(odd[:3])}); name the layers, as in adapter.target=q_proj,v_proj"
+        )
     if spec.kind == "lora":
         from intrinsic_cli.models.lora import in_one_product
 
         in_one_product(model)
+
+
+@contextmanager
+def _layers_as_named() -> Iterator[None]:
+    """Keep PEFT from reading names such as `gate_proj` as parts of a mixture's experts, which they were before
+    transformers 5: it means to load LoRA files of that time, and takes the adapters off dense layers so named."""
+    from peft.utils import transformers_weight_conversion as conversion
+
+    name = "convert_peft_config_for_transformers"
+    before = getattr(conversion, name)
+    setattr(conversion, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(conversion, name, before)
 
 
 @contextmanager

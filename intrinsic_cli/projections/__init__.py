@@ -42,8 +42,8 @@ def make_projection(
     `shape` is that of the tensor which P moves, and d behind it: (D, d), or (768, 3072, d) for a matrix.
     `cache` says whether random numbers are kept between uses (`store`, at most 2 bytes per row of P) or
     drawn anew each time (`regenerate`, nothing kept); both give the same bits. `auto` is `store`.
-    `kernel` is what computes the products with P: `numba`, `torch` or `triton`; `auto` is numba on a CPU, where
-    it works, and else torch.
+    `kernel` is what computes the products with P: `numba`, `torch` or `triton`; `auto` is numba on a CPU and
+    triton on CUDA, where they work, and else torch.
     Raises ConfigError for an unknown kind, cache, version or kernel, d < 1, D < 1, or a seed out of range.
     """
     return _CLASSES[kind](shape, seed, cache, version, kernel)

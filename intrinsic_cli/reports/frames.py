@@ -34,8 +34,9 @@ def _row(result: RunResult) -> dict[str, Any]:
     return {
         "run_id": result.run_id, "study": result.study, "model": spec.model.label,
         "revision": spec.model.revision, "task": spec.task.title, "subspace": spec.subspace.kind,
-        "adapter": spec.adapter.kind, "r": spec.adapter.r, "projection": spec.projection.kind,
-        "normalize": spec.subspace.normalize, "d": result.d, "m": result.m,
+        "adapter": spec.adapter.kind, "r": spec.adapter.r,
+        "projection": spec.projection.kind if spec.subspace.has_theta else None,
+        "normalize": spec.subspace.normalize if spec.subspace.has_theta else None, "d": result.d, "m": result.m,
         "D": result.D, "lr": spec.lr, "seed": spec.seed, "metric": result.metric, "score": result.score,
         "holdout": held[result.metric] if held else None, "chance": result.chance, "n_train": result.n_train,
         "n_eval": result.n_eval, "steps": result.steps, "seconds": result.seconds["total"],

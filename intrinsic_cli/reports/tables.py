@@ -286,9 +286,11 @@ def symbol(threshold: float) -> str:
 
 def explain(found: Found) -> str:
     """What d_t is, under a table's name; `found` has one threshold."""
-    threshold, definitions = found[0][1].threshold, {value.definition for _, value in found}
-    does = goal(threshold, definitions.pop()) if len(definitions) == 1 else "reaches its column's target"
-    return f"trained parameters at which the score {does} [95 % interval]"
+    first, definitions = found[0][1], {value.definition for _, value in found}
+    does = (
+        goal(first.threshold, definitions.pop()) if len(definitions) == 1 else "reaches its column's target"
+    )
+    return f"trained parameters at which the score {does} [{100 * first.confidence:.6g} % interval]"
 
 
 def goal(threshold: float, definition: str) -> str:

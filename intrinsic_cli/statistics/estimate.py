@@ -327,7 +327,8 @@ def _undefined(study: Study, definition: str, target: float, threshold: float) -
     error = margin = 0.0
     variance = study.variance_over(wanted.level)
     if study.noise is not None and variance is not None:
-        # The best of several rates beats a level that does not depend on training by luck so much the easier.
+        # The best of several rates beats the score before training by luck so much the easier. Chance is the best
+        # constant answer to these very rows, which is hard enough to beat by luck (docs/statistics.md).
         tries = 1 if wanted.level == CHANCE else int(np.sum(study.table.tried[-1] > 0))
         error = math.sqrt(variance)
         margin = error * float(stdtrit(study.noise.freedom[-1], 1 - 0.05 / tries))

@@ -17,7 +17,7 @@ class Clock:
         self._began = time.perf_counter()
 
     def expect(self, runs: int) -> None:
-        """So many runs more are to come."""
+        """So many runs more are to come; fewer, where below 0."""
         self._runs += runs
 
     def tick(self) -> None:
@@ -29,6 +29,8 @@ class Clock:
         to_go = self._runs - self._over
         if not to_go:
             return "all done"
+        if not self._over:
+            return f"{to_go} to go"
         rounds = math.ceil(self._over / self._slots)  # those that ended first waited for nobody
         per_round = (time.perf_counter() - self._began) / rounds
         return f"{to_go} to go, about {duration(per_round * math.ceil(to_go / self._slots))}"

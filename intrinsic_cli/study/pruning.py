@@ -65,9 +65,9 @@ class Pruning:
 
     def __init__(self, specs: Sequence[RunSpec], store: Store) -> None:
         self._store = store
-        self._members: dict[object, list[RunSpec]] = {}
+        self._members: dict[tuple[str, ...], list[RunSpec]] = {}
         for spec in specs:
-            self._members.setdefault(_curve(spec), []).append(spec)
+            self._members.setdefault(spec.curve, []).append(spec)
 
     def waves(self, specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
         """These runs, wave by wave, all seeds in one: each is asked for when those before it are over."""
@@ -118,20 +118,15 @@ class Pruning:
     ) -> Iterator[tuple[list[RunSpec], dict[RunSpec, Look], dict[RunSpec, Rank]]]:
         """These runs, curve by curve, with all runs that tell of them, full fine-tuning's among them, and the wave
         of each."""
-        for key in dict.fromkeys(map(_curve, specs)):
+        for key in dict.fromkeys(spec.curve for spec in specs):
             shared = self._members.get(key[:1], [])
             others = dict.fromkeys([*shared, *self._members[key]])
             looks = {spec: self._store.run(spec).look() for spec in others}
-            yield [spec for spec in specs if _curve(spec) == key], looks, _ranks(looks)
+            yield [spec for spec in specs if spec.curve == key], looks, _ranks(looks)
 
 
 def _known(looks: Iterable[Look]) -> Known | None:
     return known(Survey(tuple(looks), ()))
-
-
-def _curve(spec: RunSpec) -> tuple[object, ...]:
-    """What the runs of one curve share; of full fine-tuning and of the model before training, the study alone."""
-    return (spec.study, spec.space) if spec.in_space else (spec.study,)
 
 
 def _ranks(looks: Mapping[RunSpec, Look]) -> dict[RunSpec, Rank]:

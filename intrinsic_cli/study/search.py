@@ -106,14 +106,13 @@ class Members:
     @classmethod
     def of(cls, study: Study, survey: Survey, own: set[str] | None = None) -> Members:
         """Those of `study` in a folder; of diverged ones only `own`, by their names, where these are given."""
-        first = study.ends()[0]
         survey = survey.only(_belongs_to(study))
         results = survey.results
         pruned = [(place(spec), kind) for spec, kind in survey.pruned]
         whole = [run for run in results if counts(place(run.spec), pruned)]
         counted = {run.run_id for run in whole}
         return cls(
-            tuple(run for run in whole if _same_curve(run.spec, first)),
+            tuple(run for run in whole if run.spec.in_space),
             tuple(run for run in whole if run.spec.is_full),
             tuple(run for run in results if run.spec.subspace.kind == "none"),
             tuple(spec for spec in survey.diverged if own is None or spec.run_id in own),
@@ -199,13 +198,4 @@ def _check_alike(results: Sequence[RunResult]) -> None:
 def _belongs_to(study: Study) -> Callable[[RunSpec], bool]:
     """Whether a run is one of the search's, of full fine-tuning or of the model before training."""
     first = study.ends()[0]
-    return lambda run: run.study == first.study and (not run.in_space or _same_curve(run, first))
-
-
-def _same_curve(run: RunSpec, first: RunSpec) -> bool:
-    return (run.subspace, run.adapter, *_of_p(run)) == (first.subspace, first.adapter, *_of_p(first))
-
-
-def _of_p(run: RunSpec) -> tuple[str, int | None]:
-    """What of P is the same for all runs of a curve."""
-    return run.projection.kind, run.projection.seed
+    return lambda run: run.curve in (first.curve, (first.study,))

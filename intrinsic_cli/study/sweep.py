@@ -34,7 +34,7 @@ def cells(specs: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
     """The runs that share a base model and data, together, in the order in which they first occur."""
     groups: dict[tuple[object, ...], list[RunSpec]] = {}
     for spec in specs:
-        groups.setdefault((spec.model, spec.task, spec.data), []).append(spec)
+        groups.setdefault(spec.cell, []).append(spec)
     yield from groups.values()
 
 
@@ -112,10 +112,13 @@ class _Tally:
         self._clock.expect(len(back))
         return back
 
-    def add(self, spec: RunSpec, state: RunState) -> None:
-        """A run has ended."""
+    def add(self, spec: RunSpec, state: RunState, *, begun: bool = True) -> None:
+        """A run has ended, or need not begin, which takes no time."""
         self.ids[state].append(spec.run_id)
-        self._clock.tick()
+        if begun:
+            self._clock.tick()
+        else:
+            self._clock.expect(-1)
         told = f"{outcome(spec, self._store)}; {self._clock.left()}"
         self._say(f"[{self.total - self.to_go}/{self.total}] {spec.run_id}  {told}")
 
@@ -187,7 +190,7 @@ def _waves(
         begun = pruning.begin(wave)
         for spec in wave:
             if spec not in begun:
-                tally.add(spec, RunState.PRUNED)
+                tally.add(spec, RunState.PRUNED, begun=False)
         yield begun
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from intrinsic_cli.errors import ModelError
+from intrinsic_cli.errors import ModelError, RunError
 from intrinsic_cli.tasks.metrics import Answers, Metric
 from intrinsic_cli.tasks.task import Base, Task
 
@@ -19,12 +19,20 @@ if TYPE_CHECKING:
     from intrinsic_cli.tasks.rows import Encoded, Part
 
 
+HIGHEST = 690.0  # nats per token: e^690 is 5e299, and a history holds numbers below 1e300
+
+
 def _loss(answers: Answers) -> float:
     return float(answers["nats"].sum() / answers["tokens"].sum())
 
 
 def _perplexity(answers: Answers) -> float:
-    return math.exp(min(_loss(answers), 700.0))  # float64 ends at e^709
+    loss = _loss(answers)
+    if loss > HIGHEST:
+        raise RunError(
+            f"a loss of {loss:.4g} nats per token has no perplexity that fits a number: diverged; try a smaller lr"
+        )
+    return math.exp(loss)
 
 
 def _bits_per_byte(answers: Answers) -> float:

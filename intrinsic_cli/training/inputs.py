@@ -76,7 +76,7 @@ class Loader:
         self._kept: OrderedDict[object, Inputs] = OrderedDict()
 
     def __call__(self, spec: RunSpec) -> Inputs:
-        key = (spec.model, spec.task, spec.data)
+        key = spec.cell
         if key not in self._kept:
             while sum(inputs.nbytes for inputs in self._kept.values()) > KEPT:
                 self._kept.popitem(last=False)  # its memory goes before the next is loaded

@@ -32,6 +32,8 @@ def measure(
     if compute.weights is not None:
         model.to(compute.weights)
     splits = {"validation": inputs.validation, "holdout": inputs.holdout}
+    if spec.train.score_train:
+        splits["train"] = inputs.train
     answers, losses = {}, {}
     for name, encoded in splits.items():
         if encoded is not None:
@@ -43,9 +45,10 @@ def measure(
     scores = {name: inputs.task.score(columns) for name, columns in answers.items()}
     scored = {f"eval_{name}": value for name, value in scores["validation"].items()}
     log(step=0, epoch=0, **{"eval_loss": losses["validation"], **scored})
+    answers.pop("train", None)  # of which the scores are kept alone, as of every run
     spent = time.perf_counter() - began
     return Outcome(
-        metrics=scores["validation"], holdout=scores.get("holdout"), steps=0, d=0, m=0,
+        metrics=scores["validation"], holdout=scores.get("holdout"), train=scores.get("train"), steps=0, d=0, m=0,
         D=_numbers(model), projection_version=None,
         precision=compute.precision, device=str(compute.device), seconds={"total": spent, "evaluation": spent},
         resumed=[], processes=ranks.count(), sent_bytes=0, answers=answers,

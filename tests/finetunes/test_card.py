@@ -10,12 +10,13 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 import yaml
 from support.make_golden import FOLDER
 
 from intrinsic_cli.finetunes import card
 from intrinsic_cli.finetunes.file import FineTune
-from intrinsic_cli.spec import ModelSpec
+from intrinsic_cli.spec import AdapterSpec, ModelSpec, SubspaceSpec
 
 GOLDEN = FOLDER / "did-fastfood-v1.safetensors"
 
@@ -151,3 +152,32 @@ def test_a_card_can_not_be_made_to_say_more():
     told = card.write(found, "me/small").split("---")[2]  # behind the front matter, which YAML quotes
     assert "<img" not in told
     assert "](http" not in told
+
+
+def test_the_card_of_a_language_models_adapter_says_what_it_is():
+    """No P, no labels, no classifier: what is not there is not named."""
+    found = replace(
+        FineTune.read(GOLDEN), kind="generation", metric="exact_match", score=0.5, labels=(),
+        subspace=SubspaceSpec("full"), adapter=AdapterSpec("lora", 4),
+        tensors={"model.layers.0.q_proj.lora_A.default.weight": torch.ones(4, 8)},
+    )  # fmt: skip
+    told = card.write(found, "me/small")
+    head = front(told)
+    assert head["pipeline_tag"] == "text-generation"
+    assert head["model-index"][0]["results"][0]["task"] == {"type": "text-generation"}
+    assert set(head["tags"]) == {"idim", "intrinsic-dimension", "lora"}
+    assert "a fine-tuning by lora" in told
+    assert "random subspace" not in told
+    rows = dict(
+        line.strip("| ").split(" | ")
+        for line in told.splitlines()
+        if line.startswith("| ") and "---" not in line and line != "| | |"
+    )
+    assert rows["d"] == "32"
+    assert "seed" in rows
+    assert not {"projection", "labels"} & set(rows)
+    written = card.write(
+        replace(found, subspace=SubspaceSpec("did"), tensors=FineTune.read(GOLDEN).tensors), "me/small"
+    )
+    assert {"did", "lora"} <= set(front(written)["tags"])
+    assert "fastfood, version 1, seed 3" in written

@@ -161,6 +161,34 @@ def test_merged_weights_are_those_of_the_adapter_in_the_plain_model(family, kind
         torch.testing.assert_close(model(**batch).logits, wanted, rtol=1e-4, atol=2e-5)
 
 
+def test_dense_layers_beside_experts_have_their_adapters():
+    """DeepSeek-V3: a dense layer, and one of experts in one tensor with a shared one beside, named alike."""
+    config = hf.DeepseekV3Config(
+        vocab_size=99, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, n_shared_experts=1, n_routed_experts=4, num_experts_per_tok=2,
+        n_group=1, topk_group=1, first_k_dense_replace=1, q_lora_rank=8, kv_lora_rank=8, qk_rope_head_dim=8,
+        qk_nope_head_dim=8, v_head_dim=8, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = hf.DeepseekV3ForCausalLM(config).eval()
+    original = copy.deepcopy(model)
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and n != "lm_head"}
+    assert {"model.layers.0.mlp.gate_proj", "model.layers.1.mlp.shared_experts.up_proj"} <= linear.keys()
+    adapters.attach(model, SPECS["lora"], (), seed=3)
+    assert sum(p.numel() for p in trained(model).values()) == sum(
+        4 * (m.in_features + m.out_features) for m in linear.values()
+    )
+    with torch.no_grad():
+        for p in trained(model).values():
+            p.add_(0.05)
+        ids = torch.tensor([[5, 6, 7, 8]])
+        wanted = model(ids).logits
+        adapters.merge(model)
+        assert model.state_dict().keys() == original.state_dict().keys()
+        torch.testing.assert_close(model(ids).logits, wanted, rtol=1e-4, atol=2e-5)
+        assert (wanted - original(ids).logits).abs().max() > 1e-3
+
+
 def test_what_an_adapter_draws_is_its_seeds(family):
     name, original, head, _ = family
     for kind in ("lora", "vera", "unilora", "tinylora", "fourierft"):

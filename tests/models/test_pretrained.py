@@ -292,6 +292,22 @@ def test_a_model_that_sees_what_it_is_to_predict_writes_nothing(kind, saved):
         pretrained.load(spec, 0, kind=kind)
 
 
+def test_a_model_whose_answers_hang_on_how_much_it_writes_writes_nothing(saved):
+    """ProphetNet's relative places count from the end: the same tokens, one more behind them, by hand."""
+    sizes = {"vocab_size": 300, "hidden_size": 32, "num_encoder_layers": 1, "num_decoder_layers": 1, "ngram": 2,
+             "num_encoder_attention_heads": 2, "num_decoder_attention_heads": 2, "encoder_ffn_dim": 32,
+             "decoder_ffn_dim": 32, "init_std": 0.5, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+             "decoder_start_token_id": 1}  # fmt: skip
+    spec = saved(hf.ProphetNetConfig(**sizes), auto=hf.AutoModelForSeq2SeqLM)
+    model = hf.AutoModelForSeq2SeqLM.from_pretrained(spec.name).eval()
+    read = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        short, long = (model(read, decoder_input_ids=read[:, :n]).logits[0, :3] for n in (3, 4))
+    assert not torch.allclose(short, long, rtol=1e-3)
+    with pytest.raises(ModelError, match=r"\(prophetnet\) sees the tokens .*: one token more changes"):
+        pretrained.load(spec, 0, kind="lm")
+
+
 def test_a_decoder_is_one_by_its_answers_and_not_by_its_class(saved):
     sizes = {**BERT, **TOKENS, "bos_token_id": 1, "eos_token_id": 2}
     with pytest.raises(ModelError, match="sees the tokens"):

@@ -28,6 +28,8 @@ def test_runs_as_a_frame(tmp_path):
     )
     assert (tmp_path / run.run_id / "result.json").samefile(f"{run.path}/result.json")
     assert frame.loc["full"].d == frame.loc["full"].D == 1000
+    assert (run.projection, run.normalize) == ("fastfood", "global")
+    assert frame.loc["full"][["projection", "normalize"]].isna().all()
     with pytest.raises(StoreError, match="not a folder"):
         results(tmp_path / "none")
 

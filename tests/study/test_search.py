@@ -9,7 +9,7 @@ from intrinsic_cli.errors import RunError
 from intrinsic_cli.spec import AdapterSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.inline import Inline
-from intrinsic_cli.study.search import Members, Study, _same_curve, run_study
+from intrinsic_cli.study.search import Members, Study, run_study
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.stop import Stop
 
@@ -112,16 +112,35 @@ def test_a_search_counts_no_run_of_another_space(study, make_spec, tmp_path):
     """`projection.seed` is a curve of its own in the table, and so it is in the search."""
     store = Store(tmp_path)
     first = study.ends()[0]
-    assert _same_curve(replace(first, d=64, seed=1, lr=1.0), first)
+    assert replace(first, d=64, seed=1, lr=1.0).curve == first.curve
     elsewhere = replace(first, projection=replace(first.projection, seed=3))
-    assert not _same_curve(elsewhere, first)
-    assert not _same_curve(replace(first, adapter=AdapterSpec("lora", 4)), first)
+    assert elsewhere.curve != first.curve
+    assert replace(first, adapter=AdapterSpec("lora", 4)).curve != first.curve
     runner, said = Runner(store), []
     runner.begin(study)
     list(runner.launch([elsewhere], store, Stop()))
     run_study(study, store, runner, said.append)
     own = [spec for spec in runner.trained if spec != elsewhere.run_id]
     assert f"finished after {len(own)} runs" in said[-1]
+
+
+@pytest.mark.long
+def test_a_search_counts_runs_that_differ_in_what_can_not_matter(study, make_spec, tmp_path):
+    """DID has no λ: with another rate of λ runs have the same names, and are not to be proposed again."""
+    store = Store(tmp_path)
+    runner = Runner(store)
+    runner.begin(study)
+    run_study(study, store, runner, lambda _: None)
+
+    def make(d, seed, lr):
+        spec = study.make(d, seed, lr)
+        return spec if d is None else replace(spec, subspace=replace(spec.subspace, lam_lr=0.5))
+
+    assert make(4, 0, 2.0).run_id == study.make(4, 0, 2.0).run_id
+    again, said = Runner(store), []
+    assert run_study(replace(study, make=make), store, again, said.append) == []
+    assert again.trained == []
+    assert f"finished after {len(runner.trained)} runs" in said[-1]
 
 
 @pytest.mark.long

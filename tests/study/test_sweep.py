@@ -13,11 +13,11 @@ from intrinsic_cli.render import duration
 from intrinsic_cli.reports.curves import group
 from intrinsic_cli.store import Store
 from intrinsic_cli.study import sweep
-from intrinsic_cli.study.forecast import forecast
+from intrinsic_cli.study.clock import Clock
+from intrinsic_cli.study.forecast import Costs, forecast, timed
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.training import inputs
 from intrinsic_cli.training.inputs import Loader
-from intrinsic_cli.training.schedule import total_steps
 
 
 @pytest.fixture
@@ -262,15 +262,49 @@ def test_bad_input_ends_a_sweep_before_any_training(study, store, make_spec, tmp
         go(study, Store(tmp_path / "file"))
 
 
-def test_the_forecast_counts_all_steps_and_trains_nothing(study, store, make_spec):
-    small = [make_spec(d=50, max_steps=10), make_spec(d=60, max_steps=10)]
-    large = [replace(spec, train=replace(spec.train, max_steps=100_000)) for spec in small]
-    load = Loader()
-    assert total_steps(large[0], 96) == 100_000
-    # Ten thousand times the steps: no noise of a busy machine turns the two around.
-    assert 0 < forecast(small, load) < forecast(large, load)
-    assert forecast(small, load, slots=2) > 0
-    assert not store.root.exists()
+def test_the_forecast_adds_up_what_each_kind_of_run_costs(make_spec):
+    """By hand: a run is once + steps × step + evaluations × evaluation, the steps of P dearer with d."""
+    looked = []
+
+    def cost(spec, inputs):
+        looked.append((spec.subspace.kind, spec.d, spec.train.batch_size))
+        return Costs(once=10.0, step=0.5 if spec.d is None else spec.d / 100, evaluation=2.0)
+
+    full = [make_spec("full", d=None, seed=seed, max_steps=20, evals=3) for seed in (0, 1)]
+    points = [make_spec(d=d, max_steps=20, evals=3) for d in (300, 100, 200)]
+    other = replace(points[0], train=replace(points[0].train, batch_size=1))
+    by_hand = 2 * (10 + 20 * 0.5 + 6) + (3 * 16 + 20 * (3.0 + 1.0 + 2.0)) + (16 + 20 * 3.0)
+    runs = [*full, *points, other]
+    assert forecast(runs, Loader(), 1, cost) == pytest.approx(by_hand)
+    assert sorted(looked, key=str) == sorted(
+        [("full", None, 16), ("did", 100, 16), ("did", 300, 16), ("did", 300, 1)], key=str
+    )
+    # Six runs in four slots take two rounds.
+    assert forecast(runs, Loader(), 4, cost) == pytest.approx(by_hand / 6 * 2)
+    assert forecast([], Loader(), 1, cost) == 0.0
+
+
+def test_what_a_run_does_once_is_no_step_of_it(make_spec):
+    """Scoring 96 rows one by one, for the training score, takes longer than a step of one row."""
+    spec = make_spec(d=50, max_steps=10)
+    train = replace(spec.train, score_train=True, eval_batch_size=1, batch_size=1)
+    costs = timed(replace(spec, train=train), Loader()(spec))
+    assert costs.once > costs.step > 0
+    assert costs.evaluation > 0
+    untrained = timed(make_spec("none"), Loader()(spec))
+    assert untrained.once > 0
+    assert (untrained.step, untrained.evaluation) == (0.0, 0.0)
+
+
+def test_runs_that_need_not_begin_tell_nothing_of_the_time_left():
+    clock = Clock(5, slots=1)
+    assert clock.left() == "5 to go"
+    clock.expect(-3)  # pruned before they began
+    assert clock.left() == "2 to go"
+    clock.tick()
+    assert clock.left().startswith("1 to go, about ")
+    clock.tick()
+    assert clock.left() == "all done"
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.pre_tokenizers import ByteLevel
 from torch.nn.functional import log_softmax
 
-from intrinsic_cli.errors import ConfigError, DataError, ModelError
+from intrinsic_cli.errors import ConfigError, DataError, ModelError, RunError
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.spec import ModelSpec, ProjectionSpec, SubspaceSpec, TaskSpec, stream_seed
 from intrinsic_cli.subspace.attach import Subspace
 from intrinsic_cli.tasks.generation import exact_match, number_match, rouge_l, token_f1
 from intrinsic_cli.tasks.language import Words, answer_nats, collate_answers
+from intrinsic_cli.tasks.lm import LanguageModelling
 from intrinsic_cli.tasks.rows import Part
 from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.device import Compute
@@ -106,6 +107,14 @@ def greedy_by_hand(model, prompt, most):
 
 
 # --- likelihoods ------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_no_perplexity_can_hold_is_a_run_that_diverged():
+    """e^690 is 5e299 and ends below what a history holds; a run beyond it has no score, not a made-up one."""
+    perplexity = LanguageModelling.metrics["perplexity"]
+    assert perplexity({"nats": np.array([1380.0]), "tokens": np.array([2])}) == pytest.approx(math.exp(690.0))
+    with pytest.raises(RunError, match=r"a loss of 691 nats per token .* diverged; try a smaller lr"):
+        perplexity({"nats": np.array([1382.0]), "tokens": np.array([2])})
 
 
 @pytest.mark.parametrize("family", FAMILIES)

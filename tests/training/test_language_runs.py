@@ -85,12 +85,15 @@ def test_stopped_taken_up_exported_and_scored_again(kind, family, specs, t5, tmp
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_model_before_training_is_a_run_of_its_own(kind, specs, tmp_path, idim):
     """Its scores are those of the base model itself; nothing is trained, resumed or exported."""
-    spec, load, store = specs(kind, "none", holdout=4), Loader(), Store(tmp_path / "out")
+    spec, load = specs(kind, "none", holdout=4, score_train=True), Loader()
+    store = Store(tmp_path / "out")
     result = execute(spec, store, load)
     inputs = load(spec)
     model = inputs.fresh_model(0)
     answers, _ = evaluate(inputs.task, model, inputs.validation, Compute.here("fp32"), 5)
     assert result.metrics == pytest.approx(inputs.task.score(answers), rel=1e-6)
+    answers, _ = evaluate(inputs.task, model, inputs.train, Compute.here("fp32"), 5)
+    assert result.train_metrics == pytest.approx(inputs.task.score(answers), rel=1e-6)
     assert (result.d, result.m, result.steps, result.theta_hash) == (0, 0, 0, None)
     assert sum(p.numel() for p in model.parameters()) == result.D
     assert set(store.run(spec).outcomes()) == {"validation", "holdout"}

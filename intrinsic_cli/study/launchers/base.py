@@ -36,7 +36,7 @@ class Launcher(Protocol):
         self, specs: Sequence[RunSpec], store: Store, stop: Stop
     ) -> Generator[tuple[RunSpec, RunState], None, None]:
         """Train `specs` and yield each as it ends, with what became of it, as `ending.ended` decides: done, failed,
-        elsewhere or stopped.
+        pruned, elsewhere or stopped.
 
         Once `stop` is requested no run is begun, and those under way leave after their step. Runs that were
         not begun are not yielded.

@@ -232,9 +232,7 @@ class Slurm:
         self, executor: AutoExecutor, specs: Sequence[RunSpec], store: Store, folder: Path
     ) -> dict[Job[None], list[RunSpec]]:
         """Queue the runs, cell by cell, and note beside the logs which job has which."""
-        cells = [
-            list(cell) for _, cell in groupby(specs, key=lambda spec: (spec.model, spec.task, spec.data))
-        ]
+        cells = [list(cell) for _, cell in groupby(specs, key=lambda spec: spec.cell)]
         groups = [group for cell in cells for group in pieces(cell, self._runs_per_task)]
         folder.mkdir(parents=True, exist_ok=True)
         jobs: dict[Job[None], list[RunSpec]] = {}
