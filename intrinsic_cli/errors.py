@@ -76,7 +76,7 @@ class DataError(IdimError):
 
 
 class ModelError(IdimError):
-    """A model or tokenizer that can't be found, loaded, or used for classification."""
+    """A model or tokenizer that can't be found, loaded, or used for its task."""
 
 
 class StoreError(IdimError):

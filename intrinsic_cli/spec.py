@@ -105,7 +105,7 @@ def step_of(name: str) -> float | None:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A pre-trained encoder: `name` is `minilm`, `tiny`, a hub id, or a local folder."""
+    """A pre-trained model: `name` is `minilm`, `tiny`, a hub id, or a local folder."""
 
     name: str
     revision: str | None = None

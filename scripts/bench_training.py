@@ -57,7 +57,7 @@ class Stepper:
             self.space = Subspace(
                 self.model, self.spec.subspace, self.spec.d, 0, self.spec.projection, self.inputs.head, dtype
             )
-        self.optimizer = make_optimizer(self.space, self.model, self.spec)
+        self.optimizer = make_optimizer(self.space, self.spec)
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         order = torch.Generator().manual_seed(0)
         rows = batches(self.inputs.train, self.spec.train.batch_size, order)[:12]

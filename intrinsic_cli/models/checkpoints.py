@@ -256,7 +256,7 @@ def _check_tokenizer(
 
 
 def _check_loaded(spec: ModelSpec, model: Any, missing: set[str], unexpected: Iterable[str]) -> None:
-    """Raise where the checkpoint is not of this encoder: it would be measured half random, or cut short."""
+    """Raise where the checkpoint is not of this model: it would be measured half random, or cut short."""
     prefix = model.base_model_prefix + "."
     parameters = dict(model.named_parameters())
     encoder = [name for name in parameters if name.startswith(prefix)]

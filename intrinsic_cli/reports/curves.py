@@ -210,8 +210,8 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def told_apart(study: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]) -> list[str]:
-    """`render.differences` without hashes and chance, unless nothing else tells two studies apart: other labels or
-    another folder make other ones, which say nothing more."""
+    """`render.differences` without hashes and chance, unless nothing else tells two studies apart: they follow from
+    the labels or the folder, which are named already."""
     follows = ("_hash", "fingerprint", "chance")
     plain = [{key: tree[key] for key in tree if not key.endswith(follows)} for tree in study]
     told = differences(plain, labels, within)

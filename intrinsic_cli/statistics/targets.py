@@ -38,7 +38,7 @@ class Scale:
 
     def up(self, score: Any) -> Any:
         """A score (or an array of them) as statistics take it, where higher is better: a loss as its negative.
-        Twice is not at all."""
+        The same again gives the score back."""
         return score if self.higher_is_better else -score
 
 

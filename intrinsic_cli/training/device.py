@@ -46,7 +46,9 @@ class Compute:
         """What a run of `spec` uses: `trained on cpu in bf16 with 2 threads, random matrix P computed by numba`."""
         if not spec.subspace.has_theta:
             return f"trained on {self}"
-        P = make_projection(spec.projection.kind, shape=(1, 1), seed=0, kernel=spec.projection.kernel)
+        P = make_projection(
+            spec.projection.kind, shape=(1, spec.d or 1), seed=0, kernel=spec.projection.kernel
+        )
         return f"trained on {self}, random matrix P computed by {choose(P, self.device).name}"
 
     @property

@@ -69,8 +69,8 @@ Load = Callable[[RunSpec], Inputs]
 
 
 class Loader:
-    """Keeps the inputs of the last cells, at most KEPT bytes beside those of the newest: runs that are planned
-    cell by cell load each cell once, and so do small cells that are checked before."""
+    """Keeps the inputs of the last cells, at most KEPT bytes beside those of the newest. Runs that come cell by
+    cell load each cell once, and a sweep whose cells are small trains on what it checked."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[object, Inputs] = OrderedDict()

@@ -187,15 +187,26 @@ def _trained(
 
         if spec.subspace.kind == "none":
             return untrained.measure(spec, inputs, log=record if first else ignore, beat=run.beat)
-        files: dict[str, Any] = {
-            "log": record, "save": partial(_save, run), "beat": run.beat, "progress": progress, "limits": limits
-        }  # fmt: skip
-        trainer = Trainer(spec, inputs, **(files if first else {}))
+
+        def fresh() -> Trainer:
+            if not first:
+                return Trainer(spec, inputs)
+            return Trainer(
+                spec,
+                inputs,
+                log=record,
+                save=partial(_save, run),
+                beat=run.beat,
+                progress=progress,
+                limits=limits,
+            )
+
+        trainer = fresh()
         if snapshot is not None and not _resumed(trainer, snapshot):
             trainer.space.close()
             if first:
                 run.begin(spec)
-            trainer = Trainer(spec, inputs, **(files if first else {}))
+            trainer = fresh()
         return trainer.run(stop)
 
 

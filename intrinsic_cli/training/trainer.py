@@ -70,7 +70,7 @@ class Position:
     batch: int = 0
 
 
-def make_optimizer(space: Full | Subspace, model: nn.Module, spec: RunSpec) -> Optimizer:
+def make_optimizer(space: Full | Subspace, spec: RunSpec) -> Optimizer:
     """AdamW on all weights, vectors without decay, for full fine-tuning; else Adam on θ, λ and head."""
     if isinstance(space, Full):
         weights = list(space.direct)
@@ -121,7 +121,7 @@ class Trainer:
         self.model = quantized.placed(inputs.fresh_model(spec.space_seed, spec.adapter), self.compute.device)
         self.space = self._make_space()
         self.model.train()
-        self.optimizer = make_optimizer(self.space, self.model, spec)
+        self.optimizer = make_optimizer(self.space, spec)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.trained: list[nn.Parameter] = [p for g in self.optimizer.param_groups for p in g["params"]]
         self.steps = total_steps(spec, len(inputs.train))

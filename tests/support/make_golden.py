@@ -1,8 +1,8 @@
 """Make tests/golden: portable fine-tunes of every draw version, and facts about them from an oracle.
 
-The facts come from P as projections_oracle.py has it, plain float64 arithmetic and torch's own
-`functional_call`; of the package only the tiny base model is used. `python tests/make_golden.py` writes
-those that are not there: old files must keep loading.
+The facts come from P as `oracle.py` has it, plain float64 arithmetic and torch's own `functional_call`; of the
+package only the tiny base model is used. `python -m support.make_golden`, in `tests`, writes those that are not
+there: old files must keep loading.
 """
 
 import hashlib

@@ -280,7 +280,7 @@ def test_every_trained_part_has_its_own_learning_rate(make_spec, loader):
     spec = make_spec("said", lr=0.5, head="trained", lam_lr=0.02, head_lr=0.003)
     inputs = loader(spec)
     space = Subspace(inputs.fresh_model(0), spec.subspace, spec.d, 0, head=inputs.head)
-    groups = make_optimizer(space, inputs.base.model, spec).param_groups
+    groups = make_optimizer(space, spec).param_groups
     assert [group["lr"] for group in groups] == [0.5, 0.02, 0.003]
     assert [sum(p.numel() for p in g["params"]) for g in groups] == [len(space.theta), space.m, 2 * 32 + 2]
 
@@ -288,7 +288,7 @@ def test_every_trained_part_has_its_own_learning_rate(make_spec, loader):
 def test_full_fine_tuning_decays_matrices_only(make_spec, loader):
     spec = make_spec("full", lr=1e-3, weight_decay=0.1)
     model = loader(spec).fresh_model(0)
-    groups = make_optimizer(Full(model), model, spec).param_groups
+    groups = make_optimizer(Full(model), spec).param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     for name, p in model.named_parameters():
         assert decay[id(p)] == (0 if name.endswith("bias") or "LayerNorm" in name else 0.1), name
