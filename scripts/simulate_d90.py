@@ -308,10 +308,10 @@ def search_adaptively(study: Study, rng: np.random.Generator, **changes: object)
     """The estimate of an adaptive search as `idim sweep search=adaptive` makes it by default, the number of
     its runs, full fine-tuning's included, and why it stopped."""
     world = study.world
-    options = {"rel_width": 1.0, "budget": 40, "seeds": tuple(range(8)), "n_eval": world.n_eval}
+    options = {"rel_width": 1.0, "budget": 40, "seeds": tuple(range(8))}
     search = Search(
         d_min=study.d_min, d_max=study.d_max, lrs=lambda d: [3.0**j for j in range(study.rates)],
-        chance=world.truth.chance, **(options | changes),
+        scale=Scale(world.truth.chance, world.n_eval), **(options | changes),
     )  # type: ignore[arg-type]  # fmt: skip
     subspace, full = [], [replace(p, rows=right) for p, right in world.grid([None], 1, rng)]
     while not (plan := propose(subspace, full, search, slots=4)).finished:

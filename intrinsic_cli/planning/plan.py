@@ -22,6 +22,7 @@ from intrinsic_cli.tasks.task import KINDS
 
 if TYPE_CHECKING:
     from intrinsic_cli.statistics.adaptive import Search
+    from intrinsic_cli.statistics.targets import Scale
 
 ONE = {"output_dir": "folder", "launcher": "launcher", "search.prune": "rule"}  # of these a sweep has one
 
@@ -36,7 +37,7 @@ def _values(cfg: DictConfig, key: str) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Study:
+class SearchPlan:
     """One curve to be found: how its runs are made, and between which bounds.
 
     `make(d, seed, lr)` gives a run's spec, full fine-tuning for d = None; `lrs(d)` the learning rates to try.
@@ -57,11 +58,11 @@ class Study:
         """A run of the smallest and one of the largest d: what holds for both holds for all of the search."""
         return [self.make(d, self.seeds[0], self.lrs(d)[0]) for d in (self.d_min, self.d_max)]
 
-    def search(self, **scores: Any) -> Search:
-        """What is searched for, where `scores` say what scores mean. Raises ConfigError where it can't be."""
+    def search(self, scale: Scale) -> Search:
+        """What is searched for, where `scale` says what scores mean. Raises ConfigError where it can't be."""
         from intrinsic_cli.statistics.adaptive import Search
 
-        return Search(self.d_min, self.d_max, self.seeds, self.lrs, self.rel_width, self.budget, **scores)
+        return Search(self.d_min, self.d_max, self.seeds, self.lrs, self.rel_width, self.budget, scale)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class StudyPlan:
     """
 
     specs: tuple[RunSpec, ...]
-    searches: tuple[Study, ...]
+    searches: tuple[SearchPlan, ...]
     launcher: dict[str, Any]
     output_dir: str
     notes: tuple[str, ...] = ()
@@ -89,7 +90,7 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
     """
     look_again()
     specs: dict[str, RunSpec] = {}
-    searches: list[Study] = []
+    searches: list[SearchPlan] = []
     cells: list[DictConfig] = []
     size = 0
     _refuse_lists(overrides)
@@ -107,7 +108,7 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
         if not _is_full(cfg) and cfg.baseline.run:
             runs += [untrained(cfg)] if not KINDS[cfg.task.kind].fresh_head else []
         if in_space and cfg.search.kind == "adaptive":
-            searches.append(_study(cfg, full, tuple(runs)))
+            searches.append(_search(cfg, full, tuple(runs)))
         elif not _is_full(cfg):
             runs += [one_run(cfg, d, seed, lr) for d in ds for lr in lrs for seed in seeds]
         for spec in runs:
@@ -265,7 +266,9 @@ def _own_keys(cfg: DictConfig) -> Iterator[None]:
         raise ConfigError(f"baseline.{error}") from error
 
 
-def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> Study:
+def _search(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> SearchPlan:
+    from intrinsic_cli.statistics.targets import Scale
+
     ds, lrs = [number("d", d, int) for d in _values(cfg, "d")], _values(cfg, "lr")
     multiples = [number("search.lr_multiples", x, float) for x in _values(cfg, "search.lr_multiples")]
 
@@ -278,7 +281,7 @@ def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> 
         middle = make(d, 0, None).lr  # type: ignore[arg-type]
         return tuple(float(f"{middle * multiple:.3g}") for multiple in multiples)
 
-    study = Study(
+    search = SearchPlan(
         baseline=baseline,
         make=make,
         lrs=rates,
@@ -289,9 +292,9 @@ def _study(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> 
         budget=number("search.budget", cfg.search.budget, int),
     )
     # What scores mean is known once there are some; the rest is refused now.
-    study.search(chance=0.0)
-    check_number(study.budget, "search.budget allows")
-    for d in (study.d_min, study.d_max):  # every value that a run of the search can have is checked now
-        for seed, lr in itertools.zip_longest(study.seeds, study.lrs(d)):
-            make(d, study.seeds[0] if seed is None else seed, study.lrs(d)[0] if lr is None else lr)
-    return study
+    search.search(Scale(0.0))
+    check_number(search.budget, "search.budget allows")
+    for d in (search.d_min, search.d_max):  # every value that a run of the search can have is checked now
+        for seed, lr in itertools.zip_longest(search.seeds, search.lrs(d)):
+            make(d, search.seeds[0] if seed is None else seed, search.lrs(d)[0] if lr is None else lr)
+    return search

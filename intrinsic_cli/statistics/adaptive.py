@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.collapse import collapsed
@@ -58,6 +57,7 @@ class Search:
     seeds       seeds to use, in this order.
     rel_width   stop when high / low - 1 is below it.
     budget      stop at this many runs, full fine-tuning's included.
+    scale       what scores mean.
 
     The others are options of `estimate`. Raises ConfigError at a value that can't be used.
     """
@@ -68,15 +68,10 @@ class Search:
     lrs: Callable[[int], Sequence[float]]
     rel_width: float
     budget: int
-    chance: float
+    scale: Scale
     threshold: float = 0.9
     selection: str = "validation"
     definition: str | None = None
-    n_eval: int | None = None
-    metric: str = "accuracy"
-    higher_is_better: bool = True
-    untrained: float | None = None
-    untrained_rows: NDArray[Any] | None = field(default=None, compare=False, repr=False)
     seed: int = 0
     resamples: int = 500
 
@@ -110,17 +105,12 @@ class Search:
         """Which runs of each row collapsed; the last row is full fine-tuning's."""
         scale = self.scale
         return collapsed(
-            [rising(row, scale) for row in rows], scale.up(self.chance), self.n_eval, self.metric
+            [rising(row, scale) for row in rows], scale.up(scale.chance), scale.n_eval, scale.metric
         )
 
     def measured(self, subspace: Sequence[Point], baseline: Sequence[Point]) -> Measured:
         """These runs, to be asked for `estimate(threshold, definition)`."""
         return Measured(subspace, baseline, self.scale, self.selection, self.seed, self.resamples)
-
-    @property
-    def scale(self) -> Scale:
-        """What the scores mean."""
-        return Scale(**{f.name: getattr(self, f.name) for f in fields(Scale)})
 
 
 def propose(
@@ -210,7 +200,9 @@ def _rank(
         for p, fell in zip(row, marks, strict=True):
             choice = p.choice(search.selection)
             if not fell and p.d is not None:
-                scores[own[p.d, p.lr]].append(search.scale.up(search.chance if choice is None else choice))
+                scores[own[p.d, p.lr]].append(
+                    search.scale.up(search.scale.chance if choice is None else choice)
+                )
 
     def mean(column: int) -> float:
         each = [scores[k, column] for k in range(len(ds))]
@@ -225,7 +217,7 @@ def _spare(baseline: Sequence[Point], search: Search, taken: set[Proposal]) -> l
         return []
     scale, runs = search.scale, rising(baseline, search.scale)
     table = tabulate([runs], search.selection, search.collapsed([baseline]))
-    lr = float(take(table.lr, choose(table.choice, table, scale.up(search.chance)))[0])
+    lr = float(take(table.lr, choose(table.choice, table, scale.up(scale.chance)))[0])
     return [run for s in search.seeds[:FULL_RUNS] if (run := Proposal(None, s, lr)) not in taken]
 
 

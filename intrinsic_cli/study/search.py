@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from intrinsic_cli.errors import ConfigError, StoreError
-from intrinsic_cli.planning.plan import Study
+from intrinsic_cli.planning.plan import SearchPlan
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.pruning import Known, Place, counts
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run_study(
-    study: Study,
+    study: SearchPlan,
     store: Store,
     launcher: Launcher,
     say: Callable[[str], None],
@@ -79,7 +79,7 @@ def run_study(
         stop.raise_if_requested(f"the search after {members.done} runs")
 
 
-def check_targets(studies: Iterable[Study], store: Store) -> None:
+def check_targets(studies: Iterable[SearchPlan], store: Store) -> None:
     """Raise ConfigError where full fine-tuning, which sets what a search looks for, is neither planned nor done."""
     unplanned = [study for study in studies if not any(spec.is_full for spec in study.baseline)]
     survey = store.survey() if unplanned and store.root.is_dir() else None
@@ -104,7 +104,7 @@ class Members:
     left_out: tuple[Place, ...] = ()
 
     @classmethod
-    def of(cls, study: Study, survey: Survey, own: set[str] | None = None) -> Members:
+    def of(cls, study: SearchPlan, survey: Survey, own: set[str] | None = None) -> Members:
         """Those of `study` in a folder; of diverged ones only `own`, by their names, where these are given."""
         survey = survey.only(_belongs_to(study))
         results = survey.results
@@ -133,11 +133,11 @@ class Members:
         """The names of runs that diverged, and of those that `failed`, each once."""
         return list(dict.fromkeys([*failed, *(spec.run_id for spec in self.diverged)]))
 
-    def search(self, study: Study) -> Search:
+    def search(self, study: SearchPlan) -> Search:
         """What is searched for."""
         from intrinsic_cli.statistics import runs
 
-        return study.search(**vars(runs.scale(self.full[0], self.untrained)))
+        return study.search(runs.scale(self.full[0], self.untrained))
 
     def points(self) -> tuple[list[Point], list[Point]]:
         """Subspace runs and those of full fine-tuning, with what each row said; diverged ones have no score."""
@@ -149,7 +149,7 @@ class Members:
             [*map(runs.finished, self.full), *(p for p in lost if p.d is None)],
         )
 
-    def plan(self, study: Study, slots: int, running: set[Proposal], failed: Sequence[Proposal]) -> Plan:
+    def plan(self, study: SearchPlan, slots: int, running: set[Proposal], failed: Sequence[Proposal]) -> Plan:
         """The next runs."""
         from intrinsic_cli.statistics.adaptive import propose
 
@@ -159,7 +159,7 @@ class Members:
 
 def _launch(
     runs: Sequence[Proposal],
-    study: Study,
+    study: SearchPlan,
     store: Store,
     launcher: Launcher,
     say: Callable[[str], None],
@@ -195,7 +195,7 @@ def _check_alike(results: Sequence[RunResult]) -> None:
             )
 
 
-def _belongs_to(study: Study) -> Callable[[RunSpec], bool]:
+def _belongs_to(study: SearchPlan) -> Callable[[RunSpec], bool]:
     """Whether a run is one of the search's, of full fine-tuning or of the model before training."""
     first = study.ends()[0]
     return lambda run: run.curve in (first.curve, (first.study,))

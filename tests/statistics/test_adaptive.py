@@ -13,6 +13,7 @@ from support.scripts import load
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.adaptive import Proposal, Search, _most_telling, propose
 from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.targets import Scale
 
 simulation = load("simulate_d90")
 
@@ -26,7 +27,7 @@ def lrs(d: int) -> list[float]:
 def search(**changes) -> Search:
     options = {
         "d_min": 16, "d_max": 4096, "seeds": tuple(range(12)), "lrs": lrs, "rel_width": 0.6, "budget": 90,
-        "chance": 0.5, "n_eval": 2000, "resamples": 200,
+        "scale": Scale(0.5, 2000), "resamples": 200,
     }  # fmt: skip
     return Search(**(options | changes))
 
@@ -171,7 +172,7 @@ def test_the_gap_at_the_crossing_is_narrowed_before_an_interval_is_believed():
         return Point(of.d, of.seed, of.lr, 0.8 if of.d is None or of.d >= jump else 0.55)
 
     done = [run(Proposal(None, s, 1e-4)) for s in range(3)]
-    plan_for = search(rel_width=1.0, n_eval=100_000)
+    plan_for = search(rel_width=1.0, scale=Scale(0.5, 100_000))
     while not (plan := propose(*split(done), plan_for, slots=3)).finished:
         done += map(run, plan.runs)
     assert "narrower than rel_width=1" in plan.reason

@@ -172,7 +172,7 @@ def test_a_search_on_a_loss_does_what_one_on_its_mirror_does():
 
         search = Search(
             d_min=10, d_max=10000, seeds=(0, 1, 2, 3, 4), lrs=lambda d: [0.01, 0.1, 1.0], rel_width=0.5, budget=45,
-            chance=up(0.1), metric="loss", higher_is_better=not lower, untrained=up(0.3), definition="gain",
+            scale=Scale(up(0.1), metric="loss", higher_is_better=not lower, untrained=up(0.3)), definition="gain",
             resamples=100,
         )  # fmt: skip
         subspace, baseline, made = [], [Point(None, s, 1e-4, up(0.8 + 0.01 * s)) for s in range(2)], []

@@ -290,12 +290,12 @@ def test_a_record_without_a_step_is_none(spec, tmp_path):
 
 @pytest.fixture
 def study(make_spec):
-    from intrinsic_cli.planning.plan import Study
+    from intrinsic_cli.planning.plan import SearchPlan
 
     def make(d, seed, lr):
         return make_spec("full" if d is None else "did", d=d, seed=seed, lr=lr, max_steps=12, evals=4)
 
-    return Study(
+    return SearchPlan(
         baseline=(make(None, 0, 1e-3),), make=make, lrs=lambda d: (0.1, 0.3, 1.0), d_min=5, d_max=320,
         seeds=(0, 1, 2), rel_width=0.01, budget=30,
     )  # fmt: skip

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from intrinsic_cli.errors import RunError
+from intrinsic_cli.planning.plan import SearchPlan
 from intrinsic_cli.spec import AdapterSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers.inline import Inline
-from intrinsic_cli.study.search import Members, Study, run_study
+from intrinsic_cli.study.search import Members, run_study
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.stop import Stop
 
@@ -22,7 +23,7 @@ def study(make_spec):
         return make_spec("full" if d is None else "did", d=d, seed=seed, lr=lr, max_steps=24)
 
     baseline = (make(None, 0, 3e-3),)
-    return Study(
+    return SearchPlan(
         baseline=baseline, make=make, lrs=lambda d: (4 / d**0.5,), d_min=4, d_max=64, seeds=(0, 1),
         rel_width=0.01, budget=BUDGET,
     )  # fmt: skip
