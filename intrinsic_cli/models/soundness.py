@@ -233,6 +233,8 @@ def check_order(name: str, model: Any, tokenizer: Any) -> None:
         read = {"input_ids": ids} if model.config.is_encoder_decoder else {}
         written = "decoder_input_ids" if read else "input_ids"
         last = ids.shape[1] - 1
+        if last == 0:  # a tokenizer that knows no word of the sentence
+            return
         before, after = (
             model(**read, **{written: row}).logits[:, :last].float() for row in (ids[:, :-1], ids)
         )
