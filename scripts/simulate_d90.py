@@ -316,8 +316,8 @@ def search_adaptively(study: Study, rng: np.random.Generator, **changes: object)
     subspace, full = [], [replace(p, rows=right) for p, right in world.grid([None], 1, rng)]
     while not (plan := propose(subspace, full, search, slots=4)).finished:
         for run in plan.runs:
-            point, right = world.run(run.d, run.seed, round(math.log(run.lr, 3)), rng)
-            (full if run.d is None else subspace).append(replace(point, rows=right))
+            point, right = world.run(run.size, run.seed, round(math.log(run.lr, 3)), rng)
+            (full if run.size is None else subspace).append(replace(point, rows=right))
     return ask(study, subspace, full), len(subspace) + len(full), plan.reason
 
 

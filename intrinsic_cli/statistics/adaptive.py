@@ -11,14 +11,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.estimate import Estimate, Measured
-from intrinsic_cli.statistics.points import Floats, Point, choose, rising, tabulate, take
+from intrinsic_cli.statistics.points import Floats, Place, Point, choose, rising, tabulate, take
 from intrinsic_cli.statistics.study import Study
 from intrinsic_cli.statistics.targets import Scale
 
@@ -31,19 +30,11 @@ TUNING_SEEDS = 5
 FULL_RUNS = 5
 
 
-class Proposal(NamedTuple):
-    """A run to do. `d` is None for full fine-tuning."""
-
-    d: int | None
-    seed: int
-    lr: float
-
-
 @dataclass(frozen=True)
 class Plan:
     """Runs to start now. `finished`: none will follow, for `reason`. Neither: wait for those in flight."""
 
-    runs: tuple[Proposal, ...]
+    runs: tuple[Place, ...]
     finished: bool
     reason: str
 
@@ -119,8 +110,8 @@ def propose(
     search: Search,
     *,
     slots: int = 1,
-    running: Collection[Proposal] = (),
-    failed: Collection[Proposal] = (),
+    running: Collection[Place] = (),
+    failed: Collection[Place] = (),
 ) -> Plan:
     """Up to `slots` runs to start now, given the runs done (`subspace`, `baseline`), in flight, and failed.
 
@@ -128,7 +119,7 @@ def propose(
     in flight and failed ones count against the budget and are not proposed again. Start full fine-tuning
     over its own learning rates first: the search only adds seeds to the best.
     """
-    taken = {*(Proposal(p.d, p.seed, p.lr) for p in (*subspace, *baseline)), *running, *failed}
+    taken = {*(Place(p.d, p.seed, p.lr) for p in (*subspace, *baseline)), *running, *failed}
     room = min(slots, search.budget - len(taken))
     if room <= 0 and slots > 0:
         return Plan((), True, f"the budget of {search.budget} runs is spent")
@@ -142,14 +133,14 @@ def propose(
         if pending or any(run in running for run in runs):
             return Plan((*pending, *_spare(baseline, search, taken))[:room], False, reason)
         if not baseline:
-            on_its_way = any(run.d is None for run in running)
+            on_its_way = any(run.size is None for run in running)
             return Plan((), not on_its_way, "full fine-tuning, which sets the target, has not finished")
     return _narrow(measured, found, search, column, taken, room)
 
 
 def _opening(
     subspace: Sequence[Point], baseline: Sequence[Point], search: Search
-) -> Iterator[tuple[int, list[Proposal], str]]:
+) -> Iterator[tuple[int, list[Place], str]]:
     """The stages before narrowing: the best column known, the runs, and why. Ask for the next stage when the
     runs of the last are done; the last one's column is the tuned one.
 
@@ -158,8 +149,8 @@ def _opening(
     coarse, first, columns = search.coarse(), search.seeds[0], range(len(search.lrs(search.d_min)))
     middle = len(columns) // 2
 
-    def runs(ds: Sequence[int], js: Sequence[int], seeds: Sequence[int]) -> list[Proposal]:
-        return [Proposal(d, seed, search.lrs(d)[j]) for seed in seeds for d in ds for j in js]
+    def runs(ds: Sequence[int], js: Sequence[int], seeds: Sequence[int]) -> list[Place]:
+        return [Place(d, seed, search.lrs(d)[j]) for seed in seeds for d in ds for j in js]
 
     yield middle, runs(coarse, [middle], [first]), "coarse curve"
     pair = _around_crossing(subspace, baseline, search, coarse, middle)
@@ -211,18 +202,18 @@ def _rank(
     return sorted(columns, key=mean, reverse=True)
 
 
-def _spare(baseline: Sequence[Point], search: Search, taken: set[Proposal]) -> list[Proposal]:
+def _spare(baseline: Sequence[Point], search: Search, taken: set[Place]) -> list[Place]:
     """Work for slots that would wait: seeds of full fine-tuning at its best learning rate."""
     if not baseline:
         return []
     scale, runs = search.scale, rising(baseline, search.scale)
     table = tabulate([runs], search.selection, search.collapsed([baseline]))
     lr = float(take(table.lr, choose(table.choice, table, scale.up(scale.chance)))[0])
-    return [run for s in search.seeds[:FULL_RUNS] if (run := Proposal(None, s, lr)) not in taken]
+    return [run for s in search.seeds[:FULL_RUNS] if (run := Place(None, s, lr)) not in taken]
 
 
 def _narrow(
-    measured: Measured, found: Estimate, search: Search, column: int, taken: set[Proposal], room: int
+    measured: Measured, found: Estimate, search: Search, column: int, taken: set[Place], room: int
 ) -> Plan:
     """The runs that take most variance out of the crossing, unless its interval is narrow enough."""
     if isinstance(measured.study, str):
@@ -230,14 +221,14 @@ def _narrow(
     base = None if measured.replays is None else measured.replays.begin(found.definition)
     if measured.replays is None or found.full_lr is None or base is None:
         return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")
-    spread, runs = measured.replays.crossings(base, search.threshold), list[Proposal]()
+    spread, runs = measured.replays.crossings(base, search.threshold), list[Place]()
     while len(runs) < room:
         run = _most_telling(spread, found.full_lr, search, column, taken | set(runs))
         if run is None:
             break
         runs.append(run)
     # An interval is believed only when the gaps that it lies in are narrow: a line over more may hide a jump.
-    wide = any(run.d is not None and run.d not in {p.d for p in measured.subspace} for run in runs)
+    wide = any(run.size is not None and run.size not in {p.d for p in measured.subspace} for run in runs)
     if (reason := _reached(found, search)) and not wide:
         return Plan((), True, reason)
     if not runs:
@@ -246,8 +237,8 @@ def _narrow(
 
 
 def _most_telling(
-    spread: Floats, full_lr: float, search: Search, column: int, taken: set[Proposal]
-) -> Proposal | None:
+    spread: Floats, full_lr: float, search: Search, column: int, taken: set[Place]
+) -> Place | None:
     """The run that takes most variance out of the crossing, whose replays `spread` (B,) holds in log2 d.
 
     A replay that crosses between two d's, w of the way from one to the other, takes (1 - w)^2 s^2 / n of the
@@ -255,7 +246,7 @@ def _most_telling(
     target takes t^2 s^2 / n from full fine-tuning. Gaps where replays cross are split first, while they are long.
     None where no seed is left.
     """
-    count = Counter((run.d, run.lr) for run in taken)
+    count = Counter((run.size, run.lr) for run in taken)
     # Older runs of other d's tell of the crossing, and the search keeps to the range that it was given.
     inside_range = [(d, lr) for d, lr in count if d is not None and search.d_min <= d <= search.d_max]
     ds = sorted(d for d, lr in inside_range if lr == search.lrs(d)[column])
@@ -265,15 +256,15 @@ def _most_telling(
     share = [(d, search.lrs(d)[column], float(np.mean(w**2))) for d, w in zip(ds, weight, strict=True)]
     gain = {}
     for d, lr, part in (*share, (None, full_lr, search.threshold**2)):
-        unused = [s for s in search.seeds if Proposal(d, s, lr) not in taken]
+        unused = [s for s in search.seeds if Place(d, s, lr) not in taken]
         if unused:
-            gain[Proposal(d, unused[0], lr)] = part / (count[d, lr] * (count[d, lr] + 1))
+            gain[Place(d, unused[0], lr)] = part / (count[d, lr] * (count[d, lr] + 1))
     inside = np.histogram(at, x)[0] / at.size
     long = (np.diff(x) > search.finest()) & (inside >= SPLIT)
     gap = int(np.argmax(np.where(long, inside, 0) if long.any() else inside))
     between = round(math.sqrt(ds[gap] * ds[gap + 1]))
     if ds[gap] < between < ds[gap + 1] and (long.any() or not gain):
-        return Proposal(between, search.seeds[0], search.lrs(between)[column])
+        return Place(between, search.seeds[0], search.lrs(between)[column])
     return max(gain, key=gain.__getitem__, default=None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,14 @@ from intrinsic_cli.statistics.targets import Scale
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+class Place(NamedTuple):
+    """Where a run stands in its study. `size` is its d, or an adapter's rank; None for full fine-tuning."""
+
+    size: int | None
+    seed: int
+    lr: float
 
 
 @dataclass(frozen=True)

@@ -11,25 +11,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 from intrinsic_cli.statistics.collapse import collapsed
-from intrinsic_cli.statistics.points import Point, choose, few_lost, rising, tabulate, take
+from intrinsic_cli.statistics.points import Place, Point, choose, few_lost, rising, tabulate, take
 from intrinsic_cli.statistics.targets import TARGETS, Scale, begin, target_score
 
 BEHIND, BELOW, ABOVE = "behind", "below", "above"
 THRESHOLD = 0.9  # the share of full fine-tuning's score whose d_t is kept
 CLEAR = 2.0  # standard errors by which a score must lie off, at least, to be no luck of the rows
-
-
-class Place(NamedTuple):
-    """Where a run stands in its study. `size` is its d, or an adapter's rank; None for full fine-tuning."""
-
-    size: int | None
-    lr: float
-    seed: int
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from intrinsic_cli.errors import DamagedError
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.rundir import OUTCOMES, RunDir
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.statistics.points import Point
-from intrinsic_cli.statistics.pruning import Place
+from intrinsic_cli.statistics.points import Place, Point
 from intrinsic_cli.statistics.rows import of_answers
 from intrinsic_cli.statistics.targets import Scale
 
@@ -26,7 +25,7 @@ ROUNDING = 1e-3  # of a score that is computed again from float32 columns
 def place(spec: RunSpec) -> Place:
     """Where a run stands on its curve."""
     size = spec.d if spec.d is not None else spec.adapter.r or 0
-    return Place(None if spec.is_full else size, spec.lr, spec.seed)
+    return Place(None if spec.is_full else size, spec.seed, spec.lr)
 
 
 def finished(run: RunResult) -> Point:

@@ -12,7 +12,8 @@ from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.planning.plan import SearchPlan
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.statistics.pruning import Known, Place, counts
+from intrinsic_cli.statistics.points import Place
+from intrinsic_cli.statistics.pruning import Known, counts
 from intrinsic_cli.statistics.runs import place
 from intrinsic_cli.store import Store, Survey
 from intrinsic_cli.study.launchers.base import Launcher
@@ -21,7 +22,7 @@ from intrinsic_cli.study.sweep import WAIT, outcome
 from intrinsic_cli.training.stop import Stop
 
 if TYPE_CHECKING:
-    from intrinsic_cli.statistics.adaptive import Plan, Proposal, Search
+    from intrinsic_cli.statistics.adaptive import Plan, Search
     from intrinsic_cli.statistics.points import Point
 
 
@@ -44,11 +45,11 @@ def run_study(
     only with `retry_failed`. With `prune`, runs that can't matter are ended early, by what has finished when they
     are proposed, and are no longer wanted; without, those of an earlier search go on first. Raises Stopped.
     """
-    from intrinsic_cli.statistics.adaptive import Plan, Proposal
+    from intrinsic_cli.statistics.adaptive import Plan
 
     stop = stop or Stop()
-    failed: dict[Proposal, str] = {}
-    elsewhere: set[Proposal] = set()
+    failed: dict[Place, str] = {}
+    elsewhere: set[Place] = set()
     while True:
         elsewhere = {p for p in elsewhere if store.run(study.make(*p)).state is RunState.RUNNING}
         # What diverged in an earlier search tells of its rate, unless it is to be tried again.
@@ -57,9 +58,7 @@ def run_study(
         if not members.full:
             say("no full fine-tuning has finished, so there is no target to search for")
             return members.lost(failed.values())
-        ended, left_out = (
-            [Proposal(at.size, at.seed, at.lr) for at in part] for part in (members.ended, members.left_out)
-        )
+        ended, left_out = members.ended, members.left_out
         again = [] if prune else [p for p in ended if p not in failed and p not in elsewhere]
         if again and members.done + len(left_out) < study.budget:
             plan = Plan(tuple(again[: launcher.slots]), False, "runs that were pruned")
@@ -149,7 +148,7 @@ class Members:
             [*map(runs.finished, self.full), *(p for p in lost if p.d is None)],
         )
 
-    def plan(self, study: SearchPlan, slots: int, running: set[Proposal], failed: Sequence[Proposal]) -> Plan:
+    def plan(self, study: SearchPlan, slots: int, running: set[Place], failed: Sequence[Place]) -> Plan:
         """The next runs."""
         from intrinsic_cli.statistics.adaptive import propose
 
@@ -158,7 +157,7 @@ class Members:
 
 
 def _launch(
-    runs: Sequence[Proposal],
+    runs: Sequence[Place],
     study: SearchPlan,
     store: Store,
     launcher: Launcher,
@@ -167,7 +166,7 @@ def _launch(
     before: Known | None,
     *,
     retry_failed: bool,
-) -> dict[Proposal, RunState]:
+) -> dict[Place, RunState]:
     """Do what was proposed, but for runs that failed before; what became of each."""
     proposals = {study.make(*proposal): proposal for proposal in runs}
     lost = [spec for spec in proposals if store.run(spec).state is RunState.FAILED and not retry_failed]

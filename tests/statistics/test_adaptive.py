@@ -11,8 +11,8 @@ import pytest
 from support.scripts import load
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.statistics.adaptive import Proposal, Search, _most_telling, propose
-from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.adaptive import Search, _most_telling, propose
+from intrinsic_cli.statistics.points import Place, Point
 from intrinsic_cli.statistics.targets import Scale
 
 simulation = load("simulate_d90")
@@ -32,23 +32,25 @@ def search(**changes) -> Search:
     return Search(**(options | changes))
 
 
-def outcome(run: Proposal, seed: int = 0) -> Point:
+def outcome(run: Place, seed: int = 0) -> Point:
     """A run's score, a function of the run alone: the curve reaches 0.72 at d=256 with the rate 2."""
-    if run.d is None:
+    if run.size is None:
         mean = 0.8
     else:
-        column = lrs(run.d).index(run.lr)
-        mean = 0.5 + 0.3 / (1 + math.exp(-1.2 * math.log(run.d / 256) - math.log(0.22 / 0.08)))
+        column = lrs(run.size).index(run.lr)
+        mean = 0.5 + 0.3 / (1 + math.exp(-1.2 * math.log(run.size / 256) - math.log(0.22 / 0.08)))
         mean -= 0.04 * (2 - column)
-    key = [seed, run.d or 0, run.seed, round(1e9 * run.lr)]
-    return Point(run.d, run.seed, run.lr, mean + 0.008 * float(np.random.default_rng(key).standard_normal()))
+    key = [seed, run.size or 0, run.seed, round(1e9 * run.lr)]
+    return Point(
+        run.size, run.seed, run.lr, mean + 0.008 * float(np.random.default_rng(key).standard_normal())
+    )
 
 
-BASELINE = [outcome(Proposal(None, s, 1e-4)) for s in range(2)]
+BASELINE = [outcome(Place(None, s, 1e-4)) for s in range(2)]
 
 
 def finish(
-    plan_for: Search, done: list[Point], slots: int = 3, outcome: Callable[[Proposal], Point] = outcome
+    plan_for: Search, done: list[Point], slots: int = 3, outcome: Callable[[Place], Point] = outcome
 ) -> tuple[list[Point], str]:
     done = list(done)
     while not (plan := propose(*split(done), plan_for, slots=slots)).finished:
@@ -64,11 +66,11 @@ def split(points: list[Point]) -> tuple[list[Point], list[Point]]:
 def test_a_search_from_coarse_to_narrow():
     plan = propose([], BASELINE, search(), slots=99)
     # 8 octaves in steps of 2, first seed, middle rate.
-    coarse = tuple(Proposal(d, 0, lrs(d)[1]) for d in (16, 64, 256, 1024, 4096))
+    coarse = tuple(Place(d, 0, lrs(d)[1]) for d in (16, 64, 256, 1024, 4096))
     assert plan.runs[:5] == coarse
     # With the rate 1 the curve reaches the target between 256 and 1024: there the other rates are tried.
     plan = propose([outcome(run) for run in coarse], BASELINE, search(), slots=4)
-    assert set(plan.runs) == {Proposal(d, 0, lrs(d)[j]) for d in (256, 1024) for j in (0, 2)}
+    assert set(plan.runs) == {Place(d, 0, lrs(d)[j]) for d in (256, 1024) for j in (0, 2)}
 
     done, reason = finish(search(), BASELINE)
     assert "narrower than rel_width=0.6" in reason
@@ -106,15 +108,15 @@ def test_idle_slots_get_more_seeds_of_full_fine_tuning():
     *finished, last = propose([], BASELINE, search(), slots=5).runs
     done = [outcome(run) for run in finished]
     plan = propose(done, BASELINE, search(), slots=2, running=[last])
-    assert plan.runs == (Proposal(None, 2, 1e-4), Proposal(None, 3, 1e-4))
+    assert plan.runs == (Place(None, 2, 1e-4), Place(None, 3, 1e-4))
     assert not plan.finished
-    five = [outcome(Proposal(None, s, 1e-4)) for s in range(5)]
+    five = [outcome(Place(None, s, 1e-4)) for s in range(5)]
     assert propose(done, five, search(), slots=2, running=[last]).runs == ()
 
 
 def test_full_fine_tuning_is_waited_for_only_while_it_runs():
     done = [outcome(run) for run in propose([], [], search(), slots=99).runs]
-    waiting = propose(done, [], search(), running=[Proposal(None, 0, 1e-4)])
+    waiting = propose(done, [], search(), running=[Place(None, 0, 1e-4)])
     assert (waiting.runs, waiting.finished) == ((), False)
     assert propose(done, [], search()).finished
 
@@ -124,7 +126,7 @@ def test_the_budget_counts_every_run(budget):
     done, reason = finish(search(budget=budget + len(BASELINE), rel_width=1e-6), BASELINE)
     assert len(done) == budget + len(BASELINE)
     assert reason == f"the budget of {budget + 2} runs is spent"
-    plan = propose(*split(BASELINE), search(budget=5), slots=9, running=[Proposal(None, 8, 1e-4)])
+    plan = propose(*split(BASELINE), search(budget=5), slots=9, running=[Place(None, 8, 1e-4)])
     assert len(plan.runs) == 2
 
 
@@ -168,10 +170,10 @@ def test_the_gap_at_the_crossing_is_narrowed_before_an_interval_is_believed():
     """A jump between two coarse d's: the interval is narrower than the gap only once the gap is."""
     jump = 500
 
-    def run(of: Proposal) -> Point:
-        return Point(of.d, of.seed, of.lr, 0.8 if of.d is None or of.d >= jump else 0.55)
+    def run(of: Place) -> Point:
+        return Point(of.size, of.seed, of.lr, 0.8 if of.size is None or of.size >= jump else 0.55)
 
-    done = [run(Proposal(None, s, 1e-4)) for s in range(3)]
+    done = [run(Place(None, s, 1e-4)) for s in range(3)]
     plan_for = search(rel_width=1.0, scale=Scale(0.5, 100_000))
     while not (plan := propose(*split(done), plan_for, slots=3)).finished:
         done += map(run, plan.runs)
@@ -197,20 +199,20 @@ def test_the_default_search_holds_the_truth_within_its_budget(family):
 def test_a_rate_that_diverges_or_collapses_is_not_taken_for_the_best():
     """The best rate, 2, diverges at the seeds 0, 2, 4, ...; and at d=4096 all rates do at seed 0."""
 
-    def unstable(run: Proposal) -> Point:
+    def unstable(run: Place) -> Point:
         point = outcome(run)
-        if run.d is None:
+        if run.size is None:
             return point
-        fast = lrs(run.d).index(run.lr) == 2
-        return replace(point, score=None) if run.seed % 2 == 0 and (fast or run.d == 4096) else point
+        fast = lrs(run.size).index(run.lr) == 2
+        return replace(point, score=None) if run.seed % 2 == 0 and (fast or run.size == 4096) else point
 
     done, reason = finish(search(), BASELINE, outcome=unstable)
     assert "narrower than rel_width=0.6" in reason
     assert {round(p.lr * 4, 6) for p in done if p.d == 16} == {1.0}
 
-    def collapsing(run: Proposal) -> Point:
+    def collapsing(run: Place) -> Point:
         point = outcome(run)
-        return replace(point, score=0.5) if run.seed == 1 and run.lr == lrs(run.d or 1)[2] else point
+        return replace(point, score=0.5) if run.seed == 1 and run.lr == lrs(run.size or 1)[2] else point
 
     for each in (outcome, collapsing):
         done, _ = finish(search(), BASELINE, outcome=each)
@@ -220,7 +222,7 @@ def test_a_rate_that_diverges_or_collapses_is_not_taken_for_the_best():
 
 def test_a_first_run_that_diverges_does_not_end_the_search():
     first = propose([], BASELINE, search(), slots=1).runs[0]
-    plan = propose([Point(first.d, first.seed, first.lr, None)], BASELINE, search(), slots=3)
+    plan = propose([Point(first.size, first.seed, first.lr, None)], BASELINE, search(), slots=3)
     assert not plan.finished
     assert first not in plan.runs
 
@@ -229,16 +231,16 @@ def test_every_gap_that_may_hold_the_crossing_is_split_before_an_interval_is_bel
     """Half of the replays cross in a short gap and a third in a long one: the long one may hide a jump."""
     ds = (16, 64, 256, 300, 4096)
     spread = np.repeat(np.log2([270.0, 32.0, 3.0]), [60, 35, 5])
-    taken = {Proposal(d, seed, lrs(d)[1]) for d in ds for seed in range(5)} | {Proposal(None, 0, 1e-4)}
-    assert _most_telling(spread, 1e-4, search(), 1, taken).d == 32
+    taken = {Place(d, seed, lrs(d)[1]) for d in ds for seed in range(5)} | {Place(None, 0, 1e-4)}
+    assert _most_telling(spread, 1e-4, search(), 1, taken).size == 32
     sure = np.repeat(np.log2([270.0, 32.0]), [95, 5])
-    assert _most_telling(sure, 1e-4, search(), 1, taken).d in (256, 300, None)
+    assert _most_telling(sure, 1e-4, search(), 1, taken).size in (256, 300, None)
 
 
 def test_runs_of_other_sizes_leave_a_search_in_its_range():
     """The curve reaches its target at 256, which older runs tell; the search is of d up to 64."""
     older = [
-        outcome(Proposal(d, seed, lrs(d)[j])) for d in (4, 256, 1024) for seed in range(4) for j in range(3)
+        outcome(Place(d, seed, lrs(d)[j])) for d in (4, 256, 1024) for seed in range(4) for j in range(3)
     ]
     done, reason = finish(search(d_max=64, budget=120), [*BASELINE, *older])
     assert {p.d for p in done[len(BASELINE) + len(older) :] if p.d and not 16 <= p.d <= 64} == set()

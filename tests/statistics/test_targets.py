@@ -160,9 +160,9 @@ def test_a_search_on_a_loss_does_what_one_on_its_mirror_does():
     """Losses 1 − score: the same runs, proposed in the same order, to the same end."""
 
     def score(run):
-        at = 0.8 if run.d is None else 0.3 + 0.5 / (1 + (200 / run.d) ** 1.5)
+        at = 0.8 if run.size is None else 0.3 + 0.5 / (1 + (200 / run.size) ** 1.5)
         off = {0.01: -0.1, 0.1: 0.0, 1.0: -0.05}.get(run.lr, 0.0)
-        return at + off + 0.01 * np.sin(7 * run.seed + (run.d or 0))
+        return at + off + 0.01 * np.sin(7 * run.seed + (run.size or 0))
 
     plans = []
     for lower in (False, True):
@@ -179,8 +179,8 @@ def test_a_search_on_a_loss_does_what_one_on_its_mirror_does():
         while not (plan := propose(subspace, baseline, search)).finished:
             for run in plan.runs:
                 made.append(run)
-                (baseline if run.d is None else subspace).append(
-                    Point(run.d, run.seed, run.lr, up(score(run)))
+                (baseline if run.size is None else subspace).append(
+                    Point(run.size, run.seed, run.lr, up(score(run)))
                 )
         plans.append((made, plan.reason))
     assert plans[0] == plans[1]
