@@ -72,7 +72,7 @@ def write(found: FineTune, repo: str) -> str:
         rows["projection"] = f"{found.projection.kind}, version {found.version}, seed {found.seed}"
     else:
         rows["seed"] = found.seed
-    if found.kind in PIPELINES:
+    if found.labels or found.kind == "regression":
         rows["labels"] = ", ".join(found.labels) or "a number"
     rows["precision of training"] = found.precision
     told = f"{_plain(found.metric)} {found.score:.4f} on {found.n_eval} validation rows." if results else ""

@@ -113,8 +113,16 @@ def _wrapped(found: FineTune, base: LoadedModel, adapter: AdapterSpec, trained: 
     config.modules_to_save = sorted({name.rpartition(".")[0] for name in base.head}) or None
     if not base.head and not base.model.config.is_encoder_decoder:
         config.task_type = "CAUSAL_LM"
+    wanted = set(config.target_modules)
     with warnings.catch_warnings(action="ignore"):  # transformers', of PEFT's calls
         wrapped = peft.get_peft_model(base.model, config)
+    # Whoever loads the folder gets the same, so it can't be written otherwise.
+    if odd := adapters.misplaced(wrapped.base_model.model, wanted, config):
+        raise ConfigError(
+            f"--to peft: PEFT takes layers of {type(base.model).__name__} for parts of its experts ({odd[0]}), "
+            "so that its folder would be another model; idim export RUN --out FILE and idim apply FILE --out DIR "
+            "write the model itself"
+        )
     made = wrapped.peft_config[adapters.NAME]
     made.base_model_name_or_path, made.revision = base_id(found), found.model.revision
     own = dict(trained.named_parameters())

@@ -161,22 +161,29 @@ def _width(layer: Any) -> int:
 def _adapt(model: nn.Module, config: Any, spec: AdapterSpec, seed: int) -> None:
     """Put PEFT's layers in the place of the model's own."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
     wanted = set(config.target_modules)
     with _fitting(spec, model), private_rng(stream_seed(seed, "adapter")), _layers_as_named():
         # By the tuner itself, as `inject_adapter_in_model` takes no method whose layers share their numbers.
         PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, NAME)
-    adapted = {name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
-    if odd := sorted(adapted ^ wanted):
+    if odd := misplaced(model, wanted, config):
         raise ConfigError(
             f"adapter={spec.kind}: PEFT adapts other layers of {type(model).__name__} than those asked for "
-            f"({', '.join(odd[:3])}); name the layers, as in adapter.target=q_proj,v_proj"
+            f"({', '.join(odd[:3])}); leave them out of adapter.target"
         )
     if spec.kind == "lora":
         from intrinsic_cli.models.lora import in_one_product
 
         in_one_product(model)
+
+
+def misplaced(model: nn.Module, wanted: set[str], config: Any) -> list[str]:
+    """The layers that have an adapter and are not `wanted`, or have none and are; but for those that PEFT's
+    `config` excludes."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = {name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    return sorted(adapted - wanted if getattr(config, "exclude_modules", None) else adapted ^ wanted)
 
 
 @contextmanager
@@ -186,6 +193,9 @@ def _layers_as_named() -> Iterator[None]:
     from peft.utils import transformers_weight_conversion as conversion
 
     name = "convert_peft_config_for_transformers"
+    if not hasattr(conversion, name):  # of a later PEFT; `misplaced` tells whether it does so otherwise
+        yield
+        return
     before = getattr(conversion, name)
     setattr(conversion, name, lambda *_, **__: None)
     try:

@@ -47,7 +47,8 @@ def timed(spec: RunSpec, inputs: Inputs) -> Costs:
     trainer = Trainer(sample, inputs, beat=mark)
     seconds = trainer.run().seconds
     step = (ends[STEPS] - ends[1]) / (STEPS - 1)  # the first one begins with the run
-    return Costs(seconds["total"] - seconds["evaluation"] - STEPS * step, step, seconds["evaluation"])
+    once = seconds["total"] - seconds["evaluation"] - STEPS * step
+    return Costs(max(once, 0.0), step, seconds["evaluation"])
 
 
 def forecast(

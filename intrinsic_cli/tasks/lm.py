@@ -30,7 +30,8 @@ def _perplexity(answers: Answers) -> float:
     loss = _loss(answers)
     if loss > HIGHEST:
         raise RunError(
-            f"a loss of {loss:.4g} nats per token has no perplexity that fits a number: diverged; try a smaller lr"
+            f"a loss of {loss:.4g} nats per token has no perplexity that fits a number; a run that diverged "
+            "needs a smaller lr, and task.metrics=loss has no such end"
         )
     return math.exp(loss)
 

@@ -176,6 +176,8 @@ def test_the_card_of_a_language_models_adapter_says_what_it_is():
     assert rows["d"] == "32"
     assert "seed" in rows
     assert not {"projection", "labels"} & set(rows)
+    choice = replace(found, kind="choice", metric="accuracy", labels=("bad", "good"))
+    assert "| labels | bad, good |" in card.write(choice, "me/small")
     written = card.write(
         replace(found, subspace=SubspaceSpec("did"), tensors=FineTune.read(GOLDEN).tensors), "me/small"
     )

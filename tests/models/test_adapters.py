@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers as hf
 from safetensors.torch import load_file
+from support.language import save_mixture
 from support.oracle import fastfood
 from torch import nn
 from torch.func import functional_call
@@ -161,16 +162,9 @@ def test_merged_weights_are_those_of_the_adapter_in_the_plain_model(family, kind
         torch.testing.assert_close(model(**batch).logits, wanted, rtol=1e-4, atol=2e-5)
 
 
-def test_dense_layers_beside_experts_have_their_adapters():
+def test_dense_layers_beside_experts_have_their_adapters(tmp_path):
     """DeepSeek-V3: a dense layer, and one of experts in one tensor with a shared one beside, named alike."""
-    config = hf.DeepseekV3Config(
-        vocab_size=99, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, n_shared_experts=1, n_routed_experts=4, num_experts_per_tok=2,
-        n_group=1, topk_group=1, first_k_dense_replace=1, q_lora_rank=8, kv_lora_rank=8, qk_rope_head_dim=8,
-        qk_nope_head_dim=8, v_head_dim=8, pad_token_id=0,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = hf.DeepseekV3ForCausalLM(config).eval()
+    model = hf.AutoModelForCausalLM.from_pretrained(save_mixture(tmp_path)).eval()
     original = copy.deepcopy(model)
     linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and n != "lm_head"}
     assert {"model.layers.0.mlp.gate_proj", "model.layers.1.mlp.shared_experts.up_proj"} <= linear.keys()
@@ -187,6 +181,24 @@ def test_dense_layers_beside_experts_have_their_adapters():
         assert model.state_dict().keys() == original.state_dict().keys()
         torch.testing.assert_close(model(ids).logits, wanted, rtol=1e-4, atol=2e-5)
         assert (wanted - original(ids).logits).abs().max() > 1e-3
+
+
+def test_layers_that_peft_adapts_by_their_last_name_alone_are_refused():
+    """PEFT takes `dense` for `inner.dense` too, which is the head here and gets no adapter."""
+    model = nn.ModuleDict({"dense": nn.Linear(8, 8), "inner": nn.ModuleDict({"dense": nn.Linear(8, 8)})})
+    with pytest.raises(ConfigError, match=r"other layers of ModuleDict .*\(inner.dense\); leave them out"):
+        adapters.attach(model, SPECS["lora"], ["inner.dense.weight"], seed=3)
+
+
+def test_layers_that_peft_is_told_to_exclude_have_no_adapter(family):
+    name, original, head, _ = family
+    if name != "bert":
+        return
+    model = copy.deepcopy(original)
+    adapters.attach(model, AdapterSpec("lora", 4, args={"exclude_modules": ["key"]}), head, seed=3)
+    adapted = {n for n in trained(model) if "lora_A" in n}
+    assert adapted
+    assert not any(".key." in n for n in adapted)
 
 
 def test_what_an_adapter_draws_is_its_seeds(family):

@@ -287,10 +287,13 @@ def test_the_forecast_adds_up_what_each_kind_of_run_costs(make_spec):
 def test_what_a_run_does_once_is_no_step_of_it(make_spec):
     """Scoring 96 rows one by one, for the training score, takes longer than a step of one row."""
     spec = make_spec(d=50, max_steps=10)
-    train = replace(spec.train, score_train=True, eval_batch_size=1, batch_size=1)
-    costs = timed(replace(spec, train=train), Loader()(spec))
-    assert costs.once > costs.step > 0
-    assert costs.evaluation > 0
+    train, inputs = replace(spec.train, eval_batch_size=1, batch_size=1), Loader()(spec)
+    without, scored = (
+        [timed(replace(spec, train=replace(train, score_train=asked)), inputs) for _ in range(3)]
+        for asked in (False, True)
+    )
+    assert min(costs.once for costs in scored) > min(costs.once for costs in without) + without[0].step
+    assert all(costs.step > 0 and costs.evaluation > 0 for costs in (*without, *scored))
     untrained = timed(make_spec("none"), Loader()(spec))
     assert untrained.once > 0
     assert (untrained.step, untrained.evaluation) == (0.0, 0.0)

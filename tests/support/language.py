@@ -1,4 +1,4 @@
-"""A small encoder-decoder over the bytes of the built-in tiny model."""
+"""Small models of other kinds over the bytes of the built-in tiny model."""
 
 from pathlib import Path
 
@@ -17,5 +17,21 @@ def save_t5(folder: Path) -> Path:
         eos_token_id=2, decoder_start_token_id=0,
     )  # fmt: skip
     hf.T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_mixture(folder: Path) -> Path:
+    """A random DeepSeek-V3: a dense layer, and one of four experts in one tensor with a shared one beside."""
+    tokenizer = pretrained.load(ModelSpec("tiny"), 0, kind="lm").tokenizer
+    hf.set_seed(0)
+    config = hf.DeepseekV3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, moe_intermediate_size=16,
+        num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, n_shared_experts=1, n_routed_experts=4,
+        num_experts_per_tok=2, n_group=1, topk_group=1, first_k_dense_replace=1, q_lora_rank=8, kv_lora_rank=8,
+        qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    hf.DeepseekV3ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -5,16 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.language import save_t5
+from support.language import save_mixture, save_t5
 from support.rows import write_task
 from training.test_resume import After
 
-from intrinsic_cli.errors import Stopped, StoreError
+from intrinsic_cli.errors import ConfigError, Stopped, StoreError
+from intrinsic_cli.finetunes import to_peft
 from intrinsic_cli.finetunes.file import FineTune
-from intrinsic_cli.finetunes.rebuild import export
+from intrinsic_cli.finetunes.rebuild import apply, export
 from intrinsic_cli.finetunes.scoring import score
+from intrinsic_cli.models import pretrained
 from intrinsic_cli.rundir import THETA
-from intrinsic_cli.spec import ModelSpec
+from intrinsic_cli.spec import AdapterSpec, ModelSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.device import Compute
@@ -105,6 +107,26 @@ def test_the_model_before_training_is_a_run_of_its_own(kind, specs, tmp_path, id
     assert (status, f"{result.score:.4f}" in out) == (0, True)
     with pytest.raises(StoreError, match="trained nothing"):
         export(store.run(spec), tmp_path)
+
+
+@pytest.mark.long
+def test_lora_on_a_mixture_of_experts_is_applied_as_it_was_scored(specs, tmp_path):
+    """Its dense and shared layers are named as experts once were, for which PEFT takes them."""
+    folder = save_mixture(tmp_path / "mixture")
+    spec = specs("lm", "full", folder, adapter=AdapterSpec("lora", 2), lr=0.05)
+    load, store = Loader(), Store(tmp_path / "out")
+    result = execute(spec, store, load)
+    fine_tune = export(store.run(spec), tmp_path)
+    apply(fine_tune, tmp_path / "applied")
+    inputs = load(spec)
+    applied = pretrained.load(ModelSpec(str(tmp_path / "applied")), 0, kind="lm").model
+    answers, _ = evaluate(inputs.task, applied, inputs.validation, Compute.here("fp32"), 5)
+    assert inputs.task.score(answers) == pytest.approx(result.metrics, rel=1e-5)
+    answers, _ = evaluate(inputs.task, inputs.fresh_model(0), inputs.validation, Compute.here("fp32"), 5)
+    assert inputs.task.score(answers)["loss"] > result.metrics["loss"] + 1e-3
+    with pytest.raises(ConfigError, match="--to peft: PEFT takes layers of DeepseekV3ForCausalLM for parts"):
+        to_peft.export(store.run(spec), tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
 
 
 def test_patience_with_a_loss_keeps_the_lowest(specs):
