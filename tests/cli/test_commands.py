@@ -254,7 +254,7 @@ def test_the_plan_says_what_is_done_and_trains_nothing(idim, easy, study):
     assert (status, again) == (0, runs)
     assert last.startswith("6 runs, 2 to do, about ")
     assert last.endswith(
-        "one after the other: by 3 steps and one evaluation of each kind of run, timed on this machine"
+        "one after the other: by 4 steps and one evaluation of each kind of run, timed on this machine"
     )
     assert sorted(path.name for path in study.iterdir()) == before
 
