@@ -74,7 +74,7 @@ def less_defaults(kind: Any, tree: Mapping[str, Any]) -> dict[str, Any]:
         if is_dataclass(hint):
             if part := less_defaults(hint, value):
                 own[f.name] = part
-        elif f.default is MISSING or value != f.default:
+        elif value != (f.default if f.default_factory is MISSING else f.default_factory()):
             own[f.name] = value
     return own
 

@@ -8,28 +8,25 @@ Each file is read with limits (`files`) and checked once; who may train a run, `
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import logging
 import os
 import re
 import shutil
 import time
 import traceback
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from glob import escape
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from intrinsic_cli import history, sealed
 from intrinsic_cli.claims import LOCK, Claim, claimed
 from intrinsic_cli.errors import ConfigError, DamagedError, IdimError, StoreError, one_line
-from intrinsic_cli.files import opened, parse_json, publish, read_json, write_whole
+from intrinsic_cli.files import parse_json, publish, read_json, write_whole
+from intrinsic_cli.history import Progress, is_number
+from intrinsic_cli.outcomes import pack, unpack
 from intrinsic_cli.result import RunBound, RunResult, RunState
 from intrinsic_cli.spec import RunSpec
 
@@ -48,14 +45,12 @@ RESULT, ERROR, CONFIG, HISTORY, THETA, SNAPSHOT, OUTCOMES, BOUND, LIMITS, PRUNED
     "pruned.json",  # that it was
 )
 TRACKED = ("idim/events.out.tfevents.*", "wandb/*run*", "wandb/debug*.log")  # what trackers write beside them
-LARGEST_OUTCOMES = 2**30  # bytes of a run's outcomes, unpacked
 BEAT = ".beat"  # its time is that of the last step of the run that is trained
 # Bytes that a run writes at most.
 MOST = {
     RESULT: 64 << 20,
     ERROR: 16 << 20,
     CONFIG: 4 << 20,
-    HISTORY: 256 << 20,
     BOUND: 1 << 20,
     LIMITS: 4 << 20,
     PRUNED: 1 << 20,
@@ -81,16 +76,6 @@ class Look:
     reason: str = ""
     diverged: bool = False
     pruned: str = ""
-
-
-class Progress(NamedTuple):
-    """How far a run is; `steps` is None where an earlier version did not record it."""
-
-    step: int
-    steps: int | None
-
-    def __str__(self) -> str:
-        return f"step {self.step}" + (f" of {self.steps}" if self.steps else "")
 
 
 class RunDir:
@@ -266,7 +251,7 @@ class RunDir:
         except (StoreError, FileNotFoundError):
             return None
         texts = isinstance(record, dict) and all(isinstance(record.get(k), str) for k in ("kind", "reason"))
-        if not texts or not (_number(record.get("step")) and _number(record.get("score", 0))):
+        if not texts or not (is_number(record.get("step")) and is_number(record.get("score", 0))):
             return None
         return {**record, "reason": one_line(record["reason"])}
 
@@ -293,22 +278,12 @@ class RunDir:
     def save(self, snapshot: bytes) -> None:
         """Publish where the run goes on, behind its SHA-256."""
         self._still_mine()
-        write_whole(self.path / SNAPSHOT, hashlib.sha256(snapshot).digest(), snapshot)
+        sealed.write(self.path / SNAPSHOT, snapshot)
 
     def snapshot(self) -> bytes | None:
         """What `save` was given, or None where there is none. One that is damaged is passed over with a word."""
-        path = self.path / SNAPSHOT
         try:
-            with opened(path) as file:
-                digest = file.read(HASH)
-                # Hashed before it is held, so that a huge file costs no memory; a hole of terabytes is no snapshot.
-                if _safetensors_size(file) != os.fstat(file.fileno()).st_size - HASH:
-                    raise DamagedError(f"{path} is damaged")
-                file.seek(HASH)
-                if hashlib.file_digest(file, "sha256").digest() != digest:
-                    raise DamagedError(f"{path} is damaged")
-                file.seek(HASH)
-                return file.read()
+            return sealed.read(self.path / SNAPSHOT)
         except FileNotFoundError:
             return None
         except StoreError as error:
@@ -322,13 +297,8 @@ class RunDir:
 
     def keep_outcomes(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         """Write, row by row, what the final evaluation answered; see `outcomes`."""
-        import numpy as np
-
-        columns = {f"{split}.{name}": v for split, table in tables.items() for name, v in table.items()}
-        file = io.BytesIO()
-        np.savez_compressed(file, **{name: _narrow(np.asarray(v)) for name, v in columns.items()})
         self._still_mine()
-        write_whole(self.path / OUTCOMES, file.getvalue())
+        write_whole(self.path / OUTCOMES, pack(tables))
 
     def outcomes(self) -> dict[str, dict[str, Any]] | None:
         """What the final evaluation answered and what was right: by split, columns (n,) in the rows' order.
@@ -338,25 +308,8 @@ class RunDir:
         `blank` and `facts` say. `task_of(spec.task).score` gives any metric of any rows of them. None for a run
         without the file, which earlier versions did not write. Raises DamagedError where it is not whole.
         """
-        import numpy as np
-
         path = self.path / OUTCOMES
-        if not path.is_file():
-            return None
-        tables: dict[str, dict[str, Any]] = {}
-        try:
-            with zipfile.ZipFile(path) as packed:
-                members = packed.infolist()
-                if sum(member.file_size for member in members) > LARGEST_OUTCOMES:
-                    raise ValueError(f"it unpacks to more than {LARGEST_OUTCOMES} bytes")
-                for member in members:
-                    split, _, name = member.filename.removesuffix(".npy").partition(".")
-                    with packed.open(member) as column:
-                        values = np.lib.format.read_array(column, allow_pickle=False)
-                    tables.setdefault(split, {})[name] = values
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise DamagedError(f"{path} is damaged ({error}); delete its folder or run it again") from error
-        return tables
+        return unpack(path) if path.is_file() else None
 
     def keep_bound(self, bound: RunBound) -> None:
         """Write what `idim bound` found, in place of what it found before."""
@@ -376,12 +329,7 @@ class RunDir:
     def log(self, **record: Any) -> None:
         """Append one line to the history."""
         self._still_mine()
-        line = json.dumps(record, allow_nan=False) + "\n"
-        try:
-            with open(self.path / HISTORY, "a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            raise StoreError(f"can't write {self.path / HISTORY}: {error.strerror or error}") from error
+        history.append(self.path / HISTORY, record)
 
     def finish(self, result: RunResult) -> None:
         """Publish the result: from here on the run is done, and there is nothing to go on from."""
@@ -465,36 +413,20 @@ class RunDir:
             lines = self.history()
         except StoreError:
             return None
-        return _progress(lines[-1], lines[-1].get("steps")) if lines else None
+        return Progress.of(lines[-1], lines[-1].get("steps")) if lines else None
 
     def resumes_at(self) -> Progress | None:
         """Where the snapshot goes on, without a look at what it has learned; None where there is none to read."""
+        state = sealed.entry(self.path / SNAPSHOT, "state", MOST[RESULT])
         try:
-            with opened(self.path / SNAPSHOT) as file:
-                file.seek(HASH)
-                size, header = _safetensors_header(file)
-                begin, end = header["state"]["data_offsets"]
-                file.seek(HASH + size + begin)
-                state = parse_json(file.read(max(0, min(end - begin, MOST[RESULT]))))
-                return _progress(state["position"], state.get("steps"))
-        except (FileNotFoundError, StoreError, *NO_HEADER):
+            tree = parse_json(state or b"")
+            return Progress.of(tree["position"], tree.get("steps"))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return None
 
     def history(self) -> list[dict[str, float]]:
-        """The whole lines of the history; a torn last line (a run that was killed) is left out.
-
-        Raises DamagedError at a line that is no record of finite numbers with a step.
-        """
-        path = self.path / HISTORY
-        try:
-            with opened(path) as file:
-                content = file.read(MOST[HISTORY] + 1)
-        except FileNotFoundError:
-            return []
-        if len(content) > MOST[HISTORY]:
-            raise DamagedError(f"{path} is longer than the {MOST[HISTORY] >> 20} MB that a run writes")
-        whole = content[: content.rfind(b"\n") + 1].splitlines()
-        return [_history_line(line, f"{path}, line {i}") for i, line in enumerate(whole, start=1)]
+        """The records of `log`, as `history.read` has them."""
+        return history.read(self.path / HISTORY)
 
 
 def missing_run(path: str | Path) -> str:
@@ -508,67 +440,9 @@ def missing_run(path: str | Path) -> str:
     return ""
 
 
-def _narrow(values: Any) -> Any:
-    """Whole numbers in as few bytes as hold them, and real ones as float32."""
-    import numpy as np
-
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    return (
-        values.astype(np.min_scalar_type(int(values.max(initial=0)))) if values.dtype.kind in "iu" else values
-    )
-
-
 def _remove(path: Path) -> None:
     """Remove what stands in a file's place, be it an empty folder. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         path.rmdir()
     else:
         path.unlink(missing_ok=True)
-
-
-def _history_line(line: bytes, where: str) -> dict[str, float]:
-    try:
-        record = parse_json(line)
-    except ValueError as error:
-        raise DamagedError(f"{where} is damaged ({error})") from error
-    if not isinstance(record, dict) or "step" not in record or not all(map(_number, record.values())):
-        raise DamagedError(f"{where} is damaged: it is no record of numbers with a step")
-    return record
-
-
-def _number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300  # type: ignore[arg-type]
-
-
-def _progress(position: Mapping[str, Any], steps: Any) -> Progress:
-    return Progress(int(position["step"]), None if steps is None else int(steps))
-
-
-HASH = 32  # bytes of SHA-256 before a snapshot's content
-NO_HEADER = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    OverflowError,
-)  # of no safetensors file
-
-
-def _safetensors_header(file: BufferedReader) -> tuple[int, dict[str, Any]]:
-    """The bytes before the tensors of a safetensors file that begins here, and what they say of each. Raises one of
-    NO_HEADER at no such."""
-    size = int.from_bytes(length := file.read(8), "little")
-    if len(length) < 8 or not 2 <= size <= 100 << 20:
-        raise ValueError(f"a header of {size} bytes")
-    return 8 + size, parse_json(file.read(size))
-
-
-def _safetensors_size(file: BufferedReader) -> int | None:
-    """The bytes that a safetensors file has by its header; None for no such."""
-    try:
-        size, header = _safetensors_header(file)
-        return size + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
-    except NO_HEADER:
-        return None

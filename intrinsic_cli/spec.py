@@ -11,7 +11,7 @@ import math
 import re
 import string
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -32,16 +32,6 @@ KERNELS = ("auto", "numba", "torch", "triton")
 QUANTIZE = ("4bit", "8bit")
 OVER_QUANTIZED = ("lora", "randlora", "ia3", "fourierft", "unilora")  # adapters that PEFT puts over either
 TASK_KINDS = ("classification", "regression", "lm", "choice", "generation")
-LATER = (
-    "kind",
-    "prompt",
-    "answer",
-    "words",
-    "per_token",
-    "chat",
-    "pack",
-    "max_new_tokens",
-)  # keys of TaskSpec
 WRITTEN = ("lm", "generation")  # kinds whose right answers are texts
 TASK_KEYS: dict[str, tuple[str, ...]] = {  # of language models, that a kind takes
     "classification": (), "regression": (), "lm": ("prompt", "answer", "chat", "pack"),
@@ -519,18 +509,13 @@ class RunSpec:
         if self.projection.seed is None:  # runs were named so before P had a seed of its own
             tree["projection"].pop("seed")
         tree["data"].pop("read_limit")
-        for f in fields(TaskSpec):  # runs were named before there were these
-            if f.name in LATER and (
-                tree["task"][f.name] == f.default or tree["task"][f.name] == "regression"
-            ):
-                tree["task"].pop(f.name)
+        if self.task.regression:  # which named such runs before there was task.kind
+            tree["task"].pop("kind")
         tree["train"].pop("eval_batch_size")
         tree["train"].pop("keep_weights")
         for key in ("allow_pickle", "download_limit"):
             tree["model"].pop(key)
         tree.pop("tracker")
-        if not self.adapter.args:
-            tree["adapter"].pop("args")
         if not self.adapter:
             tree.pop("adapter")
         if not self.subspace.has_theta:

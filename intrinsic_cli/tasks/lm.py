@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from intrinsic_cli import history
 from intrinsic_cli.errors import ModelError, RunError
 from intrinsic_cli.tasks.metrics import Answers, Metric
 from intrinsic_cli.tasks.task import Base, Task
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from intrinsic_cli.tasks.rows import Encoded, Part
 
 
-HIGHEST = 690.0  # nats per token: e^690 is 5e299, and a history holds numbers below 1e300
+HIGHEST = math.log(history.HIGHEST)  # nats per token, of which the history can hold the perplexity
 
 
 def _loss(answers: Answers) -> float:
@@ -28,7 +29,7 @@ def _loss(answers: Answers) -> float:
 
 def _perplexity(answers: Answers) -> float:
     loss = _loss(answers)
-    if loss > HIGHEST:
+    if loss >= HIGHEST:
         raise RunError(
             f"a loss of {loss:.4g} nats per token has no perplexity that fits a number; a run that diverged "
             "needs a smaller lr, and task.metrics=loss has no such end"

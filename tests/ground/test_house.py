@@ -14,7 +14,8 @@ ROOMS = (
     "tasks", "training",
 )  # fmt: skip
 GROUND = (
-    "claims", "errors", "files", "paths", "record", "registry", "render", "result", "rundir", "spec", "store",
+    "claims", "errors", "files", "history", "outcomes", "paths", "record", "registry", "render", "result", "rundir",
+    "sealed", "spec", "store",
 )  # fmt: skip
 MOST_FLOORS = 8  # from cli to the ground
 

@@ -294,7 +294,7 @@ def test_torn_outcomes_are_damaged(cut, tmp_path_factory):
 def test_outcomes_that_unpack_to_more_than_memory_are_refused(tmp_path, monkeypatch):
     run = RunDir(tmp_path)
     run.keep_outcomes({"validation": {"label": np.zeros(100_000, np.int64)}})
-    monkeypatch.setattr("intrinsic_cli.rundir.LARGEST_OUTCOMES", 10_000)
+    monkeypatch.setattr("intrinsic_cli.outcomes.LARGEST", 10_000)
     with pytest.raises(DamagedError, match="unpacks to more than 10000 bytes"):
         run.outcomes()
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.spec import (
+    AdapterSpec,
     DataSpec,
     ModelSpec,
     ProjectionSpec,
@@ -190,6 +191,36 @@ EARLIER = {  # directory names that were on disk before defaults were left out o
 def test_names_that_earlier_versions_gave_are_known(name):
     assert EARLIER[name].legacy_ids == (name,)
     assert EARLIER[name].run_id != name
+
+
+NAMED = {  # directory names on disk, of runs that the names of EARLIER can't have
+    "tiny-t-did-lora4-d100-lr0.1-s0-630c1f74cc": RunSpec(
+        ModelSpec("tiny"), ROWS, SubspaceSpec("did"), 0.1, 100, adapter=AdapterSpec("lora", r=4)
+    ),
+    "tiny-t-full-vera-lr0.001-s0-6f04aae71f": RunSpec(
+        ModelSpec("tiny"), ROWS, SubspaceSpec("full"), 1e-3, adapter=AdapterSpec("vera", args={"d_initial": 0.2})
+    ),
+    "tiny-t-said-d100-lr0.1-s0-62a9875ae9": RunSpec(
+        ModelSpec("tiny"), replace(ROWS, kind="regression", metrics=("pearson",)), SubspaceSpec("said"), 0.1, 100,
+        train=TrainSpec(clip="weights", score_train=True),
+    ),
+    "lm-t-none-d0-lr0-s0-033bcd9c52": RunSpec(
+        ModelSpec("owner/lm", quantize="4bit"),
+        replace(
+            ROWS, kind="choice", prompt="{text} It was", words=(("0", "bad"), ("1", "good")), per_token=True
+        ),
+        SubspaceSpec("none"), 0, 0,
+    ),
+    "tiny-t-did-d100-lr0.1-s0-aad3b9896e": RunSpec(
+        ModelSpec("tiny"), replace(ROWS, kind="generation", answer="a", max_new_tokens=5), SubspaceSpec("did"),
+        0.1, 100, projection=ProjectionSpec(seed=1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_run_keeps_its_name(name):
+    assert NAMED[name].run_id == name
 
 
 def test_the_run_id_is_a_readable_directory_name():

@@ -97,7 +97,7 @@ def test_a_model_that_is_not_in_the_cache(tmp_path):
 
 def test_data_that_are_not_in_the_cache(tmp_path):
     code = (
-        "from intrinsic_cli.tasks import splits; from intrinsic_cli.spec import LATER, DataSpec, TaskSpec;"
+        "from intrinsic_cli.tasks import splits; from intrinsic_cli.spec import DataSpec, TaskSpec;"
         "task = TaskSpec('x', 'nobody/nothing', None, ('text',), 'label', 'train', None, ('accuracy',));"
         "splits.load(task, DataSpec())"
     )

@@ -70,9 +70,9 @@ def record_of(look: Look) -> dict[str, Any]:
 
 def words(record: dict[str, Any]) -> list[str]:
     """What a line says of a run behind its state: the score, the reason, or how far it is."""
+    from intrinsic_cli.history import Progress
     from intrinsic_cli.render import duration
     from intrinsic_cli.result import RunState
-    from intrinsic_cli.rundir import Progress
 
     if "score" in record:
         return [f"{record['metric']} {record['score']:.4f}"]
