@@ -56,6 +56,8 @@ class Full(nn.Module):
     `dtype` the model computes in it, and what is trained stays float32 (`Exact`).
     """
 
+    version = None  # of the draw of P: there is no P
+
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}

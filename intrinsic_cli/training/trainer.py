@@ -325,7 +325,7 @@ class Trainer:
         return Outcome(
             metrics=self.scores, holdout=holdout, steps=self.at.step, d=space.d, m=space.m,
             D=base if self.spec.adapter else space.D,
-            projection_version=space.version if isinstance(space, Subspace) else None,
+            projection_version=space.version,
             precision=self.compute.precision, device=str(self.compute.device), seconds=self._spent(),
             resumed=self.resumed, processes=ranks.count(), sent_bytes=self.sent_bytes,
             train=train, tensors=self._tensors_to_keep(), answers=answers,
