@@ -28,7 +28,8 @@ from intrinsic_cli.render import Answer, Table, differences, flat, natural
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import RunSpec
-from intrinsic_cli.statistics.points import Point, choose, rising, tabulate, take
+from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.rates import best_rate
 from intrinsic_cli.statistics.runs import scale
 from intrinsic_cli.subspace.selection import group_of, select
 
@@ -172,11 +173,9 @@ def _labels(tasks: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
 
 def _best_rate(runs: Sequence[tuple[RunResult, FineTune]]) -> list[tuple[RunResult, FineTune]]:
     """The runs at the learning rate that a table would choose, by seed."""
-    measures = scale(runs[0][0])
-    points = rising([Point.of(result) for result, _ in runs], measures)
-    grid = tabulate([points], "validation")
-    [rate] = take(grid.lr, choose(grid.choice, grid, measures.up(measures.chance)))
-    return sorted((run for run in runs if run[0].spec.lr == rate), key=lambda run: run[0].spec.seed)
+    best = best_rate([Point.of(result) for result, _ in runs], scale(runs[0][0]))
+    assert best is not None  # the best of finished runs has not collapsed
+    return sorted((run for run in runs if run[0].spec.lr == best[0]), key=lambda run: run[0].spec.seed)
 
 
 def records(found: Sequence[Space]) -> list[dict[str, Any]]:

@@ -36,15 +36,18 @@ class BlockProjection(Projection):
     def encoded_size(self) -> int:
         return self.n
 
-    def _mix(self, theta: torch.Tensor) -> torch.Tensor:
+    def encode(self, theta: torch.Tensor) -> torch.Tensor:
         """H B θ: (d,) -> (n,)."""
         self._check("theta", theta, self.shape[1], theta.dtype)
         padded = theta.new_zeros(self.n)
         padded[: self.shape[1]] = theta
         return self._kernel(theta.device).transform(padded * _shared_signs(self.n, theta.device))
 
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return self._unmix(z.view(-1, self.n).sum(dim=0))
+
     def _unmix(self, x: torch.Tensor) -> torch.Tensor:
-        """B H x: (n,) -> (d,), the adjoint of `_mix`."""
+        """B H x: (n,) -> (d,), the adjoint of H B."""
         mixed = self._kernel(x.device).transform(x)
         return (mixed * _shared_signs(self.n, x.device))[: self.shape[1]].clone()
 
@@ -85,7 +88,7 @@ class PermutedBlocks(BlockProjection):
         self.sign_key = draws.key(self.seed, draws.STREAM_SIGN)
 
     def encode(self, theta: torch.Tensor) -> torch.Tensor:
-        return self._mix(theta)[_permutation(self.n, theta.device)]
+        return super().encode(theta)[_permutation(self.n, theta.device)]
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         total = z.view(-1, self.n).sum(dim=0)

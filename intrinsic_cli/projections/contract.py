@@ -95,18 +95,19 @@ class Projection(ABC):
         """Pᵀ v: (D,) -> (d,), float32 or float64, differentiable."""
         return _Apply.apply(self, v, True)
 
-    @abstractmethod
     def encode(self, theta: torch.Tensor) -> torch.Tensor:
         """θ (d,) -> x, the part of P θ that is the same for every seed and D. float32 or float64."""
+        self._check("theta", theta, self.shape[1], theta.dtype)
+        return theta
 
-    @abstractmethod
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """The adjoint of `encode`, after the rows of an `accumulator` are summed: z -> (d,)."""
+        return z.view(-1, self.encoded_size).sum(dim=0)
 
     @property
-    @abstractmethod
     def encoded_size(self) -> int:
         """The length of x."""
+        return self.shape[1]
 
     def accumulator(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> torch.Tensor:
         """Zeros (ROWS, len(x)) for `fold`. Its inner product with x, broadcast, is ⟨Σ scale · v, Pθ⟩."""

@@ -28,17 +28,6 @@ class Dense(Projection):
         self.scale = 1 / (draws.NORMAL_ONE * self.shape[0] ** 0.5)
 
     @property
-    def encoded_size(self) -> int:
-        return self.shape[1]
-
-    def encode(self, theta: torch.Tensor) -> torch.Tensor:
-        self._check("theta", theta, self.shape[1], theta.dtype)
-        return theta
-
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        return z.view(-1, self.shape[1]).sum(dim=0)
-
-    @property
     def block_rows(self) -> int:
         return ROWS
 

@@ -26,12 +26,6 @@ class Sorf(BlockProjection):
         self.inner_key = draws.key(self.seed, draws.STREAM_SIGN2)
         self.scale = 1 / (self.n * self.shape[0] ** 0.5)
 
-    def encode(self, theta: torch.Tensor) -> torch.Tensor:
-        return self._mix(theta)
-
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        return self._unmix(z.view(-1, self.n).sum(dim=0))
-
     def add_torch(self, w0: torch.Tensor, x: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         for begin, end, first, last in self._chunks():
             rows = fwht(x * self._diagonals(self.inner_key, begin, end, x.device))

@@ -17,7 +17,7 @@ from intrinsic_cli.projections import draws
 from intrinsic_cli.projections.contract import Projection
 
 ROWS = 1024  # rows of a block
-_UNIT = 1.1102230246251565e-16  # 2⁻⁵³
+UNIT = 1.1102230246251565e-16  # 2⁻⁵³
 _SQRT_HALF, _LOG_TWO = 0.7071067811865476, 0.6931471805599453
 _CHUNK = 1 << 20  # nonzeros drawn at a time by the torch operations, about
 
@@ -32,17 +32,6 @@ class Sparse(Projection):
         D = self.shape[0]
         self.gap_rate = 0.0 if D == 1 else 1 / log(1 - 1 / math.sqrt(D))
         self.scale = D**-0.25
-
-    @property
-    def encoded_size(self) -> int:
-        return self.shape[1]
-
-    def encode(self, theta: torch.Tensor) -> torch.Tensor:
-        self._check("theta", theta, self.shape[1], theta.dtype)
-        return theta
-
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        return z.view(-1, self.shape[1]).sum(dim=0)
 
     @property
     def block_rows(self) -> int:
@@ -85,7 +74,7 @@ class Sparse(Projection):
         Of one draw, 53 bits give the step and the lowest bit the sign.
         """
         bits = draws.words(self.key, block[:, None] << 40 | torch.arange(first, first + count))
-        u = ((bits >> 11 & (1 << 53) - 1).double() + 1) * _UNIT
+        u = ((bits >> 11 & (1 << 53) - 1).double() + 1) * UNIT
         gaps = (_log_of(u) * self.gap_rate).long()
         return 1 + gaps, 1 - 2 * (bits & 1)
 

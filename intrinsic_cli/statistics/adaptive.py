@@ -17,7 +17,8 @@ import numpy as np
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.estimate import Estimate, Measured
-from intrinsic_cli.statistics.points import Floats, Place, Point, choose, rising, tabulate, take
+from intrinsic_cli.statistics.points import Floats, Place, Point, rising
+from intrinsic_cli.statistics.rates import best_rate
 from intrinsic_cli.statistics.study import Study
 from intrinsic_cli.statistics.targets import Scale
 
@@ -91,13 +92,6 @@ class Search:
     def finest(self) -> float:
         """The longest gap in octaves that is left where the crossing lies: half of the interval asked for."""
         return min(FINE, math.log2(1 + self.rel_width) / 2)
-
-    def collapsed(self, rows: Sequence[Sequence[Point]]) -> list[list[bool]]:
-        """Which runs of each row collapsed; the last row is full fine-tuning's."""
-        scale = self.scale
-        return collapsed(
-            [rising(row, scale) for row in rows], scale.up(scale.chance), scale.n_eval, scale.metric
-        )
 
     def measured(self, subspace: Sequence[Point], baseline: Sequence[Point]) -> Measured:
         """These runs, to be asked for `estimate(threshold, definition)`."""
@@ -187,7 +181,8 @@ def _rank(
     runs = [p for p in subspace if p.seed in seeds and (p.d, p.lr) in own]
     rows = [[p for p in runs if p.d == d] for d in ds]
     scores: dict[tuple[int, int], list[float]] = {place: [] for place in own.values()}
-    for row, marks in zip(rows, search.collapsed([*rows, list(baseline)]), strict=False):
+    every = [rising(row, search.scale) for row in (*rows, baseline)]
+    for row, marks in zip(rows, collapsed(every, search.scale), strict=False):
         for p, fell in zip(row, marks, strict=True):
             choice = p.choice(search.selection)
             if not fell and p.d is not None:
@@ -206,9 +201,8 @@ def _spare(baseline: Sequence[Point], search: Search, taken: set[Place]) -> list
     """Work for slots that would wait: seeds of full fine-tuning at its best learning rate."""
     if not baseline:
         return []
-    scale, runs = search.scale, rising(baseline, search.scale)
-    table = tabulate([runs], search.selection, search.collapsed([baseline]))
-    lr = float(take(table.lr, choose(table.choice, table, scale.up(scale.chance)))[0])
+    best = best_rate(baseline, search.scale, search.selection)
+    lr = best[0] if best else min(p.lr for p in baseline)
     return [run for s in search.seeds[:FULL_RUNS] if (run := Place(None, s, lr)) not in taken]
 
 

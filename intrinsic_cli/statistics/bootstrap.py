@@ -52,6 +52,13 @@ class Replays:
         return np.where(at == np.inf, self.reach, at), np.where(at == -np.inf, self.x[0], at)
 
 
+def percentiles(least: Floats, most: Floats, confidence: float) -> tuple[float, float]:
+    """The middle `confidence` of replays that lie between `least` and `most` (B,); an open end is infinite."""
+    low = np.quantile(least, (1 - confidence) / 2, method="lower")
+    high = np.quantile(most, (1 + confidence) / 2, method="higher")
+    return float(low), float(high)
+
+
 def replay(
     study: Study, *, seed: int, resamples: int, full_seed: int | None = None, rows_seed: int | None = None
 ) -> Replays | None:

@@ -11,23 +11,23 @@ import numpy as np
 
 from intrinsic_cli.statistics.points import Floats, Point
 from intrinsic_cli.statistics.rows import sampling_variance
+from intrinsic_cli.statistics.targets import Scale
 
 AT_CHANCE = 2.5  # a collapsed run scores at most so many standard deviations above chance,
 CLEAR = 4.0  # and what it should have scored is so many above what it did
 FEW = 5  # of fewer repeated runs, one that collapsed may make up the scatter: that of the rows stands in
 
 
-def collapsed(
-    rows: Sequence[Sequence[Point]], chance: float, n_eval: int | None, metric: str
-) -> list[list[bool]]:
+def collapsed(rows: Sequence[Sequence[Point]], scale: Scale) -> list[list[bool]]:
     """Which runs of each row collapsed: the last row is full fine-tuning's, the others are d's, rising.
 
-    A run is held against the median of its like (same d, same rate), and against the best median that its
-    rate (by rank among its d's) has reached at a smaller d; full fine-tuning against the best of any d too.
+    Scores are as `scale.up` gives them. A run is held against the median of its like (same d, same rate), and
+    against the best median that its rate (by rank among its d's) has reached at a smaller d; full fine-tuning
+    against the best of any d too.
     None is marked where the scatter of runs is unknown.
     """
-    cells = [_cells(row) for row in rows]
-    sd = _scatter(cells, chance, n_eval, metric)
+    cells, chance = [_cells(row) for row in rows], scale.up(scale.chance)
+    sd = _scatter(cells, chance, scale.n_eval, scale.metric)
     if sd == 0:
         return [[False] * len(row) for row in rows]
     reached: dict[int, float] = {}  # by rank of the rate: the best median of the d's so far

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from intrinsic_cli.spec import stream_seed
-from intrinsic_cli.statistics.bootstrap import replay
+from intrinsic_cli.statistics.bootstrap import percentiles, replay
 from intrinsic_cli.statistics.estimate import CONFIDENCE, Measured
 from intrinsic_cli.statistics.points import Floats
 from intrinsic_cli.statistics.study import Study
-from intrinsic_cli.statistics.targets import begin, headline
+from intrinsic_cli.statistics.targets import begin, headline, target_score
 
 SHARED = ("full fine-tuning", "rows")
 
@@ -76,7 +76,7 @@ def difference(
         if drawn is None:
             return Difference(reason=f"the noise of {name} is unknown: it needs more than one seed")
         draws.append(drawn.bounds(drawn.begin(definition), threshold))
-        at.append(study.crossing(float(base + threshold * (study.full - base))))
+        at.append(study.crossing(target_score(study.full, base, threshold)))
     apart = at[0] - at[1] if all(map(math.isfinite, at)) else None
     return Difference(apart, *_ends(draws[0], draws[1], confidence), shared)
 
@@ -89,8 +89,7 @@ def _ends(a: Bounds, b: Bounds, confidence: float) -> tuple[float | None, float 
     least, most = a[0] - b[1], a[1] - b[0]
     unknown = np.flatnonzero((least == -np.inf) & (most == np.inf))
     least[unknown] = most[unknown] = np.where(np.arange(unknown.size) % 2, np.inf, -np.inf)
-    low = float(np.quantile(least, (1 - confidence) / 2, method="lower"))
-    high = float(np.quantile(most, (1 + confidence) / 2, method="higher"))
+    low, high = percentiles(least, most, confidence)
     return low if math.isfinite(low) else None, high if math.isfinite(high) else None
 
 

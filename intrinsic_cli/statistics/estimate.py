@@ -18,10 +18,11 @@ import numpy as np
 from scipy.special import stdtrit  # Student's quantiles; scipy.stats takes longer to import than the table
 
 from intrinsic_cli.errors import ConfigError, one_of
-from intrinsic_cli.statistics.bootstrap import Replays, replay
+from intrinsic_cli.statistics.bootstrap import Replays, percentiles, replay
 from intrinsic_cli.statistics.curve import crossing
 from intrinsic_cli.statistics.logistic import Logistic, fit_logistic
-from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, rising, tabulate, take, with_lost
+from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, rising, tabulate, take
+from intrinsic_cli.statistics.rates import flattery
 from intrinsic_cli.statistics.study import Study, bottom, prepare
 from intrinsic_cli.statistics.targets import CHANCE, TARGETS, Scale, begin, headline, target_score
 
@@ -287,8 +288,7 @@ def _crossed(study: Study, target: float) -> dict[str, Any]:
 
 def _interval(least: Floats, most: Floats, confidence: float) -> dict[str, Any]:
     """The middle of replays, which lie between `least` and `most` (B,), by the fields of an estimate."""
-    low = float(np.quantile(least, (1 - confidence) / 2, method="lower"))
-    high = float(np.quantile(most, (1 + confidence) / 2, method="higher"))
+    low, high = percentiles(least, most, confidence)
     return {
         "low": None if low == -math.inf else _down(low),
         "high": None if high == math.inf else _up(high),
@@ -364,17 +364,3 @@ def _up(x: float) -> int:
 def _down(x: float) -> int:
     """The largest whole d at or below 2 ** x."""
     return math.floor(2**x * (1 + ROUNDING))
-
-
-def flattery(subspace: Sequence[Point], chance: float) -> float | None:
-    """How much choosing the learning rate on validation flatters: the mean over d of the score at the rate
-    chosen on validation minus the score at the rate chosen on holdout, runs that failed at `chance`.
-
-    Both scores are on validation, so it is never negative. None unless every run has a holdout score.
-    """
-    if not subspace or any(p.holdout is None for p in subspace if p.score is not None):
-        return None
-    table = tabulate(by_d(subspace)[1], "holdout")
-    score = with_lost(table.score, table, chance)
-    best, honest = (take(score, choose(by, table, chance)) for by in (table.score, table.choice))
-    return float(np.mean(best - honest))

@@ -14,8 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from intrinsic_cli.statistics.collapse import collapsed
-from intrinsic_cli.statistics.points import Place, Point, choose, few_lost, rising, tabulate, take
+from intrinsic_cli.statistics.points import Place, Point, few_lost
+from intrinsic_cli.statistics.rates import best_rate
 from intrinsic_cli.statistics.targets import TARGETS, Scale, begin, target_score
 
 BEHIND, BELOW, ABOVE = "behind", "below", "above"
@@ -113,20 +113,12 @@ class Known:
     def _best(self) -> dict[int | None, tuple[float, float]]:
         """The best rate of each size, and its mean score as `scale.up`."""
         sizes = {track.place.size for track in self._whole}
-        found = {size: self._choice(size) for size in sizes}
+        found = {size: best_rate(self._points(size), self.scale) for size in sizes}
         return {size: best for size, best in found.items() if best is not None}
 
-    def _choice(self, size: int | None) -> tuple[float, float] | None:
-        points = [track.point for track in self._whole if track.place.size == size]
-        points += [Point(size, at.seed, at.lr, None) for at in self.diverged if at.size == size]
-        runs, chance = rising(points, self.scale), self.scale.up(self.scale.chance)
-        table = tabulate(
-            [runs], "validation", collapsed([runs], chance, self.scale.n_eval, self.scale.metric)
-        )
-        if not table.count.any():
-            return None
-        pick = choose(table.choice, table, chance)
-        return float(take(table.lr, pick)[0]), float(take(table.score, pick)[0])
+    def _points(self, size: int | None) -> list[Point]:
+        finished = [track.point for track in self._whole if track.place.size == size]
+        return finished + [Point(size, at.seed, at.lr, None) for at in self.diverged if at.size == size]
 
     @cached_property
     def _targets(self) -> tuple[float, float] | None:

@@ -92,7 +92,7 @@ def prepare(
         return "no run of full fine-tuning on the same rows and weights, trained alike, has finished"
     ds, rows = by_d(rising(subspace, scale))
     rows = [*rows, rising(baseline, scale)]
-    marks = collapsed(rows, scale.up(scale.chance), scale.n_eval, scale.metric)
+    marks = collapsed(rows, scale)
     whole = [
         any(p.score is not None and not fell for p, fell in zip(row, mark, strict=True))
         for row, mark in zip(rows, marks, strict=True)

@@ -6,6 +6,7 @@ import numpy as np
 
 from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.targets import Scale
 
 
 def row(d: int | None, *scores: float | None, lr: float = 0.1) -> list[Point]:
@@ -13,7 +14,7 @@ def row(d: int | None, *scores: float | None, lr: float = 0.1) -> list[Point]:
 
 
 def marks(*rows: list[Point], chance: float = 0.5, n_eval: int | None = 872, metric: str = "accuracy"):
-    return [[int(m) for m in mark] for mark in collapsed(rows, chance, n_eval, metric)]
+    return [[int(m) for m in mark] for mark in collapsed(rows, Scale(chance, n_eval, metric))]
 
 
 def test_a_run_at_chance_among_runs_far_above_it_collapsed():

@@ -11,8 +11,9 @@ from support.scripts import load
 
 from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.statistics.bootstrap import replay
-from intrinsic_cli.statistics.estimate import estimate, flattery
+from intrinsic_cli.statistics.estimate import estimate
 from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.rates import flattery
 from intrinsic_cli.statistics.study import Study, prepare
 from intrinsic_cli.statistics.targets import Scale
 
@@ -260,14 +261,6 @@ def test_a_d_that_was_run_is_no_other_one(d):
     assert (found.status, found.high) == ("below_grid", d)
     low = estimate(line({d // 2: [0.5, 0.5], d: [0.6, 0.6]}), full(0.8, 0.8), chance=0.5, n_eval=100_000)
     assert (low.status, low.low) == ("above_grid", d)
-
-
-def test_a_rate_that_diverges_flatters_nobody():
-    """By validation the rate 0.1 is chosen, and by holdout too: that 0.3 lost a run of four does not tell."""
-    runs = [Point(10, seed, 0.1, 0.75, 0.75) for seed in range(4)]
-    runs += [Point(10, seed, 0.3, 0.78, 0.9) for seed in range(3)] + [Point(10, 3, 0.3, None, None)]
-    # 0.3 counts (3 * 0.78 + 0.5) / 4 = 0.71 by validation, and (3 * 0.9 + 0.5) / 4 = 0.8 by holdout.
-    assert flattery(runs, 0.5) == pytest.approx(0.75 - 0.71)
 
 
 def test_a_dip_within_its_noise_is_still_pooled():

@@ -9,7 +9,7 @@ from intrinsic_cli.projections import sparse
 from intrinsic_cli.projections.compiled import cached_njit
 from intrinsic_cli.projections.kernels.numba.cast import narrow, widen
 from intrinsic_cli.projections.kernels.numba.draws import word
-from intrinsic_cli.projections.sparse import ROWS, Sparse
+from intrinsic_cli.projections.sparse import ROWS, UNIT, Sparse
 
 _log = njit(nogil=True)(sparse.log)
 
@@ -26,7 +26,7 @@ def fold(P: Sparse, runs: np.ndarray, v: np.ndarray, scale, z: np.ndarray) -> No
 def _next(key, block, count, gap_rate):
     """The gap before nonzero `count` of a block, and its sign: 53 bits and the lowest bit of one draw."""
     bits = word(key, np.uint64(block) << np.uint64(40) | np.uint64(count))
-    u = (np.float64(bits >> np.uint64(11)) + 1) * 1.1102230246251565e-16
+    u = (np.float64(bits >> np.uint64(11)) + 1) * UNIT
     return np.int64(_log(u) * gap_rate), 1 - 2 * np.int64(bits & np.uint64(1))
 
 
