@@ -22,7 +22,7 @@ from tqdm import tqdm
 from intrinsic_cli.errors import ConfigError, printable, to_install, writing
 from intrinsic_cli.render import can_draw
 from intrinsic_cli.reports.fonts import families
-from intrinsic_cli.reports.plots import ARROWS, Plot
+from intrinsic_cli.reports.plot import ARROWS, Plot
 from intrinsic_cli.reports.sheet import SIZE, SMALL, Sheet
 
 FORMATS = ("svg", "pdf")

@@ -17,8 +17,9 @@ from markupsafe import Markup
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import writing
 from intrinsic_cli.render import duration, natural
-from intrinsic_cli.reports import plots, svg
+from intrinsic_cli.reports import curve_plots, svg
 from intrinsic_cli.reports.curves import Curve, Found, few_seeds, spelled, untrained_at_the_end
+from intrinsic_cli.reports.plot import Plot
 from intrinsic_cli.reports.tables import (  # fmt: skip
     cell,
     column,
@@ -59,11 +60,11 @@ def render(title: str, survey: Survey, found: Found, base: Path) -> str:
     """The report as HTML, its links relative to the folder `base`."""
     results = survey.results
     threshold = found[0][1].threshold
-    told = plots.histories(found)
+    told = curve_plots.histories(found)
     runs = _runs(survey, base)
     jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     template = jinja.from_string((files("intrinsic_cli.reports") / "page.html").read_text(encoding="utf-8"))
-    overview = plots.overview(found)
+    overview = curve_plots.overview(found)
     return template.render(
         title=title,
         symbol=symbol(threshold),
@@ -80,7 +81,7 @@ def render(title: str, survey: Survey, found: Found, base: Path) -> str:
     )
 
 
-def _figure(plot: plots.Plot) -> dict[str, Any]:
+def _figure(plot: Plot) -> dict[str, Any]:
     return {
         "title": plot.title,
         "svg": Markup(svg.draw(plot)),
@@ -126,23 +127,23 @@ def _table(found: Found) -> dict[str, Any]:
     }
 
 
-def _tasks(found: Found, told: plots.Histories) -> list[dict[str, Any]]:
+def _tasks(found: Found, told: curve_plots.Histories) -> list[dict[str, Any]]:
     """The curves by task, with all of a task on the same axes where there are several."""
     ids = {id(curve): f"c{i}" for i, (curve, _) in enumerate(found)}
     return [
         {
             "id": f"t{i}",
             "name": task,
-            "overlay": _figure(plots.overlay(task, members)) if len(members) > 1 else None,
+            "overlay": _figure(curve_plots.overlay(task, members)) if len(members) > 1 else None,
             "count": _count(len(members), "curve"),
             "sections": [_section(ids[id(curve)], curve, value, told) for curve, value in members],
         }
-        for i, (task, members) in enumerate(plots.by_task(found).items())
+        for i, (task, members) in enumerate(curve_plots.by_task(found).items())
     ]
 
 
-def _section(name: str, curve: Curve, value: Estimate, told: plots.Histories) -> dict[str, Any]:
-    figures = [_figure(plot) for plot in plots.of_curve(curve, value, told)]
+def _section(name: str, curve: Curve, value: Estimate, told: curve_plots.Histories) -> dict[str, Any]:
+    figures = [_figure(plot) for plot in curve_plots.of_curve(curve, value, told)]
     return {
         "id": name,
         "model": curve.row,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from intrinsic_cli.reports.plots import Plot, number, ticks
+from intrinsic_cli.reports.plot import Plot, number, ticks
 
 # Inches, of one column of a paper; sizes of type in points.
 WIDTH, BODY, PAD, GAP = 3.4, 2.1, 0.06, 0.08

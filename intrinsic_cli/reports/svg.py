@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from html import escape
 
-from intrinsic_cli.reports.plots import ARROWS, Plot, Series, number, ticks
+from intrinsic_cli.reports.plot import ARROWS, Plot, Series, number, share, ticks
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 48
@@ -26,13 +25,12 @@ class Frame:
         self.y_low, self.y_high = plot.y_limits()
 
     def x(self, value: float) -> float:
-        low, high, at = (math.log(v) if self.log_x else v for v in (self.x_low, self.x_high, value))
-        return round(self.left + (at - low) / (high - low) * (self.right - self.left), 1)
+        at = share(value, self.x_low, self.x_high, self.log_x)
+        return round(self.left + at * (self.right - self.left), 1)
 
     def y(self, value: float) -> float:
-        low, high, at = (math.log(v) if self.log_y else v for v in (self.y_low, self.y_high, value))
-        share = (at - low) / (high - low)
-        return round(self.bottom - share * (self.bottom - self.top), 1)
+        at = share(value, self.y_low, self.y_high, self.log_y)
+        return round(self.bottom - at * (self.bottom - self.top), 1)
 
 
 def draw(plot: Plot) -> str:
@@ -138,8 +136,8 @@ def tone_class(tone: str | float) -> tuple[str, str]:
     """The CSS class of a tone, and for one of a family the attribute that places it on the page's ramp."""
     if isinstance(tone, str):
         return f"t-{tone}", ""
-    half, share = divmod(2 * tone, 1) if tone < 1 else (1, 1.0)  # the ramp has a colour in its middle
-    return f"t-ramp{half:.0f}", f' style="--t:{100 * share:.0f}%"'
+    half, rest = divmod(2 * tone, 1) if tone < 1 else (1, 1.0)  # the ramp has a colour in its middle
+    return f"t-ramp{half:.0f}", f' style="--t:{100 * rest:.0f}%"'
 
 
 def legend(plot: Plot) -> list[tuple[str, str, str, str]]:

@@ -14,8 +14,9 @@ from support.made_runs import result, save, scored, study
 
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
-from intrinsic_cli.reports import figures, plots, svg
+from intrinsic_cli.reports import curve_plots, figures, svg
 from intrinsic_cli.reports.curves import estimates, group
+from intrinsic_cli.reports.plot import ARROWS, Plot, Series, number, ticks
 
 RUNS = study({100: 0.60, 400: 0.84}, 0.80) + [result(100, 0.55, lr=0.3, seed=s) for s in range(3)]
 
@@ -29,7 +30,7 @@ def by_look(plot, look):
 
 
 def test_the_score_plot_holds_the_study():
-    plot = plots.score(*curve_and_value())
+    plot = curve_plots.score(*curve_and_value())
     (runs,), (fit,), (mark, other) = (by_look(plot, look) for look in ("points", "line", "mark"))
     assert (
         sorted(zip(runs.x, runs.y, strict=True)) == [(100, 0.60)] * 3 + [(400, 0.84)] * 3
@@ -46,15 +47,15 @@ def test_the_score_plot_holds_the_study():
 
 def test_a_study_without_a_baseline_still_shows_its_runs():
     ((curve, value),) = estimates(group(r for r in RUNS if r.spec.d))
-    plot = plots.score(curve, value)
+    plot = curve_plots.score(curve, value)
     assert len(plot.series[0].x) == 9
     assert plot.band is None
     assert [level.label for level in plot.levels] == ["chance"]
-    assert plots.overview([(curve, value)]).series == ()
+    assert curve_plots.overview([(curve, value)]).series == ()
 
 
 def test_learning_rates_are_a_line_per_d():
-    plot = plots.rates(*curve_and_value())
+    plot = curve_plots.rates(*curve_and_value())
     lines = {s.label: dict(zip(s.x, s.y, strict=True)) for s in by_look(plot, "line")}
     assert lines == {"d = 100": pytest.approx({0.1: 0.60, 0.3: 0.55}), "d = 400": pytest.approx({0.1: 0.84})}
     assert [s.x for s in by_look(plot, "points")] == [(0.1,), (0.1,)]
@@ -62,7 +63,7 @@ def test_learning_rates_are_a_line_per_d():
 
 def test_training_curves_come_from_the_histories(tmp_path):
     found = estimates(group(save(RUNS, tmp_path).results()))
-    loss, norm = plots.training(*found[0], plots.histories(found))
+    loss, norm = curve_plots.training(*found[0], curve_plots.histories(found))
     assert [s.label for s in loss.series] == ["d = 100"] * 3 + ["d = 400"] * 3 + ["full fine-tuning"] * 3
     assert [s.label for s in norm.series] == ["d = 100"] * 3 + ["d = 400"] * 3
     # The first and last of 60 stretches of 100 steps are step 1 and steps 99 and 100.
@@ -74,20 +75,20 @@ def test_training_curves_come_from_the_histories(tmp_path):
 def test_the_overview_has_a_row_per_number():
     censored = study({100: 0.4}, 0.8, task="rte", chance=0.3)
     undefined = study({100: 0.4}, 0.3, task="qnli")
-    plot = plots.overview(estimates(group(RUNS + censored + undefined)))
+    plot = curve_plots.overview(estimates(group(RUNS + censored + undefined)))
     assert plot.rows == ("minilm rte DID  > 100", "minilm sst2 DID  200")
     (mark,), (arrow,) = by_look(plot, "mark"), by_look(plot, "right")
     assert (mark.x, mark.y) == ((200,), (-1,))
     assert (arrow.x, arrow.y) == ((100,), (0,))
     assert plot.told == "minilm rte DID  > 100; minilm sst2 DID  200"
-    below = plots.overview(estimates(group(study({100: 0.79, 400: 0.8}, 0.80))))
+    below = curve_plots.overview(estimates(group(study({100: 0.79, 400: 0.8}, 0.80))))
     assert [s.x for s in by_look(below, "left")] == [(100,)]
 
 
 def test_an_overlay_has_every_curve_of_a_task_and_its_d90():
     both = estimates(group(RUNS + study({100: 0.66, 400: 0.84}, 0.80, kind="said")))
-    assert list(plots.by_task(both)) == ["sst2"]
-    plot = plots.overlay("sst2", both)
+    assert list(curve_plots.by_task(both)) == ["sst2"]
+    plot = curve_plots.overlay("sst2", both)
     lines = {s.label: (s.x, s.y) for s in by_look(plot, "line")}
     assert lines == {
         "minilm SAID": ((100, 400), pytest.approx((0.66, 0.84))),
@@ -103,15 +104,15 @@ def test_an_overlay_has_every_curve_of_a_task_and_its_d90():
 
 def test_arrows_point_where_the_curve_goes_on():
     ends = {}
-    for look in plots.ARROWS:
-        plot = plots.Plot("a", "t", "x", "y", (plots.Series((1.0,), (1.0,), look, "fit"),))
+    for look in ARROWS:
+        plot = Plot("a", "t", "x", "y", (Series((1.0,), (1.0,), look, "fit"),))
         (path,) = [
             e for e in ElementTree.fromstring(svg.draw(plot)).iter("path") if e.get("class") == "mark t-fit"
         ]
         ends[look] = path.get("transform").partition("rotate")[2]
         pytest.importorskip("matplotlib")
         (line,) = figures.draw(plot).axes[0].get_lines()
-        assert line.get_marker() == dict(zip(plots.ARROWS, "<>v^", strict=True))[look]
+        assert line.get_marker() == dict(zip(ARROWS, "<>v^", strict=True))[look]
     # The path points to the right; SVG turns clockwise.
     assert ends == {"right": "(0)", "down": "(90)", "left": "(180)", "up": "(270)"}
 
@@ -129,17 +130,17 @@ def test_arrows_point_where_the_curve_goes_on():
     ],
 )
 def test_numbers_on_an_axis_are_written_as_in_tables(value, told):
-    assert plots.number(value) == told
+    assert number(value) == told
 
 
 def test_values_are_told_to_those_who_point_and_to_those_who_listen():
-    root = ElementTree.fromstring(svg.draw(plots.score(*curve_and_value())))
+    root = ElementTree.fromstring(svg.draw(curve_plots.score(*curve_and_value())))
     titles = {e.text for e in root.iter("title")}
     assert "d = 400: mean 0.8400 of 3 at lr 0.1, fit 0.8400" in titles
     assert "d = 100, seed 2, lr 0.1: accuracy 0.6000" in titles
     for told in ("Score against d: accuracy against d", "d = 100: mean 0.6000", "target, 90 % 0.7200"):
         assert told in root.get("aria-label")
-    (rates,) = [plots.rates(*curve_and_value())]
+    (rates,) = [curve_plots.rates(*curve_and_value())]
     assert "d = 100: lr 0.1 chosen, 0.6000" in rates.told
 
 
@@ -147,8 +148,8 @@ def test_values_are_told_to_those_who_point_and_to_those_who_listen():
 def test_decimate_gives_the_means_of_stretches_of_one_length(n):
     """Of x = 0, 1, 2, … the mean of a stretch tells where it ends, if it is known where it begins."""
     y = np.random.default_rng(n).normal(size=n).tolist()
-    xs, ys = plots.decimate(range(len(y)), y)
-    assert len(xs) == len(ys) == min(len(y), plots.MAX_POINTS)
+    xs, ys = curve_plots.decimate(range(len(y)), y)
+    assert len(xs) == len(ys) == min(len(y), curve_plots.MAX_POINTS)
     begin, lengths = 0, set()
     for x, value in zip(xs, ys, strict=True):
         end = round(2 * x) - begin + 1
@@ -161,7 +162,7 @@ def test_decimate_gives_the_means_of_stretches_of_one_length(n):
 
 @given(st.floats(1e-6, 1e6), st.floats(1.01, 1e8), st.integers(5, 8), st.booleans())
 def test_ticks_are_few_round_and_inside(low, ratio, most, log):
-    found = plots.ticks(low, low * ratio, log, most)
+    found = ticks(low, low * ratio, log, most)
     assert found == sorted(set(found))
     assert all(low * (1 - 1e-6) <= x <= low * ratio * (1 + 1e-6) for x in found)
     assert len(found) <= (9 if log else most + 1)  # eight decades are nine powers of ten
@@ -170,7 +171,7 @@ def test_ticks_are_few_round_and_inside(low, ratio, most, log):
 
 
 def test_the_drawing_puts_data_where_the_axes_say():
-    plot = plots.score(*curve_and_value())
+    plot = curve_plots.score(*curve_and_value())
     root = ElementTree.fromstring(svg.draw(plot))
     ticks = {e.text: float(e.get("x")) for e in root.iter("text") if e.get("y") == "270"}
     circles = sorted({(float(e.get("cx")), float(e.get("cy"))) for e in root.iter("circle")})
@@ -182,9 +183,7 @@ def test_the_drawing_puts_data_where_the_axes_say():
 
 
 def test_what_is_drawn_is_escaped():
-    plot = plots.Plot(
-        "a", "<b>", "x & y", '"', (plots.Series((1.0,), (1.0,), "points", "data", "", ("<script>",)),)
-    )
+    plot = Plot("a", "<b>", "x & y", '"', (Series((1.0,), (1.0,), "points", "data", "", ("<script>",)),))
     root = ElementTree.fromstring(svg.draw(plot))
     assert [e.text for e in root.iter("title")] == ["<script>"]
     assert root.get("aria-label") == '<b>: " against x & y'
@@ -192,7 +191,7 @@ def test_what_is_drawn_is_escaped():
 
 def test_an_open_interval_reaches_the_edge():
     runs = study({100: 0.60, 400: 0.719}, 0.80, n_eval=872)
-    plot = plots.score(*estimates(group(runs))[0])
+    plot = curve_plots.score(*estimates(group(runs))[0])
     assert plot.band is not None
     assert plot.band[1] is None
     (band,) = ElementTree.fromstring(svg.draw(plot)).iter("rect")
@@ -227,14 +226,14 @@ def test_figures_for_a_paper(tmp_path, capsys):
 @pytest.mark.long
 def test_the_same_runs_give_the_same_files(tmp_path):
     pytest.importorskip("matplotlib")
-    plot = plots.score(*curve_and_value())
+    plot = curve_plots.score(*curve_and_value())
     once, twice = (figures.write([plot], tmp_path / name) for name in ("once", "twice"))
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in twice]
 
 
 @pytest.mark.long
 def test_many_figures_are_the_same_whoever_draws_them(tmp_path, monkeypatch):
-    plot = plots.score(*curve_and_value())
+    plot = curve_plots.score(*curve_and_value())
     several = [replace(plot, name=f"plot-{i:02}", title=str(i)) for i in range(4)]
     content = []
     monkeypatch.setattr(figures, "WORTH", 2)
@@ -249,7 +248,7 @@ def test_many_figures_are_the_same_whoever_draws_them(tmp_path, monkeypatch):
 
 @pytest.mark.long
 def test_a_folder_that_can_not_be_written_is_one_line_from_any_process(tmp_path, monkeypatch):
-    plot = plots.score(*curve_and_value())
+    plot = curve_plots.score(*curve_and_value())
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr(figures, "WORTH", 2)
     (tmp_path / "figures" / "plot-03.pdf").mkdir(parents=True)  # a folder stands where a file would
@@ -276,7 +275,7 @@ def as_loss(runs):
 def test_the_best_loss_with_so_few_numbers_is_the_lowest():
     runs = study({100: 0.60, 400: 0.84}, 0.80) + study({100: 0.66, 400: 0.82}, 0.80, kind="said")
     upward, downward = (
-        plots.overlay("sst2", estimates(group(each))).series[-1] for each in (runs, as_loss(runs))
+        curve_plots.overlay("sst2", estimates(group(each))).series[-1] for each in (runs, as_loss(runs))
     )
     assert (upward.x, upward.y) == ((100, 400, 400, 400), pytest.approx((0.66, 0.66, 0.84, 0.84)))
     assert downward.x == upward.x
@@ -287,11 +286,11 @@ def test_the_best_loss_with_so_few_numbers_is_the_lowest():
 def test_curves_of_different_metrics_share_no_axis():
     other = [replace(r, data_hash="5" * 64) for r in as_loss(RUNS)]
     found = estimates(group(RUNS + study({100: 0.66, 400: 0.84}, 0.80, kind="said") + other))
-    parts = plots.by_task(found)
+    parts = curve_plots.by_task(found)
     assert {name: {c.metric for c, _ in some} for name, some in parts.items()} == {
         "sst2 accuracy": {"accuracy"}, "sst2 loss": {"loss"},
     }  # fmt: skip
-    assert [p.y_label for p in plots.every(found) if p.name.endswith("overlay")] == ["accuracy"]
+    assert [p.y_label for p in curve_plots.every(found) if p.name.endswith("overlay")] == ["accuracy"]
 
 
 def test_learning_rates_have_the_means_of_the_curve():
@@ -302,7 +301,7 @@ def test_learning_rates_have_the_means_of_the_curve():
     ]
     ((curve, value),) = estimates(group(runs))
     assert value.collapsed == 1
-    plot = plots.rates(curve, value)
+    plot = curve_plots.rates(curve, value)
     lines = {s.label: s.y for s in by_look(plot, "line")}
     assert value.curve[-1].score == pytest.approx(0.84)
     assert lines["d = 400"] == pytest.approx((0.84,))
@@ -319,7 +318,7 @@ FALL = study({100: 0.60, 300: 0.75, 1000: 0.86, 3000: 0.88, 10_000: 0.60, 30_000
 def test_beyond_a_fall_an_overlay_shows_what_was_measured():
     other = study({100: 0.60, 3000: 0.90}, 0.92, n_eval=1000, kind="said")
     both = estimates(group(FALL + other))
-    plot = plots.overlay("sst2", both)
+    plot = curve_plots.overlay("sst2", both)
     [fit] = [s for s in by_look(plot, "line") if s.label == "minilm DID"]
     assert (fit.x[-1], fit.y[-1]) == (3000, pytest.approx(0.88))
     assert "minilm DID: d = 3,000, fitted accuracy 0.8800" in fit.notes
@@ -335,7 +334,7 @@ def test_beyond_a_fall_an_overlay_shows_what_was_measured():
 
 def test_beyond_a_fall_a_score_plot_has_no_fit():
     [(curve, value)] = estimates(group(FALL))
-    plot = plots.score(curve, value)
+    plot = curve_plots.score(curve, value)
     [fit], [mean] = by_look(plot, "line"), by_look(plot, "dash")
     assert (fit.x[-1], mean.x[-1], mean.y[-1]) == (3000, 30_000, pytest.approx(0.55))
     assert "d = 30,000: mean 0.5500 of 3 at lr 0.1, beyond a fall" in mean.notes
@@ -346,7 +345,7 @@ def test_runs_that_collapsed_are_no_seeds_of_the_mean():
         scored(r, 0.5) if (r.spec.d, r.spec.seed) == (400, 1) else r
         for r in study({100: 0.60, 200: 0.70, 400: 0.84}, 0.90)
     ]
-    plot = plots.score(*estimates(group(runs))[0])
+    plot = curve_plots.score(*estimates(group(runs))[0])
     points = {s.label: list(zip(s.x, s.y, strict=True)) for s in by_look(plot, "points")}
     assert points["collapsed, in no mean"] == [(400, 0.5)]
     assert sorted(points["one seed"])[-2:] == [(400, 0.84), (400, 0.84)]
@@ -357,7 +356,7 @@ def test_an_open_end_has_an_arrow_wherever_the_number_is():
     """d90 beyond the largest d, and its interval from below the smallest: 1.96 times the noise of 50 rows, 0.07."""
     [(curve, value)] = estimates(group(study({100: 0.70, 400: 0.71}, 0.80, n_eval=50)))
     assert (value.status, value.low_open, value.high_open) == ("above_grid", True, True)
-    plot = plots.overview([(curve, value)])
-    assert [(s.look, s.x, s.tone) for s in plot.series if s.look in plots.ARROWS] == [
+    plot = curve_plots.overview([(curve, value)])
+    assert [(s.look, s.x, s.tone) for s in plot.series if s.look in ARROWS] == [
         ("left", (100,), "fit"), ("right", (400,), "chance"),
     ]  # fmt: skip

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from support.made_runs import save, study
 
 from intrinsic_cli.cli.main import main
-from intrinsic_cli.reports import figures, plots, trend_plots
+from intrinsic_cli.reports import curve_plots, figures, trend_plots
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.fonts import families
+from intrinsic_cli.reports.plot import Plot, Series
 from intrinsic_cli.reports.trends import step_axis, trends
 
 pytest.importorskip("matplotlib")
@@ -50,14 +51,14 @@ def written(figure):
 @pytest.mark.parametrize(
     "plot",
     [
-        pytest.param(plots.overview(found(*REAL)), id="overview of real names"),
-        pytest.param(plots.overview(found(*LONG)), id="overview of long names"),
-        pytest.param(plots.overlay("sst2", found(*REAL)), id="overlay of real names"),
-        pytest.param(plots.overlay("sst2", found(*LONG)), id="overlay of long names"),
-        pytest.param(plots.score(*found("minilm")[0]), id="score"),
-        pytest.param(plots.rates(*found("minilm")[0]), id="rates"),
+        pytest.param(curve_plots.overview(found(*REAL)), id="overview of real names"),
+        pytest.param(curve_plots.overview(found(*LONG)), id="overview of long names"),
+        pytest.param(curve_plots.overlay("sst2", found(*REAL)), id="overlay of real names"),
+        pytest.param(curve_plots.overlay("sst2", found(*LONG)), id="overlay of long names"),
+        pytest.param(curve_plots.score(*found("minilm")[0]), id="score"),
+        pytest.param(curve_plots.rates(*found("minilm")[0]), id="rates"),
         pytest.param(
-            plots.score(*found("minilm", scores={20_000: 0.8, 30_000: 0.9, 40_000: 0.9})[0]), id="short"
+            curve_plots.score(*found("minilm", scores={20_000: 0.8, 30_000: 0.9, 40_000: 0.9})[0]), id="short"
         ),
         pytest.param(trend(*REAL), id="steps from 0 to 24000"),
         pytest.param(trend(*REAL[1:4]), id="three steps"),
@@ -79,8 +80,8 @@ def test_no_text_is_cut_and_none_lies_on_another(plot):
 def test_names_are_whole_in_a_legend_and_beside_rows(names):
     curves = found(*names)
     for plot, wanted in (
-        (plots.overlay("sst2", curves), [f"{curve.row} DID" for curve, _ in curves]),
-        (plots.overview(curves), plots.overview(curves).rows),
+        (curve_plots.overlay("sst2", curves), [f"{curve.row} DID" for curve, _ in curves]),
+        (curve_plots.overview(curves), curve_plots.overview(curves).rows),
     ):
         seen = {"".join(text.split()) for text, _ in written(figures.draw(plot))}
         assert {"".join(name.split()) for name in wanted} <= seen
@@ -88,8 +89,8 @@ def test_names_are_whole_in_a_legend_and_beside_rows(names):
 
 @given(st.floats(1e-4, 1e6), st.floats(1.05, 1e9), st.booleans(), st.floats(0.01, 0.06))
 def test_names_of_ticks_stand_apart(low, ratio, log, character):
-    ends = plots.Series((low, low * ratio), (1.0, 2.0), "line", "fit")
-    plot = plots.Plot("p", "", "", "", (ends,), log_x=log)
+    ends = Series((low, low * ratio), (1.0, 2.0), "line", "fit")
+    plot = Plot("p", "", "", "", (ends,), log_x=log)
 
     def width(name):
         return min(character * len(name), 0.3)
@@ -111,7 +112,7 @@ def test_names_are_written_as_they_are_and_matplotlib_says_nothing(tmp_path):
     curves = found(*HARD)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        files = figures.write([plots.overlay("sst2", curves), plots.overview(curves)], tmp_path)
+        files = figures.write([curve_plots.overlay("sst2", curves), curve_plots.overview(curves)], tmp_path)
     for svg in files[::2]:
         said = "".join(ElementTree.parse(svg).getroot().itertext())
         for name in HARD:
@@ -119,7 +120,7 @@ def test_names_are_written_as_they_are_and_matplotlib_says_nothing(tmp_path):
 
 
 def test_letters_that_no_font_has_are_spelled_for_a_pdf():
-    plot = plots.overview(found(*HARD))
+    plot = curve_plots.overview(found(*HARD))
     readable = figures.readable(plot)
     assert len(set(readable.rows)) == len(HARD)
     assert families(figures.letters(readable))[1] - {"\n"} == frozenset()
@@ -147,7 +148,7 @@ def test_a_letter_that_another_font_has_comes_from_it():
 )
 def test_every_figure_has_a_file_of_its_own(tmp_path, names, files):
     curves = [pair for name in names for pair in found(name)]
-    made = figures.write([plots.score(*pair) for pair in curves], tmp_path)
+    made = figures.write([curve_plots.score(*pair) for pair in curves], tmp_path)
     assert [path.name for path in made] == [f"{name}.{form}" for name in files for form in figures.FORMATS]
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in made}
 

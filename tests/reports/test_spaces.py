@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.made_runs import result, save, study
 
-from intrinsic_cli.reports import differences, figures, plots, svg
+from intrinsic_cli.reports import curve_plots, differences, figures, svg
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.tables import answer, grid, records
 
@@ -90,7 +90,7 @@ def test_a_size_that_diverged_counts_against_its_rate_where_its_like_was_counted
 
 def test_the_overlay_has_bands_marks_and_the_best_of_all_spaces():
     found = estimates(group(DID + LORA))
-    plot = plots.overlay("sst2", found)
+    plot = curve_plots.overlay("sst2", found)
     by_look = {look: [s for s in plot.series if s.look == look] for look in ("line", "mark", "area", "dash")}
     assert [s.label for s in by_look["line"]] == ["minilm DID", "minilm lora"]
     assert len(by_look["mark"]) == len(by_look["area"]) == 2
@@ -124,7 +124,9 @@ def test_spaces_can_be_compared(one, other, names):
 
 
 def test_one_space_alone_has_no_best():
-    plot = plots.overlay("sst2", estimates(group(DID + study({1000: 0.5, 4000: 0.9}, 1.0, model="tiny"))))
+    plot = curve_plots.overlay(
+        "sst2", estimates(group(DID + study({1000: 0.5, 4000: 0.9}, 1.0, model="tiny")))
+    )
     assert [s for s in plot.series if s.label.startswith("best")] == []
 
 

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from intrinsic_cli.reports import curves, figures, page, plots
+    from intrinsic_cli.reports import curve_plots, curves, figures, page
 
     if arguments.figures:
         figures.check_folder(Path(arguments.figures))
@@ -38,6 +38,6 @@ def execute(arguments: argparse.Namespace) -> int:
     page.write(Path(arguments.dir).resolve().name, survey, found, out)
     tell(str(out))
     if arguments.figures:
-        written = figures.write(plots.every(found), Path(arguments.figures))
+        written = figures.write(curve_plots.every(found), Path(arguments.figures))
         tell(f"{len(written)} figures in {arguments.figures}")
     return 0
