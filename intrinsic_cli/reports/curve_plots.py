@@ -12,7 +12,7 @@ from typing import Any
 from intrinsic_cli.errors import StoreError
 from intrinsic_cli.reports.curves import Curve, Found, spelled
 from intrinsic_cli.reports.plot import Line, Plot, Series, slug
-from intrinsic_cli.reports.tables import cell, percent, shown, symbol
+from intrinsic_cli.reports.tables import cell, percent, point, symbol
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.statistics.estimate import Estimate, Level
@@ -34,7 +34,7 @@ def overview(found: Found) -> Plot:
         if value.status == "undefined":
             continue
         y = float(-len(rows))
-        rows.append(f"{curve.name}  {cell(value, ',d').partition(' [')[0]}")
+        rows.append(f"{curve.name}  {point(value, ',d')}")
         parts = spread(value, "mark", note=rows[-1])
         series += [replace(part, y=(y,) * len(part.x), label="") for part in parts]
     name = symbol(found[0][1].threshold)
@@ -189,19 +189,16 @@ def score(curve: Curve, value: Estimate) -> Plot:
         levels.append(Line(value.untrained, "chance", "before training"))
     if value.full_score is not None:
         levels.append(Line(value.full_score, "full", "full fine-tuning"))
-    for each, tone in zip(shown(curve, value), TARGET_TONES, strict=False):
+    for each, tone in zip(curve.shown(value), TARGET_TONES, strict=False):
         name = "" if each is value else f" {each.definition}"
         if each.target is not None:
             levels.append(Line(each.target, tone, f"target{name}, {percent(each.threshold)}"))
         if each.d_t is not None and each.target is not None:
             label = f"{symbol(each.threshold)}{name} = {each.d_t:,}"
             series.append(Series((float(each.d_t),), (each.target,), "mark", tone, label, (label,)))
-    known = value.status != "undefined" and (value.low, value.high, value.low_open, value.high_open) != (
-        None, None, False, False,
-    )  # fmt: skip
     return Plot(
         slug(f"{curve.name}-score"), "Score against d", "d, trained parameters", curve.metric, tuple(series),
-        log_x=True, levels=tuple(levels), band=(value.low, value.high) if known else None,
+        log_x=True, levels=tuple(levels), band=(value.low, value.high) if value.has_interval else None,
         band_label=f"{percent(value.confidence)} interval",
         told="; ".join([*notes, *(f"{level.label} {level.y:.4f}" for level in levels)]),
     )  # fmt: skip

@@ -87,6 +87,11 @@ class Curve:
         """d_t at the threshold of `value` by every definition that its scores have, by its name."""
         return {name: self.estimate(value.threshold, name) for name in self.definitions}
 
+    def shown(self, value: Estimate) -> list[Estimate]:
+        """`value`, and what stands beside it: d_t by the other definitions, where they ask for another score."""
+        others = [each for name, each in self.beside(value).items() if name != value.definition]
+        return [value, *(each for each in others if each.target not in (None, value.target))]
+
     @property
     def definitions(self) -> list[str]:
         """The definitions of a target that its scores have."""

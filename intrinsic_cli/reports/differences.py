@@ -12,7 +12,7 @@ from typing import Any
 from intrinsic_cli.errors import ConfigError, StoreError, near
 from intrinsic_cli.render import Answer, Table, flat
 from intrinsic_cli.reports.curves import Curve, settings_of_space
-from intrinsic_cli.reports.tables import called, cell, goal, percent, symbol
+from intrinsic_cli.reports.tables import called, cell, defined, percent, symbol
 from intrinsic_cli.statistics.difference import Difference, difference
 from intrinsic_cli.statistics.estimate import CONFIDENCE
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
@@ -196,7 +196,7 @@ def spell(found: Difference) -> str:
 def _notes(found: Sequence[Compared], shown: Iterable[str]) -> Iterable[str]:
     for definition in shown:
         if definition != HEADLINE:
-            yield f"{definition}: the d at which the score {goal(found[0].threshold, definition)}."
+            yield defined(found[0].threshold, definition)
         yield from (_verdict(each, definition) for each in found if definition in each.by)
 
 

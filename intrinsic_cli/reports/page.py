@@ -21,6 +21,7 @@ from intrinsic_cli.reports import curve_plots, svg
 from intrinsic_cli.reports.curves import Curve, Found, few_seeds, spelled, untrained_at_the_end
 from intrinsic_cli.reports.plot import Plot
 from intrinsic_cli.reports.tables import (  # fmt: skip
+    called,
     cell,
     column,
     explain,
@@ -29,14 +30,14 @@ from intrinsic_cli.reports.tables import (  # fmt: skip
     full_column,
     goal,
     head,
+    interval,
     order,
-    shown,
+    point,
     symbol,
     way,
 )
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.statistics.estimate import Estimate
-from intrinsic_cli.statistics.targets import HEADLINE
 from intrinsic_cli.store import Survey
 
 MOST_OPEN = 8  # curves; more are folded under their tasks
@@ -113,10 +114,10 @@ def _table(found: Found) -> dict[str, Any]:
     for i, (curve, value) in enumerate(found):
         row = rows.setdefault(curve.row, {})
         row[full_column(curve)] = {"text": full(value), "interval": None, "href": None, "kind": "full"}
-        for each in shown(curve, value):
-            bare, _, interval = cell(each, ",d", TO).partition(" [")
+        for each in curve.shown(value):
             row[column(curve, each)] = {
-                "text": bare, "interval": interval.rstrip("]"), "href": f"#c{i}", "kind": curve.kind,
+                "text": point(each, ",d"), "interval": interval(each, ",d", TO), "href": f"#c{i}",
+                "kind": curve.kind,
             }  # fmt: skip
     columns = sorted({c for row in rows.values() for c in row}, key=order)
     tasks = [(task, len(list(part))) for task, part in groupby(columns, key=lambda c: c[0])]
@@ -182,9 +183,9 @@ def _found(curve: Curve, value: Estimate) -> str:
 
 def _beside(curve: Curve, value: Estimate) -> str:
     """The same by the other definitions, where they ask for another score."""
-    others = [each for each in shown(curve, value) if each.definition != value.definition]
+    others = [each for each in curve.shown(value) if each.definition != value.definition]
     return " ".join(
-        f"The score {goal(each.threshold, each.definition)} at {cell(each, ',d', TO).partition(' [')[0]}."
+        f"The score {goal(each.threshold, each.definition)} at {point(each, ',d')}."
         for each in others
         if each.status != "undefined"
     )
@@ -197,15 +198,12 @@ def _rough(value: Estimate) -> str:
 
 def _facts(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
     """The numbers beside a curve: name, value."""
-    facts = [(_symbol(each), cell(each, ",d", TO)) for each in shown(curve, value)]
     others = [curve.estimate(t) for t in OTHER_THRESHOLDS if t != value.threshold]
-    facts += [(_symbol(each), cell(each, ",d", TO)) for each in others]
+    facts = [
+        (called(symbol(each.threshold), each.definition), cell(each, ",d", TO))
+        for each in (*curve.shown(value), *others)
+    ]
     return facts + _of_full(value) + _of_runs(curve, value)
-
-
-def _symbol(value: Estimate) -> str:
-    """`d90`, or `d90 gain`."""
-    return f"{symbol(value.threshold)} {'' if value.definition == HEADLINE else value.definition}".rstrip()
 
 
 def _of_full(value: Estimate) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -169,7 +169,7 @@ def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]
     for curve, value in found:
         row = cells.setdefault(curve.row, {})
         row[full_column(curve)] = full(value)
-        row |= {column(curve, each): cell(each) for each in shown(curve, value)}
+        row |= {column(curve, each): cell(each) for each in curve.shown(value)}
     if paper:
         tasks = {curve.task for curve, _ in found}
         cells = beside_paper(cells, {curve.row: curve.spec.model.label for curve, _ in found}, tasks)
@@ -180,7 +180,8 @@ def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]
 
 def long(found: Found, paper: bool = False) -> Table:
     """The same in a row for each curve, for many columns. `found` has one threshold."""
-    name, asked = symbol(found[0][1].threshold), [by_definition(shown(*pair)) for pair in found]
+    name = symbol(found[0][1].threshold)
+    asked = [{each.definition: each for each in curve.shown(value)} for curve, value in found]
     known = [key for key in TARGETS if any(key in by for by in asked) or (paper and key == HEADLINE)]
     header = ["model", "task", "subspace", "metric", "full", *(called(name, key) for key in known)]
     rows = []
@@ -200,17 +201,6 @@ def long(found: Found, paper: bool = False) -> Table:
 def called(name: str, definition: str) -> str:
     """`d90`, or `d90 chance` of another definition than the headline."""
     return name if definition == HEADLINE else f"{name} {definition}"
-
-
-def shown(curve: Curve, value: Estimate) -> list[Estimate]:
-    """`value`, and what stands beside it: d_t by the other definitions, where they ask for another score."""
-    others = [each for name, each in curve.beside(value).items() if name != value.definition]
-    return [value, *(each for each in others if each.target not in (None, value.target))]
-
-
-def by_definition(values: Iterable[Estimate]) -> dict[str, Estimate]:
-    """Estimates by their definitions."""
-    return {value.definition: value for value in values}
 
 
 def column(curve: Curve, value: Estimate) -> Column:
@@ -242,36 +232,40 @@ def full(value: Estimate) -> str:
 
 
 def cell(value: Estimate, form: str = "d", to: str = ", ") -> str:
-    """`1861 [1500, 2300]`, `≤ 100`, `> 30000` or `—`, with a * where seeds are too few.
+    """`1861 [1500, 2300]`: a d_t as `point` has it, and its interval, where it says more.
 
     `form` formats a d and `to` stands between the ends of the interval.
     """
+    ends = interval(value, form, to)
+    return f"{point(value, form)} [{ends}]" if ends else point(value, form)
+
+
+def point(value: Estimate, form: str = "d") -> str:
+    """`1861`, `≤ 100`, `> 30000` or `—`, with a * where seeds are too few. `form` formats a d."""
     if value.status == "undefined":
         return "—"
     few = "*" if few_seeds(value) else ""
+    if value.d_t is not None:
+        return f"{value.d_t:{form}}{few}"
+    beyond = f"≤ {value.grid[0].d:{form}}" if value.status == "below_grid" else f"> {value.grid[-1].d:{form}}"
+    return f"{beyond}{few}"
+
+
+def interval(value: Estimate, form: str = "d", to: str = ", ") -> str:
+    """`1500, 2300`, with `≤ 100` or `> 30000` for an open end; empty where there is none, or where it says no more
+    than `point` does. `form` and `to` as in `cell`."""
+    if not value.has_interval:
+        return ""
     smallest, largest = value.grid[0].d, value.grid[-1].d
-    below, above = f"≤ {smallest:{form}}", f"> {largest:{form}}"
-    if value.d_t is None:
-        middle = below if value.status == "below_grid" else above
-    else:
-        middle = f"{value.d_t:{form}}"
-    interval = spell_interval(value, form, to)
     # Of a censored d_t, the interval says more only where it reaches into the grid.
     if (
         smallest == largest
         or (value.status == "below_grid" and value.high == smallest)
         or (value.status == "above_grid" and value.low == largest)
     ):
-        interval = None
-    return f"{middle}{few} [{interval}]" if interval else f"{middle}{few}"
-
-
-def spell_interval(value: Estimate, form: str = "d", to: str = ", ") -> str | None:
-    """`1500, 2300`, with `≤ 100` or `> 30000` for an open end; None where there is no interval."""
-    if value.low is None and value.high is None and not (value.low_open or value.high_open):
-        return None
-    low = f"≤ {value.grid[0].d:{form}}" if value.low_open else f"{value.low:{form}}"
-    high = f"> {value.grid[-1].d:{form}}" if value.high_open else f"{value.high:{form}}"
+        return ""
+    low = f"≤ {smallest:{form}}" if value.low_open else f"{value.low:{form}}"
+    high = f"> {largest:{form}}" if value.high_open else f"{value.high:{form}}"
     return f"{low}{to}{high}"
 
 
@@ -293,6 +287,11 @@ def explain(found: Found) -> str:
     return f"trained parameters at which the score {does} [{100 * first.confidence:.6g} % interval]"
 
 
+def defined(threshold: float, definition: str) -> str:
+    """`chance: the d at which the score has gone 90 % of the way from chance to full fine-tuning's.`"""
+    return f"{definition}: the d at which the score {goal(threshold, definition)}."
+
+
 def goal(threshold: float, definition: str) -> str:
     """`reaches 90 % of full fine-tuning's`: what the score does at d_t."""
     return f"{TARGETS[definition].verb} {way(threshold, definition)}"
@@ -306,13 +305,11 @@ def way(threshold: float, definition: str) -> str:
 def footnotes(found: Found) -> list[str]:
     """What a reader of the table has to know, a line each."""
     lines = []
-    pairs = [(curve, each) for curve, value in found for each in shown(curve, value)]
+    pairs = [(curve, each) for curve, value in found for each in curve.shown(value)]
     if any(value.status != "undefined" and few_seeds(value) for _, value in pairs):
         lines.append(f"* fewer than {FEW_SEEDS} seeds where it matters: take the interval as a rough one.")
     lines += dict.fromkeys(
-        f"{value.definition}: the d at which the score {goal(value.threshold, value.definition)}."
-        for _, value in pairs
-        if value.definition != HEADLINE
+        defined(value.threshold, value.definition) for _, value in pairs if value.definition != HEADLINE
     )
     lines += _reasons(pairs)
     lines += dict.fromkeys(note for curve, value in found for note in notes_on(curve, value))

@@ -65,7 +65,7 @@ def spell(trend: Trend, axis: Axis) -> list[str]:
     """`sst2 DID: rank correlation of step and d90 -0.90, exact p = 0.083 (4 models)`, and the same of the other
     definitions that the table shows. Of several tasks: `-0.57, within tasks 0.12, permutation p = 0.6 (18 curves)`.
     """
-    known = {each.definition for curve, value in trend.members for each in tables.shown(curve, value)}
+    known = {each.definition for curve, value in trend.members for each in curve.shown(value)}
     return [_spell(trend, name, axis) for name in trend.correlations if name in known]
 
 

@@ -104,6 +104,11 @@ class Estimate:
     higher_is_better: bool = True
 
     @property
+    def has_interval(self) -> bool:
+        """Whether `low` and `high` are known or open."""
+        return self.status != "undefined" and (self.low is not None or self.low_open)
+
+    @property
     def grid(self) -> tuple[Level, ...]:
         """The levels of the curve that take part: those before a fall."""
         return tuple(level for level in self.curve if self.falls_at is None or level.d < self.falls_at)
