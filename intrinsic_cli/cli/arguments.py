@@ -104,13 +104,23 @@ def selection(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def trend(parser: argparse.ArgumentParser) -> None:
-    """How trends are estimated and shown."""
-    table_format(parser)
+def threshold(parser: argparse.ArgumentParser) -> None:
+    """`--threshold`, of commands that estimate d_t at one."""
     parser.add_argument(
         "--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)"
     )
+
+
+def figures_folder(parser: argparse.ArgumentParser) -> None:
+    """`--figures`, of commands that draw."""
     parser.add_argument("--figures", metavar="FOLDER", help="also write the figures as SVG and PDF files")
+
+
+def trend(parser: argparse.ArgumentParser) -> None:
+    """How trends are estimated and shown."""
+    table_format(parser)
+    threshold(parser)
+    figures_folder(parser)
     selection(parser)
 
 
@@ -137,9 +147,9 @@ def show_trends(
     from intrinsic_cli.reports import curves, figures, trend_plots, trend_text
     from intrinsic_cli.reports.trends import trends
 
-    survey = survey.only(members)
-    chosen = curves.group(survey.results, survey.diverged, survey.pruned)
-    found = curves.estimates(chosen, thresholds=[arguments.threshold], selection=arguments.selection)
+    found = curves.estimates(
+        curves.of(survey.only(members)), thresholds=[arguments.threshold], selection=arguments.selection
+    )
     made = trends(found, axis)
     print_answer(trend_text.answer(made, axis), arguments.format)
     if arguments.figures:

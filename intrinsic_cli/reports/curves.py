@@ -16,6 +16,7 @@ from intrinsic_cli.statistics import runs as points
 from intrinsic_cli.statistics.estimate import Estimate, Level, Measured
 from intrinsic_cli.statistics.pruning import counts
 from intrinsic_cli.statistics.targets import TARGETS, begin
+from intrinsic_cli.store import Survey
 
 KINDS = ("full", "said", "did")  # in the order of the paper's columns, before those of adapters
 FEW_SEEDS = 3  # an interval from fewer says little
@@ -99,6 +100,11 @@ class Curve:
 
 
 Found = Sequence[tuple[Curve, Estimate]]
+
+
+def of(survey: Survey) -> list[Curve]:
+    """The curves of a folder, as `group` makes them. Raises StoreError where it does."""
+    return group(survey.results, survey.diverged, survey.pruned)
 
 
 def group(

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intrinsic_cli.reports import tables
-from intrinsic_cli.reports.curves import estimates, group
+from intrinsic_cli.reports import curves, tables
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.statistics.estimate import Estimate, estimate
 from intrinsic_cli.statistics.points import Point
@@ -59,10 +58,7 @@ def summarize(
     """
     from pandas import DataFrame
 
-    survey = Store(folder).read()
-    found = estimates(
-        group(survey.results, survey.diverged, survey.pruned), thresholds=thresholds, selection=selection
-    )
+    found = curves.estimates(curves.of(Store(folder).read()), thresholds=thresholds, selection=selection)
     return DataFrame(tables.records(found, normalised=normalised))
 
 

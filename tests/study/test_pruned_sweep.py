@@ -151,7 +151,7 @@ def ends(folder):
 
 
 def test_a_pruned_sweep_finds_the_same_d90_with_half_of_the_steps(grid, tmp_path):
-    from intrinsic_cli.reports.curves import group
+    from intrinsic_cli.reports import curves
 
     whole, all_steps, _ = swept(grid, tmp_path / "whole")
     pruned, some_steps, _ = swept(grid, tmp_path / "pruned", prune=True)
@@ -160,8 +160,7 @@ def test_a_pruned_sweep_finds_the_same_d90_with_half_of_the_steps(grid, tmp_path
     assert some_steps.steps <= all_steps.steps / 2
     found = []
     for name in ("whole", "pruned"):
-        survey = Store(tmp_path / name).survey()
-        [curve] = group(survey.results, survey.diverged, survey.pruned)
+        [curve] = curves.of(Store(tmp_path / name).survey())
         found.append((curve.estimate().d_t, curve.estimate(definition="chance").d_t, curve.pruned))
     # 0.81 and 0.86 lie between 0.8 at d = 40 and 0.9 at d = 80, as their lines in log2 d have it.
     assert [each[:2] for each in found] == [(43, 61)] * 2

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.bounds import measure, tables
     from intrinsic_cli.bounds.bounded import LEVELS, Options
-    from intrinsic_cli.reports.curves import d90s, group
+    from intrinsic_cli.reports import curves
     from intrinsic_cli.rundir import RunDir
     from intrinsic_cli.store import Store
 
@@ -57,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
     for row in measure.bounded(
         results,
         options,
-        d90s=d90s(group(results, survey.diverged, survey.pruned)),
+        d90s=curves.d90s(curves.of(survey)),
         say=lambda line: print(line, file=sys.stderr, flush=True),
     ):
         RunDir(directories[row.run_id]).keep_bound(tables.kept(row))

@@ -77,9 +77,8 @@ def _show_pairs(survey: Survey, members: Callable[[RunSpec], bool], arguments: a
 
     if arguments.figures:
         raise ConfigError("--figures draws trends; with --pair there is none, so leave one of both out")
-    survey = survey.only(members)
-    grouped = curves.group(survey.results, survey.diverged, survey.pruned)
-    chosen = differences.pairs(curves.chosen_by(arguments.selection, grouped), *arguments.pair)
-    found = [differences.Compared.of(a, b, arguments.threshold) for a, b in chosen]
+    chosen = curves.chosen_by(arguments.selection, curves.of(survey.only(members)))
+    pairs = differences.pairs(chosen, *arguments.pair)
+    found = [differences.Compared.of(a, b, arguments.threshold) for a, b in pairs]
     print_answer(differences.answer(found), arguments.format)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from intrinsic_cli.cli.arguments import folder, read, selection, tell
+from intrinsic_cli.cli.arguments import figures_folder, folder, read, selection, tell, threshold
 
 SUMMARY = "write a page of tables, figures and runs to open in a browser"
 EXAMPLES = """\
@@ -15,10 +15,8 @@ EXAMPLES = """\
 def configure(parser: argparse.ArgumentParser) -> None:
     folder(parser)
     parser.add_argument("--out", metavar="FILE", help="default: DIR/report.html")
-    parser.add_argument("--figures", metavar="FOLDER", help="also write the figures as SVG and PDF files")
-    parser.add_argument(
-        "--threshold", type=float, default=0.9, help="share of the full score; default 0.9 (d90)"
-    )
+    figures_folder(parser)
+    threshold(parser)
     selection(parser)
 
 
@@ -31,9 +29,8 @@ def execute(arguments: argparse.Namespace) -> int:
         figures.check_folder(Path(arguments.figures))
     survey = read(arguments.dir)
     found = curves.estimates(
-        curves.group(survey.results, survey.diverged, survey.pruned), thresholds=[arguments.threshold],
-        selection=arguments.selection,
-    )  # fmt: skip
+        curves.of(survey), thresholds=[arguments.threshold], selection=arguments.selection
+    )
     out = Path(arguments.out or Path(arguments.dir) / "report.html")
     page.write(Path(arguments.dir).resolve().name, survey, found, out)
     tell(str(out))

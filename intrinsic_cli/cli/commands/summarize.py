@@ -35,11 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.reports import curves, tables
 
-    survey = read(arguments.dir)
     found = curves.estimates(
-        curves.group(survey.results, survey.diverged, survey.pruned),
-        thresholds=arguments.threshold,
-        selection=arguments.selection,
+        curves.of(read(arguments.dir)), thresholds=arguments.threshold, selection=arguments.selection
     )
     print_answer(tables.answer(found, arguments.reference, normalised=arguments.normalised), arguments.format)
     return 0

@@ -86,11 +86,9 @@ def _say_lost(failed: Sequence[str], store: Store) -> None:
 
 
 def _show_table(store: Store) -> None:
-    from intrinsic_cli.reports.curves import estimates, group
-    from intrinsic_cli.reports.tables import answer
+    from intrinsic_cli.reports import curves, tables
 
-    survey = store.read()
-    print_answer(answer(estimates(group(survey.results, survey.diverged, survey.pruned))))
+    print_answer(tables.answer(curves.estimates(curves.of(store.read()))))
 
 
 def words_given(arguments: argparse.Namespace) -> list[Override]:
