@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from intrinsic_cli.reports.trends import Axis
+    from intrinsic_cli.reports.axes import Axis
     from intrinsic_cli.spec import RunSpec
     from intrinsic_cli.store import Survey
 

@@ -61,6 +61,11 @@ class Curve:
         return self.runs[0].metric
 
     @property
+    def is_loss(self) -> bool:
+        """Whether a lower score is better."""
+        return not self.runs[0].higher_is_better
+
+    @property
     def name(self) -> str:
         """`minilm sst2 SAID`, unique among the curves it was grouped with."""
         return " ".join(filter(None, [self.row, self.task, spelled(self.kind), self.variant]))

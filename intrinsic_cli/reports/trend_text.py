@@ -7,9 +7,11 @@ from dataclasses import asdict
 
 from intrinsic_cli.render import Answer, Table, natural
 from intrinsic_cli.reports import tables
+from intrinsic_cli.reports.axes import Axis
 from intrinsic_cli.reports.curves import Curve
-from intrinsic_cli.reports.trends import Axis, Correlation, Trend
+from intrinsic_cli.reports.trends import Trend
 from intrinsic_cli.statistics.estimate import Estimate
+from intrinsic_cli.statistics.ranks import Correlation
 
 
 def answer(trends: Sequence[Trend], axis: Axis) -> Answer:

@@ -14,10 +14,11 @@ from support.made_runs import save, study
 
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.reports import curve_plots, figures, trend_plots
+from intrinsic_cli.reports.axes import step_axis
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.fonts import families
 from intrinsic_cli.reports.plot import Plot, Series
-from intrinsic_cli.reports.trends import step_axis, trends
+from intrinsic_cli.reports.trends import trends
 
 pytest.importorskip("matplotlib")
 

@@ -21,10 +21,11 @@ from intrinsic_cli.planning import checkpoints
 from intrinsic_cli.planning.words import parse, values
 from intrinsic_cli.render import render
 from intrinsic_cli.reports import figures, svg
+from intrinsic_cli.reports.axes import AXES, accuracy, gap, parameters, step_axis
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.trend_plots import plot
 from intrinsic_cli.reports.trend_text import answer, spell
-from intrinsic_cli.reports.trends import AXES, accuracy, gap, parameters, step_axis, trends
+from intrinsic_cli.reports.trends import trends
 from intrinsic_cli.result import RunBound
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import ModelSpec, SubspaceSpec

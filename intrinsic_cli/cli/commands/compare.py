@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from intrinsic_cli.errors import ConfigError
     from intrinsic_cli.render import natural
-    from intrinsic_cli.reports.trends import AXES, step_axis
+    from intrinsic_cli.reports.axes import AXES, step_axis
 
     def members(spec: RunSpec) -> bool:
         return fnmatchcase(spec.model.label, arguments.models)

@@ -33,7 +33,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     def shown(plan: StudyPlan) -> Callable[[Store], None]:
         from intrinsic_cli.errors import ConfigError
-        from intrinsic_cli.reports.trends import model_key, step_axis
+        from intrinsic_cli.reports.axes import model_key, step_axis
 
         specs = [*plan.specs, *(end for study in plan.searches for end in study.ends())]
         if len({model_key(spec.model) for spec in specs}) < 2:
