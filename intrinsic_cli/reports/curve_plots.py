@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from intrinsic_cli.errors import StoreError
+from intrinsic_cli.reports.cells import cell, percent, point, symbol
 from intrinsic_cli.reports.curves import Curve, Found, spelled
 from intrinsic_cli.reports.plot import Line, Plot, Series, slug
-from intrinsic_cli.reports.tables import cell, percent, point, symbol
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.statistics.estimate import Estimate, Level

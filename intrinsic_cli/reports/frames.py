@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intrinsic_cli.reports import curves, tables
+from intrinsic_cli.reports import curves
+from intrinsic_cli.reports.records import records
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.statistics.estimate import Estimate, estimate
 from intrinsic_cli.statistics.points import Point
@@ -59,7 +60,7 @@ def summarize(
     from pandas import DataFrame
 
     found = curves.estimates(curves.of(Store(folder).read()), thresholds=thresholds, selection=selection)
-    return DataFrame(tables.records(found, normalised=normalised))
+    return DataFrame(records(found, normalised=normalised))
 
 
 def d90(

@@ -18,24 +18,11 @@ from intrinsic_cli import __version__
 from intrinsic_cli.errors import writing
 from intrinsic_cli.render import duration, natural
 from intrinsic_cli.reports import curve_plots, svg
+from intrinsic_cli.reports.cells import called, cell, explain, full, goal, interval, point, symbol, way
 from intrinsic_cli.reports.curves import Curve, Found, few_seeds, spelled, untrained_at_the_end
+from intrinsic_cli.reports.notes import footnotes
 from intrinsic_cli.reports.plot import Plot
-from intrinsic_cli.reports.tables import (  # fmt: skip
-    called,
-    cell,
-    column,
-    explain,
-    footnotes,
-    full,
-    full_column,
-    goal,
-    head,
-    interval,
-    order,
-    point,
-    symbol,
-    way,
-)
+from intrinsic_cli.reports.tables import column, full_column, head, order
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.store import Survey

@@ -6,10 +6,10 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 
 from intrinsic_cli.reports.axes import Axis
+from intrinsic_cli.reports.cells import called, cell, symbol
 from intrinsic_cli.reports.curve_plots import spread
 from intrinsic_cli.reports.curves import Curve
 from intrinsic_cli.reports.plot import Plot, Series, slug
-from intrinsic_cli.reports.tables import called, cell, symbol
 from intrinsic_cli.reports.trends import Trend, takes_part
 from intrinsic_cli.statistics.estimate import Estimate
 

@@ -8,7 +8,10 @@ from dataclasses import asdict
 from intrinsic_cli.render import Answer, Table, natural
 from intrinsic_cli.reports import tables
 from intrinsic_cli.reports.axes import Axis
+from intrinsic_cli.reports.cells import called, explain, symbol
 from intrinsic_cli.reports.curves import Curve
+from intrinsic_cli.reports.notes import footnotes
+from intrinsic_cli.reports.records import records
 from intrinsic_cli.reports.trends import Trend
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import Correlation
@@ -23,7 +26,7 @@ def answer(trends: Sequence[Trend], axis: Axis) -> Answer:
     models = [
         {axis.name: x, **record}
         for trend in trends
-        for x, record in zip(trend.x, tables.records(trend.members), strict=True)
+        for x, record in zip(trend.x, records(trend.members), strict=True)
     ]
     told = [
         {"name": trend.name, **asdict(trend.correlation), "lacking": list(trend.lacking)}
@@ -35,7 +38,7 @@ def answer(trends: Sequence[Trend], axis: Axis) -> Answer:
         key=lambda pair: pair[0],
     )
     notes = [line for trend in trends for line in (*spell(trend, axis), *trend.lacking)]
-    notes += [*([axis.note] if axis.note else []), *tables.footnotes([member for _, member in members])]
+    notes += [*([axis.note] if axis.note else []), *footnotes([member for _, member in members])]
     return Answer(_tables(members, axis), notes, models, {"models": models, "trends": told})
 
 
@@ -43,24 +46,24 @@ def _tables(members: Sequence[tuple[float, tuple[Curve, Estimate]]], axis: Axis)
     """The d_t table with the axis as first column: a row for each model, or each curve where x is a curve's. A
     table for each task, where a model's x is not the same on all, as its parameters where heads differ."""
     found = [member for _, member in members]
-    name = f"{tables.symbol(found[0][1].threshold)}: {tables.explain(found)}"
-    called = ", ".join(dict.fromkeys(axis.called(curve) for curve, _ in found))
+    name = f"{symbol(found[0][1].threshold)}: {explain(found)}"
+    what = ", ".join(dict.fromkeys(axis.called(curve) for curve, _ in found))
     if not axis.by_task:
         table = tables.long(found)
         texts = [[f"{x:.3f}", *row] for (x, _), row in zip(members, table.rows, strict=True)]
-        return [Table([called, *table.header], texts, name, keys=4, right=frozenset([0]))]
+        return [Table([what, *table.header], texts, name, keys=4, right=frozenset([0]))]
     one = len({(curve.row, x) for x, (curve, _) in members}) == len({curve.row for curve, _ in found})
     parts: dict[str, list[tuple[float, tuple[Curve, Estimate]]]] = {}
     for x, (curve, value) in members:
         parts.setdefault("" if one else curve.task, []).append((x, (curve, value)))
-    return [_of_models(parts[task], called, name) for task in sorted(parts, key=natural)]
+    return [_of_models(parts[task], what, name) for task in sorted(parts, key=natural)]
 
 
-def _of_models(members: Sequence[tuple[float, tuple[Curve, Estimate]]], called: str, name: str) -> Table:
+def _of_models(members: Sequence[tuple[float, tuple[Curve, Estimate]]], what: str, name: str) -> Table:
     places = {curve.row: f"{x:,}" for x, (curve, _) in members}
     header, rows = tables.grid([member for _, member in members])
     texts = [[places[row[0]], *row] for row in rows]
-    return Table([called, *header], texts, name, keys=2, right=frozenset([0]))
+    return Table([what, *header], texts, name, keys=2, right=frozenset([0]))
 
 
 def spell(trend: Trend, axis: Axis) -> list[str]:
@@ -73,7 +76,7 @@ def spell(trend: Trend, axis: Axis) -> list[str]:
 
 def _spell(trend: Trend, definition: str, axis: Axis) -> str:
     c, (curve, value) = trend.correlations[definition], trend.members[0]
-    d_t = tables.called(tables.symbol(value.threshold), definition)
+    d_t = called(symbol(value.threshold), definition)
     what = f"{trend.name}: rank correlation of {axis.called(curve)} and {d_t}"
     if c.rho is None:
         return f"{what} unknown: {c.reason}"

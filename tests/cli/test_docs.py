@@ -64,7 +64,7 @@ def test_commands_are_found_in_readme_and_help():
 
 def test_a_page_names_every_key_of_the_records_and_every_file_of_a_run():
     from intrinsic_cli import rundir
-    from intrinsic_cli.reports.tables import KEYS
+    from intrinsic_cli.reports.records import KEYS
 
     page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
     for name in (

@@ -7,7 +7,8 @@ from support.made_runs import result, save, study
 
 from intrinsic_cli.reports import curve_plots, differences, figures, svg
 from intrinsic_cli.reports.curves import estimates, group
-from intrinsic_cli.reports.tables import answer, grid, records
+from intrinsic_cli.reports.records import records
+from intrinsic_cli.reports.tables import answer, grid
 
 
 def adapted(r, d, score, *, seed=0, kind="lora", lr=0.001, **adapter):

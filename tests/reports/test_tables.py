@@ -17,9 +17,12 @@ from support.made_runs import result, save, scored, study
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.render import natural, render
+from intrinsic_cli.reports.cells import cell
 from intrinsic_cli.reports.curves import estimates, few_seeds, group, levels_at
+from intrinsic_cli.reports.notes import footnotes, notes_on
 from intrinsic_cli.reports.page import verdict
-from intrinsic_cli.reports.tables import KEYS, answer, cell, footnotes, grid, notes_on, records
+from intrinsic_cli.reports.records import KEYS, records
+from intrinsic_cli.reports.tables import answer, grid
 from intrinsic_cli.statistics.estimate import Estimate, Level
 from intrinsic_cli.statistics.points import Point, rising
 from intrinsic_cli.statistics.targets import Scale
