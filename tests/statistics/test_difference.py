@@ -74,7 +74,8 @@ def test_sharing_full_fine_tuning_narrows_the_interval_and_it_holds_the_truth():
         ]  # fmt: skip
         for paired in (True, False):
             found = difference(*two, same_full=True, paired=paired)
-            low, high = (found.low or -math.inf), (found.high or math.inf)
+            low = -math.inf if found.low is None else found.low
+            high = math.inf if found.high is None else found.high
             widths[paired].append(high - low)
             if paired:
                 held.append(low <= 0 <= high)
