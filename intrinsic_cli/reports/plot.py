@@ -78,17 +78,16 @@ class Plot:
 
         `width` is what a name and the gap beside it take of the axis, as a share of it.
         """
+        low, high = self.x_limits()
         named: list[tuple[float, str]] = []
         for most in range(MOST_TICKS, 0, -1):
-            named = self._round_numbers(most)
-            low, high = self.x_limits()
+            named = self._round_numbers(low, high, most)
             spans = [(share(x, low, high, self.log_x), width(name) / 2) for x, name in named]
             if all(a + half <= b - other for (a, half), (b, other) in pairwise(spans)):
                 break
         return named
 
-    def _round_numbers(self, most: int) -> list[tuple[float, str]]:
-        low, high = self.x_limits()
+    def _round_numbers(self, low: float, high: float, most: int) -> list[tuple[float, str]]:
         if self.zero is None:
             return [(x, number(x)) for x in ticks(low, high, self.log_x, most)]
         return [(self.zero, "0"), *((x, number(x)) for x in ticks(2 * self.zero, high, True, most))]
