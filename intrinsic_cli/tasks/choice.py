@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.tasks.classification import ClassAnswers
 from intrinsic_cli.tasks.lm import LanguageTask
+from intrinsic_cli.tasks.prompts import Worded, Words, word_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from intrinsic_cli.tasks.language import Worded, Words
     from intrinsic_cli.tasks.rows import Encoded, Part
 
 
@@ -41,8 +41,6 @@ class Choice(ClassAnswers, LanguageTask):
         return [given.get(key, name) for key, name in zip(keys, names, strict=True)]
 
     def word(self, part: Part, names: Sequence[str], words: Words, max_length: int) -> Worded:
-        from intrinsic_cli.tasks.language import word_rows
-
         own = self.words(names)
         labels = [int(label) for label in part.labels]
         made = word_rows(words, part.texts, [own] * len(part), labels, max_length, end=False)
@@ -54,7 +52,7 @@ class Choice(ClassAnswers, LanguageTask):
     def questions(self, encoded: Encoded, rows: Sequence[int]) -> dict[str, Tensor]:
         import torch
 
-        from intrinsic_cli.tasks.language import Worded, collate_answers
+        from intrinsic_cli.tasks.language import collate_answers
 
         assert isinstance(encoded, Worded)
         every = [row for row in rows for _ in range(encoded.choices)]

@@ -15,11 +15,11 @@ import numpy as np
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.tasks.lm import LanguageTask
 from intrinsic_cli.tasks.metrics import Answers, Metric
+from intrinsic_cli.tasks.prompts import Worded, Words, answer_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from intrinsic_cli.tasks.language import Worded, Words
     from intrinsic_cli.tasks.rows import Encoded, Part
 
 NUMBER = re.compile(r"(?:(?<!\w)-)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)")
@@ -103,10 +103,7 @@ class Generation(LanguageTask):
     metrics: ClassVar[Mapping[str, Metric]] = {name: Metric(partial(_mean, name)) for name in MARKS}
 
     def word(self, part: Part, names: Sequence[str], words: Words, max_length: int) -> Worded:
-        from intrinsic_cli.tasks.language import word_rows
-
-        answers = [[str(label)] for label in part.labels]
-        made = word_rows(words, part.texts, answers, [0] * len(part), max_length, end=True)
+        made = answer_rows(words, part, max_length)
         longest = 0 if words.seq2seq or not len(made) else int(np.diff(made.starts).max())
         room = words.tokenizer.model_max_length - longest
         if self.spec.max_new_tokens > room:
@@ -118,7 +115,7 @@ class Generation(LanguageTask):
         return made
 
     def questions(self, encoded: Encoded, rows: Sequence[int]) -> dict[str, Tensor]:
-        from intrinsic_cli.tasks.language import Worded, collate_prompts
+        from intrinsic_cli.tasks.language import collate_prompts
 
         assert isinstance(encoded, Worded)
         return {**self.batch(encoded, rows), **collate_prompts(encoded, rows)}
@@ -134,8 +131,6 @@ class Generation(LanguageTask):
         return {"written": np.zeros((n, self.spec.max_new_tokens), np.int64)}
 
     def table(self, encoded: Encoded, columns: Answers) -> Answers:
-        from intrinsic_cli.tasks.language import Worded
-
         assert isinstance(encoded, Worded)
         texts = encoded.tokenizer.batch_decode(columns["written"], skip_special_tokens=True)
         return self._marks(texts, encoded.references)
@@ -152,6 +147,7 @@ class Generation(LanguageTask):
 
     def chance(self, metric: str, encoded: Encoded) -> float:
         """The best that one answer to every row does, of those that are right most often."""
-        references: Sequence[str] = encoded.references  # type: ignore[attr-defined]
+        assert isinstance(encoded, Worded)
+        references = encoded.references
         often = [text for text, _ in Counter(references).most_common(MOST_CONSTANTS)]
         return max(float(np.mean([MARKS[metric](text, right) for right in references])) for text in often)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,12 +12,12 @@ import numpy as np
 from intrinsic_cli import history
 from intrinsic_cli.errors import ModelError, RunError
 from intrinsic_cli.tasks.metrics import Answers, Metric
+from intrinsic_cli.tasks.prompts import Worded, Words, answer_rows, text_rows
 from intrinsic_cli.tasks.task import Base, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from intrinsic_cli.tasks.language import Worded, Words
     from intrinsic_cli.tasks.rows import Encoded, Part
 
 
@@ -79,23 +80,22 @@ class LanguageTask(Task):
         return "AutoModelForCausalLM"
 
     def encode(self, part: Part, names: Sequence[str], base: Base, max_length: int) -> Worded:
-        from intrinsic_cli.tasks.language import Words
-
         seq2seq = bool(getattr(base.model.config, "is_encoder_decoder", False))
         return self.word(part, names, Words(base.tokenizer, seq2seq, self.spec.chat), max_length)
 
+    @abstractmethod
     def word(self, part: Part, names: Sequence[str], words: Words, max_length: int) -> Worded:
         """`encode` by a tokenizer."""
-        raise NotImplementedError
 
     def batch(self, encoded: Encoded, rows: Sequence[int]) -> dict[str, Tensor]:
-        from intrinsic_cli.tasks.language import Worded, collate_answers
+        from intrinsic_cli.tasks.language import collate_answers
 
         assert isinstance(encoded, Worded)
         return collate_answers(encoded, rows, encoded.right(rows).tolist())
 
     def weight(self, encoded: Encoded, rows: Sequence[int]) -> int:
-        return int(encoded.scored(rows).sum())  # type: ignore[attr-defined]
+        assert isinstance(encoded, Worded)
+        return int(encoded.scored(rows).sum())
 
     def loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         from intrinsic_cli.tasks.language import IGNORED, nats
@@ -118,12 +118,9 @@ class LanguageModelling(LanguageTask):
     }
 
     def word(self, part: Part, names: Sequence[str], words: Words, max_length: int) -> Worded:
-        from intrinsic_cli.tasks.language import text_rows, word_rows
-
         if self.spec.answer is None:
             return text_rows(words, part.texts, max_length, pack=self.spec.pack)
-        answers = [[str(label)] for label in part.labels]
-        return word_rows(words, part.texts, answers, [0] * len(part), max_length, end=True)
+        return answer_rows(words, part, max_length)
 
     def answer(self, model: Any, questions: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         from intrinsic_cli.tasks.language import IGNORED, answer_nats
@@ -135,18 +132,18 @@ class LanguageModelling(LanguageTask):
         return {"nats": np.zeros(n, np.float64)}
 
     def table(self, encoded: Encoded, columns: Answers) -> Answers:
-        rows = range(len(encoded))
-        return {**columns, "tokens": encoded.scored(rows), "bytes": encoded.bytes}  # type: ignore[attr-defined]
+        assert isinstance(encoded, Worded)
+        return {**columns, "tokens": encoded.scored(range(len(encoded))), "bytes": encoded.bytes}
 
     def outcomes(self, answers: Answers) -> np.ndarray:
         return answers["nats"] / answers["tokens"]
 
     def chance(self, metric: str, encoded: Encoded) -> float:
         """The best that one distribution over tokens does, the same at every place: their frequencies."""
-        tokens: np.ndarray = encoded.answers  # type: ignore[attr-defined]
+        assert isinstance(encoded, Worded)
+        tokens = encoded.answers
         counts = np.bincount(tokens)
         cost = -np.log(np.maximum(counts, 1) / len(tokens))
-        lengths: np.ndarray = encoded.scored(range(len(encoded)))  # type: ignore[attr-defined]
-        owner = np.repeat(np.arange(len(encoded)), lengths)
+        owner = np.repeat(np.arange(len(encoded)), encoded.scored(range(len(encoded))))
         nats = np.bincount(owner, cost[tokens], minlength=len(encoded))
         return self.metrics[metric](self.table(encoded, {"nats": nats}))

@@ -18,8 +18,9 @@ from intrinsic_cli.models import pretrained
 from intrinsic_cli.spec import ModelSpec, ProjectionSpec, SubspaceSpec, TaskSpec, stream_seed
 from intrinsic_cli.subspace.attach import Subspace
 from intrinsic_cli.tasks.generation import exact_match, number_match, rouge_l, token_f1
-from intrinsic_cli.tasks.language import Words, answer_nats, collate_answers
+from intrinsic_cli.tasks.language import answer_nats, collate_answers
 from intrinsic_cli.tasks.lm import LanguageModelling
+from intrinsic_cli.tasks.prompts import Words
 from intrinsic_cli.tasks.rows import Part
 from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.device import Compute
