@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intrinsic_cli.errors import ConfigError, DataError
-from intrinsic_cli.tasks.rows import Encoded, Part
-from intrinsic_cli.tasks.tokens import encode
+from intrinsic_cli.errors import DataError
+from intrinsic_cli.tasks.rows import Encoded, Part, joined, starts
+from intrinsic_cli.tasks.tokens import check_length, encode
 
 # Rows tokenized in one call: bounds the memory of the tokenizer's Python lists.
 CHUNK = 8192
@@ -26,11 +26,7 @@ def tokenize(part: Part, tokenizer: Any, max_length: int, label: type = np.int64
     Raises ConfigError when the model can't read `max_length` tokens, ModelError where the tokenizer fails, and
     DataError where nothing is left of a row.
     """
-    if max_length > tokenizer.model_max_length:
-        raise ConfigError(
-            f"data.max_length={max_length} is above the {tokenizer.model_max_length} tokens the model reads; "
-            f"set data.max_length={tokenizer.model_max_length}"
-        )
+    check_length(tokenizer, max_length)
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
     lengths: list[int] = []
@@ -39,25 +35,21 @@ def tokenize(part: Part, tokenizer: Any, max_length: int, label: type = np.int64
         pairs = part.pairs[start : start + CHUNK] if part.pairs is not None else None
         rows = encode(tokenizer, texts, pairs, max_length)
         lengths += [len(row) for row in rows["input_ids"]]
-        ids.append(_join(rows["input_ids"], np.int32))
+        ids.append(joined(rows["input_ids"]))
         if "token_type_ids" in rows:
-            types.append(_join(rows["token_type_ids"], np.int8))
+            types.append(joined(rows["token_type_ids"], np.int8))
     if 0 in lengths:
         text = part.texts[lengths.index(0)]
         raise DataError(f"the tokenizer leaves nothing of the row {text!r:.60}; remove it")
     return Encoded(
         ids=np.concatenate(ids) if ids else np.zeros(0, np.int32),
         types=np.concatenate(types) if types else None,
-        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        starts=starts(lengths),
         labels=np.asarray(part.labels, dtype=label),
         pad_id=tokenizer.pad_token_id,
         pad_type=tokenizer.pad_token_type_id,
         padding_side=tokenizer.padding_side,
     )
-
-
-def _join(rows: Sequence[Sequence[int]], dtype: type) -> np.ndarray:
-    return np.fromiter((token for row in rows for token in row), dtype)
 
 
 def batches(encoded: Encoded, batch_size: int, generator: torch.Generator | None = None) -> list[list[int]]:
@@ -85,20 +77,22 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, Tensor]:
     Returns `input_ids`, `attention_mask` and, where the tokenizer makes them, `token_type_ids`, all int64
     (rows, tokens), and `labels` (rows,) int64, or float32 for regression.
     """
-    lengths = encoded.lengths[indices]
-    width = int(lengths.max())
-    shape = (len(indices), width)
-    ids = np.full(shape, encoded.pad_id, np.int64)
-    mask = np.zeros(shape, np.int64)
-    types = np.full(shape, encoded.pad_type, np.int64)
-    for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
-        start = encoded.starts[index]
-        place = slice(width - length, width) if encoded.padding_side == "left" else slice(0, length)
-        ids[row, place] = encoded.ids[start : start + length]
-        mask[row, place] = 1
-        if encoded.types is not None:
-            types[row, place] = encoded.types[start : start + length]
-    batch = {"input_ids": ids, "attention_mask": mask, "labels": encoded.labels[indices]}
+    spans = [slice(encoded.starts[i], encoded.starts[i + 1]) for i in indices]
+    rows, left = [encoded.ids[span] for span in spans], encoded.padding_side == "left"
+    batch = {
+        "input_ids": padded(rows, encoded.pad_id, left),
+        "attention_mask": padded([np.ones(len(row)) for row in rows], 0, left),
+        "labels": torch.from_numpy(encoded.labels[indices]),
+    }
     if encoded.types is not None:
-        batch["token_type_ids"] = types
-    return {name: torch.from_numpy(values) for name, values in batch.items()}
+        batch["token_type_ids"] = padded([encoded.types[span] for span in spans], encoded.pad_type, left)
+    return batch
+
+
+def padded(rows: Sequence[np.ndarray], fill: int, left: bool = False) -> Tensor:
+    """Rows of numbers as one tensor, (rows, most numbers) int64, with `fill` behind each, or on its `left`."""
+    width = max(map(len, rows))
+    out = np.full((len(rows), width), fill, np.int64)
+    for i, row in enumerate(rows):
+        out[i, width - len(row) if left else 0 : width if left else len(row)] = row
+    return torch.from_numpy(out)

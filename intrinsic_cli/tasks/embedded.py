@@ -11,6 +11,7 @@ from intrinsic_cli.errors import ConfigError, DataError, near
 from intrinsic_cli.spec import TaskSpec
 from intrinsic_cli.tasks import pydoc
 from intrinsic_cli.tasks.records import Table
+from intrinsic_cli.tasks.rows import validates
 from intrinsic_cli.tasks.sources import Source
 
 LARGEST = 100  # numbers of `arithmetic` are below it
@@ -39,7 +40,7 @@ def arithmetic() -> Rows:
     for a in range(LARGEST):
         for b in range(LARGEST):
             for question, answer in ((f"{a} + {b} =", a + b), (f"{a} - {b} =", a - b)):
-                yield {"question": question, "answer": str(answer)}, pydoc.is_validation(question)
+                yield {"question": question, "answer": str(answer)}, validates(question)
 
 
 PYTHON = "this Python's documentation"

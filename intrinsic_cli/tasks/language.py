@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from intrinsic_cli.tasks.batches import padded
 from intrinsic_cli.tasks.prompts import Worded, Words
 from intrinsic_cli.tasks.tokens import control_tokens
 
@@ -35,18 +36,10 @@ def collate_answers(encoded: Worded, rows: Sequence[int], numbers: Sequence[int]
             np.concatenate([np.full(len(p), IGNORED), a]) for p, a in zip(prompts, answers, strict=True)
         ]
     return {
-        "input_ids": _padded(inputs, encoded.pad_id),
-        "attention_mask": _padded([np.ones(len(row)) for row in inputs], 0),
-        "labels": _padded(labels, IGNORED),
+        "input_ids": padded(inputs, encoded.pad_id),
+        "attention_mask": padded([np.ones(len(row)) for row in inputs], 0),
+        "labels": padded(labels, IGNORED),
     }
-
-
-def _padded(rows: Sequence[np.ndarray], fill: int, left: bool = False) -> Tensor:
-    width = max(map(len, rows))
-    out = np.full((len(rows), width), fill, np.int64)
-    for i, row in enumerate(rows):
-        out[i, width - len(row) if left else 0 : width if left else len(row)] = row
-    return torch.from_numpy(out)
 
 
 def collate_prompts(encoded: Worded, rows: Sequence[int]) -> dict[str, Tensor]:
@@ -54,8 +47,8 @@ def collate_prompts(encoded: Worded, rows: Sequence[int]) -> dict[str, Tensor]:
     prompts = [encoded.ids[encoded.starts[i] : encoded.starts[i + 1]] for i in rows]
     left = not encoded.seq2seq
     return {
-        "prompt_ids": _padded(prompts, encoded.pad_id, left),
-        "prompt_mask": _padded([np.ones(len(row)) for row in prompts], 0, left),
+        "prompt_ids": padded(prompts, encoded.pad_id, left),
+        "prompt_mask": padded([np.ones(len(row)) for row in prompts], 0, left),
     }
 
 

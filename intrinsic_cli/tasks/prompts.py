@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from intrinsic_cli.errors import ConfigError, DataError
-from intrinsic_cli.tasks.rows import Encoded, Part
-from intrinsic_cli.tasks.tokens import control_tokens
+from intrinsic_cli.tasks.rows import Encoded, Part, joined, starts
+from intrinsic_cli.tasks.tokens import check_length, control_tokens, spells_control
 
 log = logging.getLogger(__name__)
 
@@ -95,15 +95,6 @@ class Words:
         self._before, self._behind = full[:at], full[at + len(bare) :]  # what it puts around every text
         self.ending: list[int] = (seq2seq and self._behind) or [self.end]  # of an answer
 
-    def check_length(self, max_length: int) -> None:
-        """Raise ConfigError where rows may have more tokens than the model reads."""
-        most = self.tokenizer.model_max_length
-        if max_length > most:
-            raise ConfigError(
-                f"data.max_length={max_length} is above the {most} tokens the model reads; "
-                f"set data.max_length={most}"
-            )
-
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text alone."""
         if not texts:
@@ -111,9 +102,7 @@ class Words:
         made = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
         for text, row in zip(texts, made, strict=True):
             if not self._control.isdisjoint(row):
-                raise DataError(
-                    f"the row {text!r:.60} spells a control token of the tokenizer; take it out of the text"
-                )
+                raise spells_control(text)
         return made
 
     def measured(self, text: str) -> tuple[list[int], np.ndarray]:
@@ -207,8 +196,7 @@ def word_rows(
     A prompt that leaves its answers less room than they need within `max_length` tokens loses its beginning.
     Raises DataError at answers that are empty, or too long by themselves.
     """
-    words.check_length(max_length)
-    tokenizer = words.tokenizer
+    check_length(words.tokenizer, max_length)
     texts = [text for row in answers for text in row]
     heads = [prompt for prompt, row in zip(prompts, answers, strict=True) for _ in row]
     made = words.answers(heads, texts, end)
@@ -224,13 +212,8 @@ def word_rows(
             cut, len(ids), max_length,
         )  # fmt: skip
     right = [row[label] for row, label in zip(answers, labels, strict=True)]
-    return Worded(
-        ids=_joined(ids), types=None, starts=_starts(ids), labels=np.asarray(labels, np.int64),
-        pad_id=tokenizer.pad_token_id, pad_type=0, padding_side="right",
-        answers=_joined(made), answer_starts=_starts(made),
-        bytes=np.array([len(text.encode("utf-8", "surrogatepass")) for text in right], np.int64),
-        references=tuple(right), seq2seq=words.seq2seq, tokenizer=tokenizer,
-    )  # fmt: skip
+    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in right]
+    return _worded(words, ids, made, labels, sizes, right)
 
 
 def answer_rows(words: Words, part: Part, max_length: int) -> Worded:
@@ -249,33 +232,36 @@ def text_rows(words: Words, texts: Sequence[str], max_length: int, *, pack: bool
         raise ConfigError(
             "an encoder-decoder answers prompts; set task.prompt and task.answer, or use a decoder"
         )
-    words.check_length(max_length)
+    check_length(words.tokenizer, max_length)
     made = [words.measured(text) for text in texts]
     if empty := sum(not tokens for tokens, _ in made):
         raise DataError(
             f"{empty} of {len(made)} texts are empty, so there is nothing to learn; remove those rows"
         )
     if pack:
-        joined = ([*tokens, words.end] for tokens, _ in made)
+        ended = ([*tokens, words.end] for tokens, _ in made)
         sizes = [np.append(sizes, 0) for _, sizes in made]
-        made = [([token for tokens in joined for token in tokens], np.concatenate(sizes))]
+        made = [([token for tokens in ended for token in tokens], np.concatenate(sizes))]
     size = max_length - 1
     spans = [
         (tokens, sizes, slice(i, i + size)) for tokens, sizes in made for i in range(0, len(tokens), size)
     ]
     pieces = [tokens[span] for tokens, _, span in spans]
-    starts = [[words.start]] * len(pieces)
+    n = len(pieces)
+    counts = [int(sizes[span].sum()) for _, sizes, span in spans]
+    return _worded(words, [[words.start]] * n, pieces, [0] * n, counts, [""] * n)
+
+
+def _worded(
+    words: Words, prompts: Sequence[list[int]], answers: Sequence[list[int]], labels: Sequence[int],
+    sizes: Sequence[int], references: Sequence[str],
+) -> Worded:  # fmt: skip
     return Worded(
-        ids=_joined(starts), types=None, starts=_starts(starts), labels=np.zeros(len(pieces), np.int64),
+        ids=joined(prompts), types=None, starts=starts(map(len, prompts)), labels=np.asarray(labels, np.int64),
         pad_id=words.tokenizer.pad_token_id, pad_type=0, padding_side="right",
-        answers=_joined(pieces), answer_starts=_starts(pieces),
-        bytes=np.array([sizes[span].sum() for _, sizes, span in spans], np.int64),
-        references=("",) * len(pieces), seq2seq=False, tokenizer=words.tokenizer,
+        answers=joined(answers), answer_starts=starts(map(len, answers)), bytes=np.array(sizes, np.int64),
+        references=tuple(references), seq2seq=words.seq2seq, tokenizer=words.tokenizer,
     )  # fmt: skip
-
-
-def _joined(rows: Sequence[list[int]]) -> np.ndarray:
-    return np.fromiter((token for row in rows for token in row), np.int32)
 
 
 def _last(prompt: list[int], room: int, opening: int) -> list[int]:
@@ -284,10 +270,6 @@ def _last(prompt: list[int], room: int, opening: int) -> list[int]:
         return prompt
     kept = opening if opening < room else 0
     return [*prompt[:kept], *prompt[len(prompt) - max(room - kept, 1) :]]
-
-
-def _starts(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    return np.cumsum([0, *map(len, rows)], dtype=np.int64)
 
 
 def _check_answers(texts: Sequence[str], made: Sequence[list[int]], max_length: int, seq2seq: bool) -> None:

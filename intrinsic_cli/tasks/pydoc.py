@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import re
 import sys
 import sysconfig
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from intrinsic_cli.errors import DataError
+from intrinsic_cli.tasks.rows import validates
 
 # Modules that only some of the supported Pythons have are skipped where they are absent.
 AREAS = {
@@ -38,7 +38,6 @@ AREAS = {
 WORDS = range(6, 31)
 # An area with fewer sentences than this means that its sources are not installed.
 FEWEST = 200
-VALIDATION_SHARE = 0.2
 _BOUNDARY = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`*(])")
 _SENTENCE = re.compile(r"[A-Z\"'`*(].*[.!?][\"'`*)]*")
 
@@ -60,7 +59,7 @@ def corpus() -> tuple[tuple[str, str, bool], ...]:
                 f"(at least {FEWEST} needed); its sources or docstrings ({source}) "
                 "are stripped: use a full Python or task=custom"
             )
-    return tuple((sentence, unique[sentence], is_validation(sentence)) for sentence in sorted(unique))
+    return tuple((sentence, unique[sentence], validates(sentence)) for sentence in sorted(unique))
 
 
 def label(texts: Mapping[str, Iterable[str]]) -> dict[str, str]:
@@ -105,9 +104,3 @@ def _docstrings(file: Path) -> Iterator[str]:
             text = ast.get_docstring(node)
             if text:
                 yield text
-
-
-def is_validation(sentence: str) -> bool:
-    """Whether a sentence is one of the fifth that validates, by its hash."""
-    digest = hashlib.blake2b(sentence.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") < VALIDATION_SHARE * 2**64

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+VALIDATION_SHARE = 0.2
+
+
+def validates(text: str) -> bool:
+    """Whether a row that says `text` is one of the fifth that validates: by its hash, so everywhere the same."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64 < VALIDATION_SHARE
 
 
 @dataclass(frozen=True)
@@ -91,3 +100,13 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         """Tokens of each row, (n,)."""
         return np.diff(self.starts)
+
+
+def joined(rows: Iterable[Iterable[int]], dtype: type = np.int32) -> np.ndarray:
+    """Rows of numbers end to end, (numbers,)."""
+    return np.fromiter((number for row in rows for number in row), dtype)
+
+
+def starts(lengths: Iterable[int]) -> np.ndarray:
+    """Where each of n rows begins among all that are joined, and where the last one ends, (n + 1,) int64."""
+    return np.cumsum([0, *lengths], dtype=np.int64)

@@ -14,10 +14,9 @@ from intrinsic_cli.errors import DataError, printable
 from intrinsic_cli.spec import WRITTEN, DataSpec, TaskSpec, stream_seed
 from intrinsic_cli.tasks import columns, embedded, sources
 from intrinsic_cli.tasks.records import Table
-from intrinsic_cli.tasks.rows import Part, Rows
+from intrinsic_cli.tasks.rows import Part, Rows, validates
 from intrinsic_cli.tasks.task import KINDS
 
-VALIDATION_SHARE = 0.2
 USES = ("to train on", "to validate", "held out")
 SHOWN = 8  # classes in a summary
 
@@ -166,12 +165,6 @@ def _inputs(task: TaskSpec, texts: Mapping[str, list[str]]) -> tuple[list[str], 
 
 def _split_off(part: Part) -> tuple[Part, Part]:
     """A fifth of the rows, chosen by the hash of their text, as validation rows."""
-    out = [_fraction(key) < VALIDATION_SHARE for key in part.said()]
+    out = [validates(text) for text in part.said()]
     stay, go = ([i for i, leaves in enumerate(out) if leaves == side] for side in (False, True))
     return part.take(stay), part.take(go)
-
-
-def _fraction(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from intrinsic_cli.errors import DataError, ModelError, is_failure
+from intrinsic_cli.errors import ConfigError, DataError, ModelError, is_failure
+
+
+def check_length(tokenizer: Any, max_length: int) -> None:
+    """Raise ConfigError where rows may have more tokens than the model reads."""
+    if max_length > (most := tokenizer.model_max_length):
+        raise ConfigError(
+            f"data.max_length={max_length} is above the {most} tokens the model reads; set data.max_length={most}"
+        )
 
 
 def encode(
@@ -35,12 +43,15 @@ def encode(
             if _count(one["input_ids"][0], control) == wanted:
                 break
         else:
-            raise DataError(
-                f"the row {text!r:.60} spells a control token of the tokenizer; take it out of the text"
-            )
+            raise spells_control(text)
         for key in rows:
             rows[key][row] = one[key][0]
     return rows
+
+
+def spells_control(text: str) -> DataError:
+    """The error at a row of which a tokenizer makes a control token, whatever it is told."""
+    return DataError(f"the row {text!r:.60} spells a control token of the tokenizer; take it out of the text")
 
 
 def control_tokens(tokenizer: Any) -> dict[int, str]:
