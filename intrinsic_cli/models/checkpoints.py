@@ -13,7 +13,7 @@ import torch
 
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError, is_failure, to_install
-from intrinsic_cli.models import apart, files, quantized, soundness
+from intrinsic_cli.models import apart, files, quantized
 from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.tasks.task import Task
 
@@ -50,10 +50,10 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is raised, too
             there = files.sizes(spec, folder, offline=offline)
-            soundness.check_sizes(spec, there)
+            files.check_settings(spec, there)
             if folder is not None:
-                soundness.check_index(spec, folder)
-                soundness.check_dtypes(spec, folder)
+                files.check_index(spec, folder)
+                files.check_dtypes(spec, folder)
             elif not offline:
                 files.check_download(spec, there)
             _check_files(spec, source, options, folder, files.weights(there))
@@ -66,9 +66,9 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
             if getattr(config, "attention_type", None) == "block_sparse":
                 config.attention_type = "original_full"  # as Big Bird has it for good from a short row on
             model_class = task.model_class(config)
-            skeleton = soundness.skeleton(spec, model_class, config)
+            skeleton = files.skeleton(spec, model_class, config)
             if (weights := files.weights(there)) is not None:
-                soundness.check_size(spec, skeleton, weights)
+                files.check_skeleton(spec, skeleton, weights)
             head = head_layers(skeleton) if task.fresh_head else []
             model, report = getattr(transformers, model_class).from_pretrained(
                 source, config=config, dtype=torch.float32, use_safetensors=None if spec.allow_pickle else True,
@@ -92,7 +92,7 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
     if folder is not None:
         _check_unchanged(spec, folder)
     elif (fetched := files.cached(spec)) is not None:
-        soundness.check_dtypes(spec, fetched)
+        files.check_dtypes(spec, fetched)
     return model, tokenizer, missing
 
 
@@ -107,10 +107,10 @@ def _check_files(
 
     settings, _ = PretrainedConfig.get_config_dict(source, **options)
     own = {"config.json": settings, "tokenizer_config.json": get_tokenizer_config(source, **options)}
-    soundness.check_config(spec, settings, weights)
+    files.check_config(spec, settings, weights)
     quantized.check_config(spec, settings)
     for file, tree in own.items():
-        soundness.check_code(spec, tree, file, asks=folder is not None)
+        files.check_code(spec, tree, file, asks=folder is not None)
     offline = folder is None and options["local_files_only"]
     if find_adapter_config_file(source, revision=options["revision"], local_files_only=offline):
         raise ModelError(
