@@ -18,7 +18,7 @@ from torch import nn
 
 from intrinsic_cli.errors import ConfigError, near
 from intrinsic_cli.models import quantized
-from intrinsic_cli.models.pretrained import private_rng
+from intrinsic_cli.models.drawn import private_rng
 from intrinsic_cli.spec import AdapterSpec, stream_seed
 
 NAME = "default"  # of the one adapter of a model, to PEFT

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -17,6 +16,7 @@ from torch import nn
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.models import checkpoints, soundness
+from intrinsic_cli.models.drawn import private_rng, tiny, tiny_decoder
 from intrinsic_cli.spec import ModelSpec, stream_seed
 from intrinsic_cli.tasks.language import stop_where_answers_end
 from intrinsic_cli.tasks.task import KINDS
@@ -62,7 +62,8 @@ def load(
     paths.quiet()
     with private_rng(0):
         if spec.name == "tiny":
-            model, tokenizer, missing = _tiny(spec, labels) if task.fresh_head else _tiny_decoder(spec)
+            model, tokenizer = tiny(spec, labels) if task.fresh_head else tiny_decoder(spec)
+            missing = set[str]()
         else:
             model, tokenizer, missing = checkpoints.from_pretrained(spec, task, labels)
     if label_names:
@@ -136,14 +137,6 @@ def draw_head(model: Any, head: Sequence[str], seed: int) -> None:
 
 def _inside(parameter: str, module: str) -> bool:
     return not module or parameter.startswith(module + ".")
-
-
-@contextmanager
-def private_rng(seed: int) -> Iterator[None]:
-    """Seed the CPU's generator for a while. `torch.manual_seed` would also reseed every GPU for good."""
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        yield
 
 
 def _hash(model: nn.Module, head: Sequence[str]) -> str:
@@ -287,53 +280,3 @@ def _heedless(name: str, model: Any) -> ModelError:
         f"model {name} ({model.config.model_type}) takes no heed of the attention mask: its answer to a row would "
         "depend on the rows beside it; choose another model"
     )
-
-
-def _tiny(spec: ModelSpec, labels: dict[str, Any]) -> tuple[Any, Any, set[str]]:
-    """A random BERT with 2 layers of width 32 over byte tokens; the same weights in every process."""
-    from transformers import BertConfig, BertForSequenceClassification
-
-    checkpoints.no_revision(spec)
-    tokenizer = _byte_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=256, pad_token_id=0, **labels,
-    )  # fmt: skip
-    checkpoints.set_layers(config, spec)
-    with private_rng(stream_seed(0, "tiny")):
-        model = BertForSequenceClassification(config)
-    return model, tokenizer, set()
-
-
-def _tiny_decoder(spec: ModelSpec) -> tuple[Any, Any, set[str]]:
-    """A random Llama with 2 layers of width 32 over byte tokens, that ends texts by [SEP]."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    checkpoints.no_revision(spec)
-    tokenizer = _byte_tokenizer(bos_token="[CLS]", eos_token="[SEP]")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, intermediate_size=64, max_position_embeddings=256, pad_token_id=0, bos_token_id=1,
-        eos_token_id=2, tie_word_embeddings=True,
-    )  # fmt: skip
-    checkpoints.set_layers(config, spec)
-    with private_rng(stream_seed(0, "tiny")):
-        model = LlamaForCausalLM(config)
-    return model, tokenizer, set()
-
-
-def _byte_tokenizer(**special_tokens: str) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate([*special, *letters])}
-    bytewise = Tokenizer(models.BPE(vocabulary, merges=[], unk_token="[UNK]"))
-    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytewise.decoder = decoders.ByteLevel()
-    bytewise.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bytewise, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]",
-        model_max_length=256, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **special_tokens,
-    )  # fmt: skip
