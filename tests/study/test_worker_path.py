@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from intrinsic_cli.study.launchers.local import _environment, same_code
+from intrinsic_cli.study.launchers.local import _environment
+from intrinsic_cli.study.launchers.process import same_code
 
 
 @pytest.mark.long

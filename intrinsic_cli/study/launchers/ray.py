@@ -27,7 +27,7 @@ from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.ending import ended
 from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
-from intrinsic_cli.study.launchers.local import check_apart
+from intrinsic_cli.study.launchers.process import check_apart
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop, on_signals

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import shlex
-import signal
 import time as clock
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -19,8 +18,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from submitit import AutoExecutor, Job, JobEnvironment
-from submitit.core.utils import DelayedSubmission, FailedJobError
+from submitit import AutoExecutor, Job
+from submitit.core.utils import FailedJobError
 
 from intrinsic_cli.errors import ConfigError, DamagedError, StoreError, one_of
 from intrinsic_cli.files import publish, read_json
@@ -28,18 +27,18 @@ from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.ending import ended
+
+# The pickles of queued jobs may name Runs as this module's.
+from intrinsic_cli.study.launchers.array_task import Runs
 from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
-from intrinsic_cli.study.launchers.local import check_apart, same_code
+from intrinsic_cli.study.launchers.process import check_apart, same_code
 from intrinsic_cli.study.launchers.queue import Queue, cancel
-from intrinsic_cli.training.inputs import Loader
-from intrinsic_cli.training.run import train_one
 from intrinsic_cli.training.stop import Stop
 
 log = logging.getLogger(__name__)
 CLUSTERS = ("slurm", "local", "debug")
 LOOK = 0.5  # seconds between two looks at the runs' files
 LARGEST_ARRAY = 1000  # tasks: Slurm's own default of MaxArraySize allows no more
-SLURM_KILLS = 900  # seconds after SIGTERM, at the latest, by a generous administrator
 LONGEST_NOTE = 16 << 20  # bytes of what is noted of an array
 TIME_LIMITS = 1000  # that a task may reach; each time its run has got further
 
@@ -280,45 +279,6 @@ class Slurm:
         return living
 
 
-class Runs:
-    """What a task does, and does again after a preemption or at its time limit: its runs, one after the other."""
-
-    def __init__(self, trees: list[dict[str, Any]], root: Path) -> None:
-        self.trees, self.root = trees, root
-
-    def __call__(self) -> None:
-        stop, load, store = Stop(), Loader(), Store(self.root)
-        warning = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
-        asked: set[int] = set()
-
-        def ask(number: int, _: object) -> None:
-            asked.add(number)
-            stop.request(number)
-
-        before = {number: signal.signal(number, ask) for number in (warning, signal.SIGTERM)}
-        try:
-            for tree in self.trees:
-                spec = RunSpec.from_dict(tree)
-                if not stop.requested and store.run(spec).state not in (
-                    RunState.FAILED,
-                    RunState.PRUNED,
-                ):  # before this task was queued again
-                    train_one(spec, store, load, stop)
-            # Preempted, or cancelled: to leave now would end the job for good, where Slurm may queue it again.
-            deadline = clock.monotonic() + (SLURM_KILLS if _under_slurm() and stop.requested else 0)
-            while warning not in asked and clock.monotonic() < deadline:
-                clock.sleep(LOOK)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        if warning in asked:
-            signal.raise_signal(warning)  # submitit then has Slurm queue the task again, and does not return
-
-    def checkpoint(self) -> DelayedSubmission:
-        """What submitit starts when the task runs again. Its state is in the runs' directories."""
-        return DelayedSubmission(self)
-
-
 def pieces(items: Sequence[Any], size: int) -> Iterable[Any]:
     """`items` in lists of at most `size`."""
     return (items[i : i + size] for i in range(0, len(items), size))
@@ -338,10 +298,6 @@ def minutes(time: int | str) -> int:
     if seconds == 0:
         raise ConfigError(f"launcher.time={time} leaves no time; write minutes, as 90")
     return ceil(seconds / 60)
-
-
-def _under_slurm() -> bool:
-    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
 def _jobs(path: Path, root: Path) -> dict[str, list[str]]:
