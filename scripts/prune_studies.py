@@ -33,8 +33,9 @@ from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.pruning import Limit, first
 from intrinsic_cli.store import Store, Survey
-from intrinsic_cli.study import sweep
 from intrinsic_cli.study.launchers.inline import Inline
+from intrinsic_cli.study.progress import to_stderr
+from intrinsic_cli.study.sweep import sweep
 from intrinsic_cli.training.inputs import load
 from intrinsic_cli.training.stop import Stop
 from intrinsic_cli.training.trainer import Trainer
@@ -87,7 +88,7 @@ def train(glue: Path, out: Path) -> None:
     write_corpora(glue, out / "data")
     for each in studies(out):
         plan = sweep_plan(words.parse(each))
-        sweep.sweep(plan.specs, Store(out / "runs"), Inline(), sweep.to_stderr)
+        sweep(plan.specs, Store(out / "runs"), Inline(), to_stderr)
 
 
 class Replay:
@@ -164,7 +165,7 @@ def replay(out: Path) -> None:
             continue
         with TemporaryDirectory() as folder:
             store = Store(folder)
-            sweep.sweep(plan.specs, store, Replay(recorded), lambda line: None, prune=True)
+            sweep(plan.specs, store, Replay(recorded), lambda line: None, prune=True)
             surveys = [recorded.survey(), store.survey()]
             before, after = (estimates(survey, last) for survey in surveys)
             spent, less = (steps(survey, last) for survey in surveys)

@@ -1,17 +1,19 @@
-"""What is under way, said while runs are trained: a bar on a terminal, a line now and then elsewhere."""
+"""What is said of runs while they are trained: those under way, in a bar on a terminal or a line now and then, and
+how each ended."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from intrinsic_cli.errors import printable
 from intrinsic_cli.render import duration
 from intrinsic_cli.result import RunState
 from intrinsic_cli.rundir import QUIET, RunDir
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
-from intrinsic_cli.study.sweep import to_stderr
 
 EVERY = 30.0  # seconds between two lines
 NAMED = 3  # runs in a line
@@ -32,6 +34,22 @@ def _one(run: RunDir) -> str:
     return f"{run.path.name} {run.progress() or 'step 0'}{late}"
 
 
+def outcome(spec: RunSpec, store: Store) -> str:
+    """The score of a finished run, or why it has none, in a few words."""
+    run = store.run(spec)
+    if run.state is RunState.FAILED:
+        error = run.error()
+        if error.get("expected"):
+            return f"failed: {error['message']}"
+        return f"failed: {error.get('error')}: {error['message']} (traceback in {run.path})"
+    if (end := run.pruned()) is not None and run.state is RunState.PRUNED:
+        return f"pruned at step {end['step']}: {end['reason']}"
+    result = run.result()
+    if result is None:
+        return f"failed, and its folder {run.path} could not take the reason"
+    return f"{result.metric} {result.score:.4f}  {result.total_seconds:.0f} s"
+
+
 class _Unfinished:
     """The runs of `specs`, a list that may grow, that have no result: a run that has one is not looked at again."""
 
@@ -44,6 +62,12 @@ class _Unfinished:
         states = {spec: self._store.run(spec).state for spec in left}
         self._done.update(spec for spec, state in states.items() if state is RunState.DONE)
         return {spec: state for spec, state in states.items() if state is not RunState.DONE}
+
+
+def to_stderr(line: str) -> None:
+    """Say one line. That nobody can hear it ends no study."""
+    with suppress(OSError):
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 @contextmanager

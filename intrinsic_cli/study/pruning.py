@@ -59,6 +59,12 @@ def known(survey: Survey) -> Known | None:
     )
 
 
+def limit(spec: RunSpec, store: Store, before: Known | None) -> None:
+    """Record at which scores a run is to end, by what is known `before` it; at none where nothing is."""
+    limits = before.limits(runs.place(spec)) if before else []
+    store.run(spec).limit([asdict(each) for each in limits])
+
+
 class Pruning:
     """The runs of a sweep in waves: full fine-tuning first; then d's, those that halve what is left; and of each
     the rates, from the one outwards that was best at the nearest d before it."""
@@ -83,10 +89,9 @@ class Pruning:
         begin, which are pruned here."""
         todo = []
         for spec, before in self._judged(wave):
-            run, at = self._store.run(spec), runs.place(spec)
-            run.limit([asdict(limit) for limit in before.limits(at)] if before else [])
-            if before and (settled := before.settled(at)):
-                run.prune({"step": 0, "kind": ABOVE, "reason": settled})
+            limit(spec, self._store, before)
+            if before and (settled := before.settled(runs.place(spec))):
+                self._store.run(spec).prune({"step": 0, "kind": ABOVE, "reason": settled})
             else:
                 todo.append(spec)
         return todo

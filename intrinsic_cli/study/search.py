@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from intrinsic_cli.errors import ConfigError, StoreError
 from intrinsic_cli.planning.plan import SearchPlan
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.statistics import runs
 from intrinsic_cli.statistics.points import Place
 from intrinsic_cli.statistics.pruning import Known, counts
-from intrinsic_cli.statistics.runs import place
 from intrinsic_cli.store import Store, Survey
 from intrinsic_cli.study.launchers.base import Launcher
-from intrinsic_cli.study.pruning import known
-from intrinsic_cli.study.sweep import WAIT, outcome
+from intrinsic_cli.study.progress import outcome
+from intrinsic_cli.study.pruning import known, limit
+from intrinsic_cli.study.sweep import WAIT
 from intrinsic_cli.training.stop import Stop
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ class Members:
         """Those of `study` in a folder; of diverged ones only `own`, by their names, where these are given."""
         survey = survey.only(_belongs_to(study))
         results = survey.results
-        pruned = [(place(spec), kind) for spec, kind in survey.pruned]
-        whole = [run for run in results if counts(place(run.spec), pruned)]
+        pruned = [(runs.place(spec), kind) for spec, kind in survey.pruned]
+        whole = [run for run in results if counts(runs.place(run.spec), pruned)]
         counted = {run.run_id for run in whole}
         return cls(
             tuple(run for run in whole if run.spec.in_space),
@@ -117,7 +118,7 @@ class Members:
             tuple(spec for spec in survey.diverged if own is None or spec.run_id in own),
             tuple(at for at, _ in pruned),
             tuple(
-                place(run.spec)
+                runs.place(run.spec)
                 for run in results
                 if run.spec.subspace.kind != "none" and run.run_id not in counted
             ),
@@ -134,14 +135,10 @@ class Members:
 
     def search(self, study: SearchPlan) -> Search:
         """What is searched for."""
-        from intrinsic_cli.statistics import runs
-
         return study.search(runs.scale(self.full[0], self.untrained))
 
     def points(self) -> tuple[list[Point], list[Point]]:
         """Subspace runs and those of full fine-tuning, with what each row said; diverged ones have no score."""
-        from intrinsic_cli.statistics import runs
-
         lost = [runs.diverged(spec, spec.d) for spec in self.diverged]
         return (
             [*map(runs.finished, self.curve), *(p for p in lost if p.d is not None)],
@@ -157,7 +154,7 @@ class Members:
 
 
 def _launch(
-    runs: Sequence[Place],
+    places: Sequence[Place],
     study: SearchPlan,
     store: Store,
     launcher: Launcher,
@@ -168,13 +165,12 @@ def _launch(
     retry_failed: bool,
 ) -> dict[Place, RunState]:
     """Do what was proposed, but for runs that failed before; what became of each."""
-    proposals = {study.make(*proposal): proposal for proposal in runs}
+    proposals = {study.make(*proposal): proposal for proposal in places}
     lost = [spec for spec in proposals if store.run(spec).state is RunState.FAILED and not retry_failed]
     states = {proposals.pop(spec): RunState.FAILED for spec in lost}
     for spec in proposals:
         store.run(spec).plan(spec)
-        limits = before.limits(place(spec)) if before else []
-        store.run(spec).limit([asdict(limit) for limit in limits])
+        limit(spec, store, before)
     with closing(launcher.launch(list(proposals), store, stop)) as ended:
         for spec, state in ended:
             states[proposals[spec]] = state

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
-from intrinsic_cli.errors import DamagedError, printable
+from intrinsic_cli.errors import DamagedError
 from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec, TrainSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.clock import Clock
 from intrinsic_cli.study.launchers.base import Launcher
+from intrinsic_cli.study.progress import outcome
 from intrinsic_cli.study.pruning import Pruning
 from intrinsic_cli.training.stop import Stop
 
@@ -88,7 +88,6 @@ class _Tally:
         slots: int,
         say: Callable[[str], None],
     ) -> None:
-        self.over = list(over)
         self.ids: dict[RunState, list[str]] = {state: [] for state in RunState if state.over}
         for spec, state in over.items():
             self.ids[state].append(spec.run_id)
@@ -106,7 +105,6 @@ class _Tally:
         pruned = [spec for spec in self._specs if spec.run_id in ids]
         standing = pruning.standing(pruned)
         back = [spec for spec in pruned if spec not in standing]
-        self.over = [spec for spec in self.over if spec not in back]
         for spec in back:
             ids.remove(spec.run_id)
         self._clock.expect(len(back))
@@ -154,11 +152,11 @@ def sweep(
     if todo:
         store.check_writable()
     tally = _Tally(specs, over, store, launcher.slots, say)
-    if tally.over:
+    if over:
         failed, pruned = (len(tally.ids[state]) for state in (RunState.FAILED, RunState.PRUNED))
         lost = f", {failed} of them failed and are left so (--retry-failed)" if failed else ""
         ended = f", {pruned} of them pruned" if pruned else ""
-        say(f"{len(tally.over)} of {tally.total} runs are over already{lost}{ended}")
+        say(f"{len(over)} of {tally.total} runs are over already{lost}{ended}")
     lines += clipped_otherwise(todo, store)
     if todo:
         lines.append(f"{len(todo)} runs to do, {launcher.slots} at once")
@@ -235,25 +233,3 @@ def _train(
         for spec, state in states.items():
             if spec not in todo:
                 tally.add(spec, state)
-
-
-def outcome(spec: RunSpec, store: Store) -> str:
-    """The score of a finished run, or why it has none, in a few words."""
-    run = store.run(spec)
-    if run.state is RunState.FAILED:
-        error = run.error()
-        if error.get("expected"):
-            return f"failed: {error['message']}"
-        return f"failed: {error.get('error')}: {error['message']} (traceback in {run.path})"
-    if (end := run.pruned()) is not None and run.state is RunState.PRUNED:
-        return f"pruned at step {end['step']}: {end['reason']}"
-    result = run.result()
-    if result is None:
-        return f"failed, and its folder {run.path} could not take the reason"
-    return f"{result.metric} {result.score:.4f}  {result.total_seconds:.0f} s"
-
-
-def to_stderr(line: str) -> None:
-    """Say one line. That nobody can hear it ends no study."""
-    with suppress(OSError):
-        print(printable(line), file=sys.stderr, flush=True)

@@ -68,7 +68,7 @@ def _finished(spec: RunSpec, store: Store) -> RunResult | None:
 def _train_here(spec: RunSpec, store: Store) -> RunResult | None:
     """Train in this process; None where another one has the run."""
     from intrinsic_cli.render import can_draw
-    from intrinsic_cli.study.sweep import to_stderr
+    from intrinsic_cli.study.progress import to_stderr
     from intrinsic_cli.training import run
     from intrinsic_cli.training.device import Compute
     from intrinsic_cli.training.inputs import Loader, check
@@ -92,7 +92,7 @@ def _train_apart(spec: RunSpec, store: Store) -> RunResult | None:
     from intrinsic_cli.render import can_draw
     from intrinsic_cli.result import RunState
     from intrinsic_cli.study.launchers.local import Local
-    from intrinsic_cli.study.sweep import outcome, to_stderr
+    from intrinsic_cli.study.progress import outcome, to_stderr
     from intrinsic_cli.training.stop import on_signals
 
     with on_signals() as stop:

@@ -115,7 +115,7 @@ def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> 
         options = {**options, "progress": terminal}
     launcher = make_launcher(**options)
     for note in plan.notes:
-        sweep.to_stderr(note)
+        progress.to_stderr(note)
     with (
         on_signals() as stop,
         progress.shown(specs, store, terminal=terminal, slots=launcher.slots) as say,
