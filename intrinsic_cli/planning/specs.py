@@ -147,6 +147,15 @@ def number(key: str, value: Any, kind: type) -> Any:
     return kind(value)
 
 
+def one_or_many(cfg: DictConfig, key: str) -> list[Any]:
+    """A key's values, one or many. Raises ConfigError where there is none."""
+    value = OmegaConf.select(cfg, key)
+    values = list(value) if OmegaConf.is_list(value) else [value]
+    if not values:
+        raise ConfigError(f"{key}=[] is empty; give at least one value, or leave {key} out")
+    return values
+
+
 def text(key: str, value: Any, example: str) -> str:
     """`value`, which must be a text that is not empty. Raises ConfigError that names `key`."""
     if not isinstance(value, str) or not value.strip():
