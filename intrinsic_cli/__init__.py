@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from intrinsic_cli.errors import IdimError
-    from intrinsic_cli.finetunes.file import FineTune, combine
+    from intrinsic_cli.finetunes.arithmetic import combine
+    from intrinsic_cli.finetunes.file import FineTune
     from intrinsic_cli.finetunes.rebuild import load
     from intrinsic_cli.projections import make_projection
     from intrinsic_cli.reports.frames import d90, results, summarize
@@ -32,7 +33,7 @@ _HOMES = {
     "Store": "store",
     "Subspace": "subspace.attach",
     "SubspaceSpec": "spec",
-    "combine": "finetunes.file",
+    "combine": "finetunes.arithmetic",
     "d90": "reports.frames",
     "load": "finetunes.rebuild",
     "make_projection": "projections",

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intrinsic_cli.errors import DataError, StoreError
-from intrinsic_cli.finetunes.file import SPACE, FineTune, space_of
+from intrinsic_cli.finetunes.arithmetic import space_of
+from intrinsic_cli.finetunes.file import SPACE, FineTune
 from intrinsic_cli.finetunes.rebuild import base_of
 from intrinsic_cli.render import Answer, Table, differences, flat, natural
 from intrinsic_cli.result import RunResult

@@ -22,7 +22,8 @@ from transformers import AutoModelForSequenceClassification
 import intrinsic_cli
 from intrinsic_cli.errors import IdimError, ModelError, StoreError
 from intrinsic_cli.files import new_folder
-from intrinsic_cli.finetunes.file import SUFFIX, FineTune, checksum, combine
+from intrinsic_cli.finetunes.arithmetic import combine
+from intrinsic_cli.finetunes.file import SUFFIX, FineTune, checksum
 from intrinsic_cli.finetunes.rebuild import apply, export, load
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.rundir import THETA, RunDir
