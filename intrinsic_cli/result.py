@@ -58,9 +58,7 @@ class RunBound:
     @classmethod
     def from_dict(cls, tree: object) -> RunBound:
         """The inverse of `dataclasses.asdict`. Raises DamagedError as `RunResult.from_dict`."""
-        if not isinstance(tree, Mapping):
-            raise DamagedError(f"it holds {type(tree).__name__} and no record")
-        return record(cls, tree, "bound", DamagedError)
+        return record(cls, _mapping(tree), "bound", DamagedError)
 
 
 @dataclass(frozen=True)
@@ -219,8 +217,7 @@ class RunResult:
         Raises DamagedError at a field that is missing, of another type, not finite or out of its range, and
         StoreError at a format that this idim does not know.
         """
-        if not isinstance(tree, Mapping):
-            raise DamagedError(f"it holds {type(tree).__name__} and no record")
+        tree = _mapping(tree)
         version = tree.get("format", FORMAT)
         if not isinstance(version, int) or isinstance(version, bool):
             raise DamagedError(f"format={version!r} is no number")
@@ -235,3 +232,10 @@ class RunResult:
         except ConfigError as error:  # of the spec's own checks
             raise DamagedError(str(error)) from error
         return replace(found, path=path)
+
+
+def _mapping(tree: object) -> Mapping[str, Any]:
+    """What a file holds, where it is a record at all. Raises DamagedError."""
+    if not isinstance(tree, Mapping):
+        raise DamagedError(f"it holds {type(tree).__name__} and no record")
+    return tree

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from intrinsic_cli.bounds import gaussian, groups, qat, theory
 from intrinsic_cli.bounds.bounded import Bounded, Gaussian, Options, Sample
@@ -21,7 +19,7 @@ from intrinsic_cli.bounds.seen import seen
 from intrinsic_cli.bounds.theory import Bound
 from intrinsic_cli.errors import ConfigError, DataError, IdimError, ModelError, StoreError
 from intrinsic_cli.finetunes.file import ASKS, FineTune
-from intrinsic_cli.finetunes.rebuild import attach, place
+from intrinsic_cli.finetunes.rebuild import rebuilt
 from intrinsic_cli.finetunes.scoring import answer
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.rundir import RunDir
@@ -29,7 +27,6 @@ from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.tasks import splits
 from intrinsic_cli.tasks.rows import Encoded, Part
 from intrinsic_cli.tasks.task import KINDS
-from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Inputs, Loader
 
 DEFAULT = Options()
@@ -135,15 +132,6 @@ def _train_hash(read: _Rows, spec: RunSpec) -> str | None:
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@contextmanager
-def rebuilt(found: FineTune, inputs: Inputs) -> Iterator[nn.Module]:
-    """The model of a fine-tune, made of it and the base model alone."""
-    model = inputs.fresh_model(found.seed).to(Compute.here(found.precision).device)
-    with closing(attach(found, model, inputs.head)) as space:
-        place(space, found.tensors)
-        yield model
-
-
 def setting_of(spec: RunSpec, inputs: Inputs) -> Setting:
     """What a decoder of the messages of `spec` has beforehand; nothing of it was found by training."""
     named = dict(inputs.base.model.named_parameters())
@@ -224,7 +212,7 @@ class _One:
 
     def _errors(self, found: FineTune, parts: Sequence[Encoded]) -> list[int]:
         task, size = self.inputs.task, self.spec.train.eval_batch_size
-        with rebuilt(found, self.inputs) as model:
+        with rebuilt(found, self.inputs) as (model, _):
             answers = [answer(task, model, part, found.precision, size) for part in parts]
         return [int(np.sum(~task.outcomes(each))) for each in answers]
 

@@ -7,7 +7,6 @@ The forward pass sees θ at its nearest levels; the gradient there goes to θ as
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from itertools import count
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from intrinsic_cli.bounds.quantise import quantise
 from intrinsic_cli.finetunes.file import FineTune
-from intrinsic_cli.finetunes.rebuild import attach, place
+from intrinsic_cli.finetunes.rebuild import rebuilt
 from intrinsic_cli.spec import RunSpec, stream_seed
 from intrinsic_cli.tasks.batches import batches
 from intrinsic_cli.tasks.rows import Encoded
@@ -31,10 +30,8 @@ def finetune(found: FineTune, spec: RunSpec, inputs: Inputs, levels: int, steps:
     """`found` after `steps` of training at no more than `levels` levels: θ holds float16 numbers, mirrored where
     `quantise` mirrors them, so that coding it loses nothing more. λ and a trained head stay as they are."""
     compute, task = Compute.here(found.precision), inputs.task
-    model = inputs.fresh_model(found.seed).to(compute.device)
-    torch.manual_seed(stream_seed(spec.seed, "dropout/qat"))
-    with closing(attach(found, model, inputs.head)) as space:
-        place(space, found.tensors)
+    with rebuilt(found, inputs) as (model, space):
+        torch.manual_seed(stream_seed(spec.seed, "dropout/qat"))
         latent = space.theta.detach().clone()
         learned = _Levels(latent, levels)
         optimizer = torch.optim.Adam([latent, learned.free], lr=RATE * spec.lr)

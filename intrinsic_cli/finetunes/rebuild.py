@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.projections import versions
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.subspace.attach import Full, Subspace
+from intrinsic_cli.training.device import Compute
+from intrinsic_cli.training.inputs import Inputs
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,16 @@ def attach(found: FineTune, model: nn.Module, head: Sequence[str]) -> Subspace:
         model, found.subspace, found.d, found.seed, replace(found.projection, cache="regenerate"),
         head=head, version=found.version, dtype=torch.bfloat16 if found.precision == "pure_bf16" else None,
     )  # fmt: skip
+
+
+@contextmanager
+def rebuilt(found: FineTune, inputs: Inputs) -> Iterator[tuple[nn.Module, Subspace]]:
+    """The model of a fine-tune on the device in use, made of it and a run's base model alone, and its subspace as
+    long as the block lasts. Raises as `attach` and `place`."""
+    model = inputs.fresh_model(found.seed).to(Compute.here(found.precision).device)
+    with closing(attach(found, model, inputs.head)) as space:
+        place(space, found.tensors)
+        yield model, space
 
 
 @torch.no_grad()

@@ -14,14 +14,14 @@ from intrinsic_cli.bounds import gaussian, groups, measure, theory
 from intrinsic_cli.bounds.bounded import Options
 from intrinsic_cli.bounds.coder import delta
 from intrinsic_cli.bounds.description import choices, decode, describe
-from intrinsic_cli.bounds.measure import rebuilt, setting_of
+from intrinsic_cli.bounds.measure import setting_of
 from intrinsic_cli.bounds.qat import finetune
 from intrinsic_cli.bounds.quantise import quantise
 from intrinsic_cli.bounds.tables import answer
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError, DataError, StoreError
 from intrinsic_cli.finetunes.file import FineTune
-from intrinsic_cli.finetunes.rebuild import load
+from intrinsic_cli.finetunes.rebuild import load, rebuilt
 from intrinsic_cli.render import render
 from intrinsic_cli.rundir import RunDir
 from intrinsic_cli.spec import stream_seed
@@ -95,11 +95,11 @@ def test_a_decoder_needs_no_more_than_the_message(make_spec, tmp_path):
     inputs = Loader()(stranger)
     found = decode(message, setting_of(stranger, inputs))
     assert (found.projection.kind, found.seed, found.subspace.kind) == ("sorf", 11, "said")
-    with rebuilt(found, inputs) as model:
+    with rebuilt(found, inputs) as (model, _):
         assert wrong(model.eval(), inputs.train) == row.train.errors
         assert wrong(model.eval(), inputs.validation) == row.validation.errors
     assert row.train.errors < 40  # something was learned, so a forgetful decoder would be noticed
-    with rebuilt(replace(found, projection=replace(found.projection, seed=0)), inputs) as model:
+    with rebuilt(replace(found, projection=replace(found.projection, seed=0)), inputs) as (model, _):
         assert wrong(model.eval(), inputs.train) != row.train.errors
 
 
@@ -199,7 +199,7 @@ def test_rows_held_out_give_a_prior_that_training_rows_may_choose(make_spec, tmp
         execute(make_spec(d=d, max_steps=60, lr=0.3, holdout=48), store, Loader())
     inputs = Loader()(make_spec(holdout=48))
     for row in bounded(store.results(), replace(SMALL, groups="phrases")):
-        with rebuilt(decode(row.description.message, setting_of(row.spec, inputs)), inputs) as model:
+        with rebuilt(decode(row.description.message, setting_of(row.spec, inputs)), inputs) as (model, _):
             errors = wrong(model.eval(), inputs.holdout)
         assert (row.others.n, row.others.errors, row.runs) == (48, errors, 2)
         # One of two runs: δ/2 each.
@@ -326,7 +326,7 @@ def test_training_at_the_levels_beats_rounding_to_them(study, make_spec):
 
     def loss(some):
         with (
-            rebuilt(decode(describe(some, 2, mirrored=True).message, setting), inputs) as model,
+            rebuilt(decode(describe(some, 2, mirrored=True).message, setting), inputs) as (model, _),
             torch.no_grad(),
         ):
             return model.eval()(**collate(inputs.train, range(96))).loss.item()
