@@ -31,7 +31,7 @@ def one_line(message: str) -> str:
     return printable(line)
 
 
-def near(word: str, known: Iterable[str], most: int = 3) -> str:
+def near(word: str, known: Iterable[str]) -> str:
     """`; did you mean a or b?`: those of `known` that look like `word`, whatever their case; "" where none does.
 
     A dotted name is also known by its last part: `epoch` looks like `train.epochs`.
@@ -40,7 +40,7 @@ def near(word: str, known: Iterable[str], most: int = 3) -> str:
 
     whole = {name.lower(): name for name in known if name != word}
     names = {form.rpartition(".")[2]: name for form, name in whole.items()} | whole
-    close = get_close_matches(word.lower(), names, n=most, cutoff=0.5)
+    close = get_close_matches(word.lower(), names, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(dict.fromkeys(names[form] for form in close))}?" if close else ""
 
 

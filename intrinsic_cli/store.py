@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 STUDY = "study.yaml"  # the words of the last sweep into a folder
 RUN_NAME = re.compile(r".+-lr\S+-s\d+-[0-9a-f]{10}")  # of `RunSpec.run_id`
+TOLD = 20  # lines of one warning
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,12 @@ class Store:
         """The results of all finished runs, as `read` finds them."""
         return self.read().results
 
-    def _tell(self, head: str, lines: Sequence[str], most: int = 20) -> None:
+    def _tell(self, head: str, lines: Sequence[str]) -> None:
         """Warn of what is left out, once."""
         if lines and head not in self._told:
             self._told.add(head)
-            more = [f"and {len(lines) - most} more; `idim status` lists all"] if len(lines) > most else []
-            log.warning("\n  ".join([head, *map(one_line, lines[:most]), *more]))
+            more = [f"and {len(lines) - TOLD} more; `idim status` lists all"] if len(lines) > TOLD else []
+            log.warning("\n  ".join([head, *map(one_line, lines[:TOLD]), *more]))
 
 
 def _digest(run_id: str) -> str:

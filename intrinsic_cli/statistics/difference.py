@@ -45,7 +45,7 @@ class Difference:
 
 def difference(
     a: Measured, b: Measured, *, threshold: float = 0.9, definition: str | None = None,
-    confidence: float = CONFIDENCE, same_full: bool = False, same_rows: bool = False, paired: bool = True,
+    same_full: bool = False, same_rows: bool = False, paired: bool = True,
 ) -> Difference:  # fmt: skip
     """A against B, with the seed and the number of replays of A.
 
@@ -58,7 +58,7 @@ def difference(
     the same side, says nothing: half of these go to either side.
     """
     definition = definition or headline(a.scale)
-    found = [side.estimate(threshold, definition, confidence) for side in (a, b)]
+    found = [side.estimate(threshold, definition) for side in (a, b)]
     for name, value in zip("AB", found, strict=True):
         if value.status == "undefined":
             return Difference(reason=f"{name} has no d_t: {value.reason}")
@@ -78,18 +78,18 @@ def difference(
         draws.append(drawn.bounds(drawn.begin(definition), threshold))
         at.append(study.crossing(target_score(study.full, base, threshold)))
     apart = at[0] - at[1] if all(map(math.isfinite, at)) else None
-    return Difference(apart, *_ends(draws[0], draws[1], confidence), shared)
+    return Difference(apart, *_ends(draws[0], draws[1]), shared)
 
 
 Bounds = tuple[Floats, Floats]
 
 
-def _ends(a: Bounds, b: Bounds, confidence: float) -> tuple[float | None, float | None]:
+def _ends(a: Bounds, b: Bounds) -> tuple[float | None, float | None]:
     """The interval of the differences of replays, which lie between their bounds (B,)."""
     least, most = a[0] - b[1], a[1] - b[0]
     unknown = np.flatnonzero((least == -np.inf) & (most == np.inf))
     least[unknown] = most[unknown] = np.where(np.arange(unknown.size) % 2, np.inf, -np.inf)
-    low, high = percentiles(least, most, confidence)
+    low, high = percentiles(least, most, CONFIDENCE)
     return low if math.isfinite(low) else None, high if math.isfinite(high) else None
 
 

@@ -26,7 +26,6 @@ from intrinsic_cli.statistics.rates import flattery
 from intrinsic_cli.statistics.study import Study, bottom, prepare
 from intrinsic_cli.statistics.targets import CHANCE, TARGETS, Scale, begin, headline, target_score
 
-STATUSES = ("estimated", "below_grid", "above_grid", "undefined")
 SELECTIONS = ("validation", "holdout")
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # more than 2 ** log2(d) is off by, as a part of d

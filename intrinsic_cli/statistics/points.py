@@ -16,7 +16,6 @@ from intrinsic_cli.statistics.targets import Scale
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 class Place(NamedTuple):

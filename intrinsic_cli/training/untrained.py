@@ -19,15 +19,14 @@ from intrinsic_cli.training.trainer import Outcome, ignore
 
 
 def measure(
-    spec: RunSpec, inputs: Inputs, *, log: Callable[..., None] = ignore, beat: Callable[[], None] = ignore,
-    compute: Compute | None = None,
-) -> Outcome:  # fmt: skip
+    spec: RunSpec, inputs: Inputs, *, log: Callable[..., None] = ignore, beat: Callable[[], None] = ignore
+) -> Outcome:
     """Score the model of `spec` as it comes; `beat` is called after each batch.
 
     Its precision is that of training. Raises RunError where its loss is not finite.
     """
     began = time.perf_counter()
-    compute = compute or Compute.here(spec.train.precision)
+    compute = Compute.here(spec.train.precision)
     model = quantized.placed(inputs.fresh_model(spec.space_seed), compute.device)
     if compute.weights is not None:
         model.to(compute.weights)
