@@ -322,6 +322,20 @@ def test_own_data_are_called_as_their_file(tmp_path):
     assert run_spec("model=tiny", "task=owner/rows", "task.name=mine").task.title == "mine"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seed=range(10001)"],
+        ["d=range(1,102)", "seed=range(100)"],
+        ["train.batch_size=range(1,102)", "train.max_steps=range(1,101)"],
+        ["search=adaptive", "search.budget=10001"],
+    ],
+)
+def test_more_runs_than_a_sweep_may_have_are_refused(words):
+    with pytest.raises(ConfigError, match="more than 10000 runs"):
+        sweep_plan(parse(["model=tiny", *words]))
+
+
 @pytest.mark.parametrize("words", ["d=[]", "seed=[]", "lr=[]"])
 def test_an_empty_list_is_no_study(words):
     with pytest.raises(ConfigError, match=words.partition("=")[0]):
