@@ -14,7 +14,7 @@ import intrinsic_cli
 from intrinsic_cli.cli import commands
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import to_install
-from intrinsic_cli.planning import compose, study_file
+from intrinsic_cli.planning import checkpoints, compose, study_file
 from intrinsic_cli.planning.words import expand, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def shown():
 
 @pytest.mark.long
 @pytest.mark.parametrize("words", list(shown()))
-def test_every_command_that_is_shown_can_be_typed(words):
+def test_every_command_that_is_shown_can_be_typed(words, tmp_path, monkeypatch):
     words = [w.rstrip(";") for w in words if not w.startswith("$(")]
     arguments = cli.build_parser().parse_args([w.rstrip(")") for w in words])
     if arguments.command in ("run", "sweep"):
@@ -54,6 +54,12 @@ def test_every_command_that_is_shown_can_be_typed(words):
         ]  # of study files
         for overrides in expand(study_file.preset(parse(words))):
             compose.compose_config(arguments.command, overrides)
+    if arguments.command == "trajectory":
+        monkeypatch.chdir(tmp_path)
+        for step in (1000, 2000):
+            (tmp_path / "checkpoints" / f"step-{step}").mkdir(parents=True)
+        for overrides in expand(checkpoints.overrides(study_file.preset(parse(arguments.overrides)))):
+            compose.compose_config("sweep", overrides)
 
 
 def test_commands_are_found_in_readme_and_help():

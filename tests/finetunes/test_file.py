@@ -276,55 +276,74 @@ def theta(values):
     return change
 
 
+MODULE = {"megatron_core": "antigravity", "megatron_config": {"a": 1}}
+# How a file is forged, and a word of why it is refused.
 HOSTILE = {
-    "format": put("format", 2),
-    "version": put("version", 9),
-    "projection": put("projection", "kind", "../fastfood"),
-    "seed": put("projection", "seed", -1),
-    "seed of text": put("projection", "seed", "0"),
-    "seed beyond": put("projection", "seed", 1 << 64),
-    "key": put("extra", 1),
-    "model's key": put("model", "extra", 1),
-    "model's place": put("model", "name", "../../nowhere"),
-    "model's line": put("model", "name", "tiny\nidim: all is well"),
-    "model of numbers": put("model", "name", 7),
-    "layers": put("model", "num_hidden_layers", 10**9),
-    "layers of text": put("model", "num_hidden_layers", "two"),
-    "labels": put("labels", ["a", "a"]),
-    "many labels": put("labels", [str(i) for i in range(5000)]),
-    "no labels": put("labels", []),
-    "labels of numbers": put("labels", [1, 2]),
-    "a label's escape": put("labels", ["\x1b[2J", "b"]),
-    "precision": put("precision", "fp8"),
-    "subspace": put("subspace", "kind", "full"),
-    "pattern": put("subspace", "include", ["nothing"]),
-    "endless patterns": put("subspace", "exclude", ["*"] * 38_000),
-    "adapter's size": put("adapter", {"kind": "lora", "r": 10**9}),
-    "adapter's module": put("adapter", {"kind": "lora", "r": 2, "args": {"megatron_core": "antigravity",
-                                                                          "megatron_config": {"a": 1}}}),
-    "adapter's patterns": put("adapter", {"kind": "lora", "r": 2, "target": ["*"] * 38_000}),
-    "a question's place": put("asks", {"path": "/etc"}),
-    "a question to a head": put("asks", {"prompt": "{text}"}),
-    "nesting": put("task", [[[]] * 2] * 2),
-    "score": put("score", float("nan")),
-    "score of text": put("score", "1"),
-    "length": put("max_length", -1),
-    "no θ": lambda tree, tensors: tensors.clear() or tensors.update(lam=torch.ones(3)),
-    "more": lambda tree, tensors: tensors.update(more=torch.ones(3)),
-    "θ of NaN": theta(torch.tensor([0.0, float("nan")])),
-    "θ of infinity": theta(torch.tensor([float("inf")])),
-    "θ beyond": theta(torch.full((24,), 1e38)),
-    "θ of doubles": theta(torch.ones(24, dtype=torch.float64)),
-    "θ of rows": theta(torch.ones(6, 4)),
-    "θ without a row": theta(torch.tensor(1.0)),
-    "no number": theta(torch.zeros(0)),
-    "θ larger than the model": theta(torch.zeros(100_000)),
+    "format": (put("format", 2), "is of format 2"),
+    "version": (put("version", 9), "has draw version 9"),
+    "projection": (put("projection", "kind", "../fastfood"), "projection='../fastfood' is not known"),
+    "seed": (put("projection", "seed", -1), "projection.seed=-1 must be at least 0"),
+    "seed of text": (put("projection", "seed", "0"), "projection.seed='0' is not an integer"),
+    "seed beyond": (
+        put("projection", "seed", 1 << 64),
+        "projection.seed=18446744073709551616 must be at most",
+    ),
+    "key": (put("extra", 1), "unknown keys ['extra']"),
+    "model's key": (put("model", "extra", 1), "model has unknown keys ['extra']"),
+    "model's place": (put("model", "name", "../../nowhere"), "model.name=../../nowhere does not exist"),
+    "model's line": (put("model", "name", "tiny\nidim: all is well"), "no printable text"),
+    "model of numbers": (put("model", "name", 7), "model.name=7 is not a text"),
+    "layers": (
+        put("model", "num_hidden_layers", 10**9),
+        "1000000000 in a portable fine-tune is out of range",
+    ),
+    "layers of text": (put("model", "num_hidden_layers", "two"), "num_hidden_layers='two' is not an integer"),
+    "labels": (put("labels", ["a", "a"]), "not different from each other"),
+    "many labels": (put("labels", [str(i) for i in range(5000)]), "5000 labels do not fit"),
+    "no labels": (put("labels", []), "0 labels do not fit"),
+    "labels of numbers": (put("labels", [1, 2]), "labels=1 is not a text"),
+    "a label's escape": (put("labels", ["\x1b[2J", "b"]), "no printable text"),
+    "precision": (put("precision", "fp8"), "precision='fp8'"),
+    "subspace": (put("subspace", "kind", "full"), "not the tensors of subspace=full"),
+    "pattern": (put("subspace", "include", ["nothing"]), "include='nothing' matches no"),
+    "endless patterns": (put("subspace", "exclude", ["*"] * 38_000), "exclude has 38,000 patterns"),
+    "adapter's size": (put("adapter", {"kind": "lora", "r": 10**9}), "adapter=lora of size 1,000,000,000"),
+    "adapter's module": (
+        put("adapter", {"kind": "lora", "r": 2, "args": MODULE}),
+        "adapter.args has 'megatron_config', which is no key",
+    ),
+    "adapter's patterns": (
+        put("adapter", {"kind": "lora", "r": 2, "target": ["*"] * 38_000}),
+        "target has 38,000 patterns",
+    ),
+    "a question's place": (put("asks", {"path": "/etc"}), "asks=['path']"),
+    "a question to a head": (put("asks", {"prompt": "{text}"}), "asks=['prompt']"),
+    "nesting": (put("task", [[[]] * 2] * 2), "task=[[[], []], [[], []]] is not a text"),
+    "score": (put("score", float("nan")), "NaN is no number"),
+    "score of text": (put("score", "1"), "score='1' is not a number"),
+    "length": (put("max_length", -1), "-1 in a portable fine-tune is out of range"),
+    "no θ": (
+        lambda tree, tensors: tensors.clear() or tensors.update(lam=torch.ones(3)),
+        "['lam'] are not the tensors",
+    ),
+    "more": (
+        lambda tree, tensors: tensors.update(more=torch.ones(3)),
+        "['more', 'theta'] are not the tensors",
+    ),
+    "θ of NaN": (theta(torch.tensor([0.0, float("nan")])), "numbers that are not finite"),
+    "θ of infinity": (theta(torch.tensor([float("inf")])), "numbers that are not finite"),
+    "θ beyond": (theta(torch.full((24,), 1e38)), "beyond float32"),
+    "θ of doubles": (theta(torch.ones(24, dtype=torch.float64)), "theta is torch.float64 (24,)"),
+    "θ of rows": (theta(torch.ones(6, 4)), "theta is torch.float32 (6, 4)"),
+    "θ without a row": (theta(torch.tensor(1.0)), "theta is torch.float32 ()"),
+    "no number": (theta(torch.zeros(0)), "theta is torch.float32 (0,)"),
+    "θ larger than the model": (theta(torch.zeros(100_000)), "d=100000 is more than the D=34850"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
-def test_a_forged_file_is_refused_in_one_line(change, tmp_path):
-    with pytest.raises(IdimError) as refusal:
+@pytest.mark.parametrize(("change", "why"), HOSTILE.values(), ids=HOSTILE)
+def test_a_forged_file_is_refused_in_one_line(change, why, tmp_path):
+    with pytest.raises(IdimError, match=re.escape(why)) as refusal:
         load(forge(tmp_path / "x.safetensors", change))
     assert "\n" not in str(refusal.value)
     assert "\x1b" not in str(refusal.value)

@@ -42,11 +42,14 @@ def test_a_line_now_and_then_as_long_as_the_block_lasts(store, make_spec):
         if len(said) == 2:
             twice.set()
 
-    with store.run(spec).claim(), progress.lines([spec], store, say, every=0.001):
-        assert twice.wait(60)
-    count = len(said)
+    with store.run(spec).claim():
+        before = set(threading.enumerate())
+        with progress.lines([spec], store, say, every=0.001):
+            assert twice.wait(60)
+            [speaker] = set(threading.enumerate()) - before
+        speaker.join(60)
+        assert not speaker.is_alive()
     assert set(said) == {f"1 running: {spec.run_id} step 0"}
-    assert len(said) == count
 
 
 @pytest.mark.parametrize(

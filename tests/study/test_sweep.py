@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from intrinsic_cli.study.clock import Clock
 from intrinsic_cli.study.forecast import Costs, forecast, timed
 from intrinsic_cli.study.launchers.inline import Inline
 from intrinsic_cli.training import inputs
-from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.inputs import Inputs, Loader
 
 
 @pytest.fixture
@@ -284,19 +285,29 @@ def test_the_forecast_adds_up_what_each_kind_of_run_costs(make_spec):
     assert forecast([], Loader(), 1, cost) == 0.0
 
 
-def test_what_a_run_does_once_is_no_step_of_it(make_spec):
-    """Scoring 96 rows one by one, for the training score, takes longer than a step of one row."""
+class Counted(Inputs):
+    """Inputs whose models note each forward pass."""
+
+    passes: list
+
+    def fresh_model(self, *asked):
+        model = super().fresh_model(*asked)
+        model.register_forward_pre_hook(lambda *_: self.passes.append(1))
+        return model
+
+
+def test_what_a_run_does_once_is_no_step_of_it(make_spec, monkeypatch):
+    """With a forward pass for a second: one a step, and one for each of 40 rows, or of 96, that are scored."""
     spec = make_spec(d=50, max_steps=10)
-    train, inputs = replace(spec.train, eval_batch_size=1, batch_size=1), Loader()(spec)
-    without, scored = (
-        [timed(replace(spec, train=replace(train, score_train=asked)), inputs) for _ in range(3)]
-        for asked in (False, True)
-    )
-    assert min(costs.once for costs in scored) > min(costs.once for costs in without) + without[0].step
-    assert all(costs.step > 0 and costs.evaluation > 0 for costs in (*without, *scored))
-    untrained = timed(make_spec("none"), Loader()(spec))
-    assert untrained.once > 0
-    assert (untrained.step, untrained.evaluation) == (0.0, 0.0)
+    counted = Counted(**Loader()(spec).__dict__)
+    object.__setattr__(counted, "passes", [])
+    monkeypatch.setattr(time, "perf_counter", lambda: float(len(counted.passes)))
+    train = replace(spec.train, eval_batch_size=1, batch_size=1)
+    without, scored = (replace(spec, train=replace(train, score_train=asked)) for asked in (False, True))
+    assert timed(without, counted) == Costs(once=0.0, step=1.0, evaluation=40.0)
+    assert timed(scored, counted) == Costs(once=96.0, step=1.0, evaluation=40.0)
+    untrained = make_spec("none", eval_batch_size=1)
+    assert timed(untrained, counted) == Costs(once=40.0, step=0.0, evaluation=0.0)
 
 
 def test_runs_that_need_not_begin_tell_nothing_of_the_time_left():
