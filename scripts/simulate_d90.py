@@ -56,7 +56,8 @@ class World:
     decade squared; drift moves the best rate in decades per ln d; seed_sd the standard deviation of a run's
     expected score, at each d times 2 ** (wobble * normal), of full fine-tuning times full_noise; rho the
     correlation of rows between runs; collapse the shares of full and of subspace runs that end at chance, exactly
-    there where `constant`."""
+    there where `constant`; unstable multiplies seed_sd at the
+    highest rate of θ, which then loses."""
 
     truth: Truth
     n_eval: int
@@ -71,6 +72,7 @@ class World:
     constant: bool
     key: int
     hardness: tuple[Array, Array] = field(repr=False, default=(np.empty(0), np.empty(0)))
+    unstable: float = 1.0
 
     def expected(self, d: int | None) -> Array:
         """Expected scores (L,) of healthy runs at each rate; d is None for full fine-tuning."""
@@ -87,6 +89,8 @@ class World:
     def run(self, d: int | None, seed: int, column: int, rng: np.random.Generator) -> tuple[Point, Array]:
         """One run at learning rate 3 ** column, and which rows it got right (n_eval,)."""
         sd = self.seed_sd * (self.full_noise if d is None else 1)
+        if d is not None and column == self.lr_off.size - 1:
+            sd *= self.unstable
         if self.wobble:
             sd *= 2 ** (self.wobble * np.random.default_rng([self.key, d or 0]).standard_normal())
         q = np.clip(self.expected(d)[column] + sd * rng.standard_normal(), 0.001, 0.999)
@@ -223,7 +227,7 @@ class Study:
 def draw_study(
     rng: np.random.Generator, family: str = "logistic", where: str = "inside", *, threshold: float = 0.9,
     definition: str = "score", rates: int | None = None, seeds: int | None = None,
-    n_eval: int | Sequence[int] = SMALL, rho: float | None = None,
+    n_eval: int | Sequence[int] = SMALL, rho: float | None = None, unstable: float = 1.0,
 ) -> Study:  # fmt: skip
     n = n_eval if isinstance(n_eval, int) else int(rng.choice(n_eval))
     truth = draw_truth(rng, family, n, where, threshold, definition)
@@ -233,8 +237,8 @@ def draw_study(
     world = World(
         truth=truth,
         n_eval=n,
-        lr_off=(np.arange(columns) - rng.uniform(0, columns - 1)) * math.log10(3),
-        lr_cost=rng.uniform(0.1, 0.6),
+        lr_off=(np.arange(columns) - rng.uniform(0, columns - 1 - (unstable > 1))) * math.log10(3),
+        lr_cost=rng.uniform(0.1, 0.6) if unstable == 1 else rng.uniform(0.6, 2),
         drift=rng.uniform(-0.05, 0.05) if columns > 1 else 0.0,
         seed_sd=rng.uniform(0.01, 0.03) if hetero else rng.uniform(0.003, 0.02),
         wobble=1.0 if hetero else 0.0,
@@ -244,6 +248,7 @@ def draw_study(
         constant=bool(rng.random() < 0.5),
         key=int(rng.integers(2**32)),
         hardness=(rng.standard_normal(n), rng.standard_normal(n)),
+        unstable=unstable,
     )
     return Study(world, columns, seeds or int(rng.integers(1, 6)))
 
@@ -381,6 +386,10 @@ def rows_table(n: int) -> None:
     options = {
         "t = 0.8": {"threshold": 0.8}, "t = 0.95": {"threshold": 0.95}, "chance": {"definition": "chance"},
         "selection = holdout": {"selection": "holdout"}, "n_eval unknown": {"n_eval": None},
+        **{
+            f"{seeds} seeds, the highest of three rates scatters {times} times as much":
+            {"draw": {"rates": 3, "seeds": seeds, "unstable": times}} for times in (1, 10) for seeds in (2, 3, 5)
+        },
     }  # fmt: skip
     table(f"asked | {SUMMARY}", (f"{name} | {pooled(SMOOTH, **o)}" for name, o in options.items()))
     called = {w: [f.status == w for _, f in studies(n, 303, where=w)] for w in ("below_grid", "above_grid")}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from intrinsic_cli.errors import DataError
 from intrinsic_cli.reports import curves
 from intrinsic_cli.reports.records import records
 from intrinsic_cli.result import RunResult
@@ -77,11 +78,17 @@ def d90(
     baseline    the score of each full fine-tuning.
     chance      the score of the best constant answer; `threshold` 0.9 asks for 90 % of the baseline's.
     options     of `intrinsic_cli.statistics.estimate.estimate`: n_eval, selection, definition, confidence, ...
+
+    Raises ConfigError at an option, and DataError at a score, that can't be used.
     """
-    runs = [
-        p if isinstance(p, Point) else Point(p[0], seed, 1.0, float(p[1])) for seed, p in enumerate(points)
-    ]
-    full = [
-        p if isinstance(p, Point) else Point(None, seed, 1.0, float(p)) for seed, p in enumerate(baseline)
-    ]
+    runs = [p if isinstance(p, Point) else _point(p, seed) for seed, p in enumerate(points)]
+    full = [p if isinstance(p, Point) else _point((None, p), seed) for seed, p in enumerate(baseline)]
     return estimate(runs, full, chance=chance, threshold=threshold, **options)
+
+
+def _point(pair: Any, seed: int) -> Point:
+    try:
+        d, score = pair
+        return Point(d, seed, 1.0, float(score))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{pair!r} is not (d, score); give pairs of numbers, or a Point") from error

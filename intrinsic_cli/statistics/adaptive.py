@@ -19,7 +19,6 @@ from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.estimate import Estimate, Measured
 from intrinsic_cli.statistics.points import Floats, Place, Point, rising
 from intrinsic_cli.statistics.rates import best_rate
-from intrinsic_cli.statistics.study import Study
 from intrinsic_cli.statistics.targets import Scale
 
 # Octaves between the d's of the coarse curve, and the longest gap left where the crossing lies.
@@ -119,7 +118,7 @@ def propose(
         return Plan((), True, f"the budget of {search.budget} runs is spent")
     measured = search.measured(subspace, baseline)
     found = measured.estimate(search.threshold, search.definition)
-    if found.status == "undefined" and isinstance(measured.study, Study):
+    if measured.hopeless(search.threshold, search.definition):
         return Plan((), True, found.reason)
     for stage in _opening(subspace, baseline, search):
         column, runs, reason = stage
@@ -176,19 +175,19 @@ def _rank(
     columns: Sequence[int], seeds: Sequence[int],
 ) -> list[int]:  # fmt: skip
     """The columns by mean score over the d's, best first; ties keep their order. Runs that failed score at chance,
-    those that collapsed do not count, and columns without any that does come last."""
+    or as the worst one; those that collapsed do not count, and columns without any that does come last."""
     own = {(d, search.lrs(d)[j]): (k, j) for k, d in enumerate(ds) for j in columns}
     runs = [p for p in subspace if p.seed in seeds and (p.d, p.lr) in own]
     rows = [[p for p in runs if p.d == d] for d in ds]
+    known = [search.scale.up(c) for p in runs if (c := p.choice(search.selection)) is not None]
+    lost = min(search.scale.up(search.scale.chance), *known) if known else 0.0
     scores: dict[tuple[int, int], list[float]] = {place: [] for place in own.values()}
     every = [rising(row, search.scale) for row in (*rows, baseline)]
     for row, marks in zip(rows, collapsed(every, search.scale), strict=False):
         for p, fell in zip(row, marks, strict=True):
-            choice = p.choice(search.selection)
             if not fell and p.d is not None:
-                scores[own[p.d, p.lr]].append(
-                    search.scale.up(search.scale.chance if choice is None else choice)
-                )
+                choice = p.choice(search.selection)
+                scores[own[p.d, p.lr]].append(lost if choice is None else search.scale.up(choice))
 
     def mean(column: int) -> float:
         each = [scores[k, column] for k in range(len(ds))]
@@ -212,6 +211,8 @@ def _narrow(
     """The runs that take most variance out of the crossing, unless its interval is narrow enough."""
     if isinstance(measured.study, str):
         return Plan((), True, measured.study)
+    if found.status == "undefined":
+        return Plan((), True, found.reason)
     base = None if measured.replays is None else measured.replays.begin(found.definition)
     if measured.replays is None or found.full_lr is None or base is None:
         return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")

@@ -13,7 +13,7 @@ from intrinsic_cli.statistics.points import Floats, Point
 from intrinsic_cli.statistics.rows import sampling_variance
 from intrinsic_cli.statistics.targets import Scale
 
-AT_CHANCE = 2.5  # a collapsed run scores at most so many standard deviations above chance,
+AT_CHANCE = 2.5  # a collapsed run scores at most so many standard deviations above `Scale.floor`,
 CLEAR = 4.0  # and what it should have scored is so many above what it did
 FEW = 5  # of fewer repeated runs, one that collapsed may make up the scatter: that of the rows stands in
 
@@ -26,8 +26,8 @@ def collapsed(rows: Sequence[Sequence[Point]], scale: Scale) -> list[list[bool]]
     against the best of any d too.
     None is marked where the scatter of runs is unknown.
     """
-    cells, chance = [_cells(row) for row in rows], scale.up(scale.chance)
-    sd = _scatter(cells, chance, scale.n_eval, scale.metric)
+    cells, floor = [_cells(row) for row in rows], scale.floor
+    sd = _scatter(cells, floor, scale.n_eval, scale.metric)
     if sd == 0:
         return [[False] * len(row) for row in rows]
     reached: dict[int, float] = {}  # by rank of the rate: the best median of the d's so far
@@ -37,15 +37,15 @@ def collapsed(rows: Sequence[Sequence[Point]], scale: Scale) -> list[list[bool]]
         rank = {lr: j for j, lr in enumerate(sorted(of))}
         best = max(reached.values(), default=-np.inf)
         before = {lr: best if full else reached.get(j, -np.inf) for lr, j in rank.items()}
-        marks.append([_fell(p, row, before[p.lr], chance, sd) for p in row])
+        marks.append([_fell(p, row, before[p.lr], floor, sd) for p in row])
         for lr, scores in of.items():
             if scores.size:
                 reached[rank[lr]] = max(reached.get(rank[lr], -np.inf), float(np.median(scores)))
     return marks
 
 
-def _fell(p: Point, row: Sequence[Point], before: float, chance: float, sd: float) -> bool:
-    if p.score is None or p.score > chance + AT_CHANCE * sd:
+def _fell(p: Point, row: Sequence[Point], before: float, floor: float, sd: float) -> bool:
+    if p.score is None or p.score > floor + AT_CHANCE * sd:
         return False
     like = [q.score for q in row if q is not p and q.lr == p.lr and q.score is not None]
     level = max([before, *([float(np.median(like))] if like else [])])
@@ -60,7 +60,7 @@ def _cells(row: Sequence[Point]) -> dict[float, Floats]:
     return {lr: np.array(s, dtype=float) for lr, s in scores.items()}
 
 
-def _scatter(cells: Sequence[dict[float, Floats]], chance: float, n_eval: int | None, metric: str) -> float:
+def _scatter(cells: Sequence[dict[float, Floats]], floor: float, n_eval: int | None, metric: str) -> float:
     """Standard deviation of a run, deaf to a few that collapsed, and no less than its rows allow; 0: unknown."""
     left: list[float] = []
     for scores in (s for of in cells for s in of.values() if s.size > 1):
@@ -69,7 +69,7 @@ def _scatter(cells: Sequence[dict[float, Floats]], chance: float, n_eval: int | 
         left += (off[scores.size % 2 :] * np.sqrt(scores.size / (scores.size - 1))).tolist()
     rows = 0.0
     if n_eval is not None:
-        rows = float(np.sqrt(sampling_variance(metric, np.array(chance), n_eval)))
+        rows = float(np.sqrt(sampling_variance(metric, np.array(floor), n_eval)))
     if len(left) < (FEW if rows else 2):
         return rows
     return max(1.4826 * float(np.median(left)), rows)

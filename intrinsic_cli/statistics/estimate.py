@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit  # Student's quantiles; scipy.stats takes longer to import than the table
 
-from intrinsic_cli.errors import ConfigError, one_of
+from intrinsic_cli.errors import ConfigError, DataError, one_of
 from intrinsic_cli.statistics.bootstrap import Replays, percentiles, replay
 from intrinsic_cli.statistics.curve import crossing
 from intrinsic_cli.statistics.logistic import Logistic, fit_logistic
 from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, rising, tabulate, take
 from intrinsic_cli.statistics.rates import flattery
+from intrinsic_cli.statistics.rows import INFLUENCES, MARKS
 from intrinsic_cli.statistics.study import Study, bottom, prepare
 from intrinsic_cli.statistics.targets import CHANCE, TARGETS, Scale, begin, headline, target_score
 
@@ -151,6 +152,8 @@ class Measured:
 
     def __post_init__(self) -> None:
         check_selection(self.selection)
+        if self.resamples < 1:
+            raise ConfigError(f"resamples={self.resamples} must be at least 1 replay")
 
     @cached_property
     def study(self) -> Study | str:
@@ -177,16 +180,17 @@ class Measured:
     @cached_property
     def _of_all(self) -> tuple[Floats, Floats, Floats] | None:
         """x (K,), mean scores (K + 1,) and their runs over all runs, those that collapsed with their scores and
-        those that failed at chance; None where no run did either."""
+        those that failed at chance, or as the worst run does; None where no run did either."""
         points = (*self.subspace, *self.baseline)
         apart = () if isinstance(self.study, str) else (*self.study.apart[0], *self.study.apart[1])
         if not (apart or _count_failed(points)):
             return None
         chance = self.scale.up(self.scale.chance)
         ds, rows = by_d(rising(self.subspace, self.scale))
+        rows = [*rows, rising(self.baseline, self.scale)]
+        lost = min(chance, *(p.score for row in rows for p in row if p.score is not None))
         rows = [
-            [p if p.score is not None else replace(p, score=chance, holdout=chance) for p in row]
-            for row in (*rows, rising(self.baseline, self.scale))
+            [p if p.score is not None else replace(p, score=lost, holdout=lost) for p in row] for row in rows
         ]
         table = tabulate(rows, self.selection)
         pick = choose(table.choice, table, chance)
@@ -201,6 +205,16 @@ class Measured:
         if asked not in self._asked:
             self._asked[asked] = self._estimate(*asked)
         return self._asked[asked]
+
+    def hopeless(self, threshold: float = 0.9, definition: str | None = None) -> bool:
+        """Whether there is no d_t however little runs scatter: full fine-tuning's mean, or the target, is no better
+        than what it has to beat. Runs to come may tell that they scatter less than they seem to."""
+        definition = definition or headline(self.scale)
+        base, study = begin(definition, self.scale), self.study
+        if isinstance(study, str) or base is None:
+            return not isinstance(study, str)
+        target = target_score(study.full, base, threshold)
+        return bool(_undefined(replace(study, noise=None), definition, target, threshold))
 
     def _estimate(self, threshold: float, definition: str, confidence: float) -> Estimate:
         check_share("threshold", threshold)
@@ -268,13 +282,17 @@ def estimate(
     selection   what the learning rate is chosen by, at each d and for the baseline: `validation` (the score
                 that is reported, so optimistic) or `holdout` (rows held out of the training set).
     n_eval      rows of the validation set: the noise of one run is then at least what so many rows allow
-                for this `metric`. Where every run has `rows`, they say more, and it is not used.
+                for this `metric`, where it is one of idim's. Where every run has `rows`, they say more, and it
+                is not used.
     resamples   bootstrap replays behind the percentile interval of log2 d_t.
     higher_is_better    of the metric: a share of a loss says nothing, so its d_t by `score` is undefined.
 
     Raises ConfigError at an option that can't be used, DataError at a run that can't.
     """
     scale = Scale(chance, n_eval, metric, higher_is_better, untrained)
+    for p in (*subspace, *baseline):
+        if metric in (*INFLUENCES, *MARKS) and p.score is not None and abs(p.score) > 1:
+            raise DataError(f"{metric}={p.score:g} of the run d={p.d} is no share; divide percent by 100")
     measured = Measured(subspace, baseline, scale, selection, seed, resamples)
     return measured.estimate(threshold, definition, confidence)
 

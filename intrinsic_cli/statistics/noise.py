@@ -10,16 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaincinv  # the quantiles of χ² are 2 · gammaincinv(freedom / 2, p)
+from numpy.typing import NDArray
+from scipy.special import fdtr, gammaincinv  # the quantiles of χ² are 2 · gammaincinv(freedom / 2, p)
 
 from intrinsic_cli.statistics.logistic import PARAMETERS, fit_logistic
-from intrinsic_cli.statistics.points import Floats, Grid
+from intrinsic_cli.statistics.points import Floats, Grid, Ints
 from intrinsic_cli.statistics.rows import BLOCKS, sampling_variance
 
 KNOWN = 6  # degrees of freedom that stand for noise known from the rows alone
 ENOUGH = 5  # below so many, repeats say too little, and what a smooth curve leaves of the points counts too
 POOLED = 10  # the pooled noise weighs as so many degrees of freedom for the noise at one d
 POOLED_FULL = 2  # and for full fine-tuning's, which is another procedure and may scatter more
+WILD = 0.999  # of an F test: a rate that scatters so surely more than the chosen ones has its own noise
 SURE = 0.95  # residuals count where the rows' noise would exceed them in fewer studies than the rest of this
 
 
@@ -52,17 +54,23 @@ class Noise:
         return np.maximum(self.score - self.told, 0) + self.row
 
 
-def measure_noise(table: Grid, x: Floats, chance: float, n_eval: int | None, metric: str) -> Noise | None:
-    """The noise of `table`, whose last row is full fine-tuning and whose others lie at x (K - 1,), log2 d.
+def measure_noise(
+    table: Grid, pick: Ints, x: Floats, chance: float, n_eval: int | None, metric: str
+) -> Noise | None:
+    """The noise of `table`, whose last row is full fine-tuning and whose others lie at x (K - 1,), log2 d. `pick`
+    (K,) are the columns chosen.
 
-    None where it is unknown: no repeats, no rows, and too few d's for a smooth curve.
+    A rate that is not chosen and surely scatters more than those that are, as one too high does, says nothing of
+    theirs: its cells keep the scatter of their own runs. None where the noise is unknown: no repeats, no rows, and
+    too few d's for a smooth curve.
     """
-    rows = _Rows.of(table)
+    wild = _wild(table, pick)
+    rows = _Rows.of(table, wild)
     least = np.zeros_like(table.score)
     if n_eval is not None and rows is None:
         least = sampling_variance(metric, table.score, n_eval)
     known = rows is not None or bool(np.any(least > 0))
-    degrees = np.maximum(table.count - 1, 0).sum(axis=1)
+    degrees = np.where(wild, 0, np.maximum(table.count - 1, 0)).sum(axis=1)
     repeats = int(degrees.sum())
     rest, spare, by_rows = _residuals(table, x, chance, rows) if repeats < ENOUGH else (0.0, 0, 0.0)
     floored = spare > 0 and rest > 2 * gammaincinv(spare / 2, SURE) * (
@@ -76,10 +84,12 @@ def measure_noise(table: Grid, x: Floats, chance: float, n_eval: int | None, met
     prior = np.minimum([POOLED] * (len(degrees) - 1) + [POOLED_FULL], total)
     parts = []
     for left in (table.score_left, table.choice_left):
-        squares = np.bincount(table.cell, left**2, table.count.size).reshape(table.count.shape).sum(axis=1)
+        cells = _squares(table, left)
+        squares = np.where(wild, 0, cells).sum(axis=1)
         pooled = (squares.sum() + rest) / max(total, 1)
         each = (prior * pooled + squares) / np.maximum(prior + degrees, 1)
-        parts.append(np.maximum(np.repeat(each[:, None], table.count.shape[1], axis=1), least))
+        own = cells / np.maximum(table.count - 1, 1)
+        parts.append(np.maximum(np.where(wild, own, each[:, None]), least))
     told = (rows.own * repeats + by_rows) / max(total, 1) if rows else 0.0
     return Noise(
         score=parts[0],
@@ -93,6 +103,23 @@ def measure_noise(table: Grid, x: Floats, chance: float, n_eval: int | None, met
     )
 
 
+def _squares(table: Grid, left: Floats) -> Floats:
+    """The sum of squares (K, L) of what the cells' means leave of their runs."""
+    return np.asarray(np.bincount(table.cell, left**2, table.count.size).reshape(table.count.shape))
+
+
+def _wild(table: Grid, pick: Ints) -> NDArray[np.bool_]:
+    """The cells (K, L) that are not chosen and scatter more than the chosen ones together, by an F test. None where
+    the chosen ones have few repeats, or all alike."""
+    squares, degrees = _squares(table, table.score_left), np.maximum(table.count - 1, 0)
+    chosen = np.arange(table.count.shape[1]) == pick[:, None]
+    freedom, scatter = int(degrees[chosen].sum()), float(squares[chosen].sum())
+    if freedom < ENOUGH or scatter == 0:
+        return np.zeros_like(chosen)
+    times = squares / np.maximum(degrees, 1) / (scatter / freedom)
+    return ~chosen & (degrees > 0) & (fdtr(np.maximum(degrees, 1), freedom, times) > WILD)
+
+
 @dataclass(frozen=True)
 class _Rows:
     """cells (K * L, G) as in Noise; own: variance of a run by its rows that repeats don't share; single: all
@@ -103,7 +130,7 @@ class _Rows:
     single: float
 
     @classmethod
-    def of(cls, table: Grid) -> _Rows | None:
+    def of(cls, table: Grid, wild: NDArray[np.bool_]) -> _Rows | None:
         """None unless every run says what each row adds, of equally many rows."""
         if not table.runs or any(p.rows is None or p.rows.size < 2 for p in table.runs):
             return None
@@ -114,8 +141,9 @@ class _Rows:
         cells = np.zeros((count.size, each.shape[1]))
         some = np.flatnonzero(count)
         cells[some] = np.add.reduceat(each, np.searchsorted(table.cell, some)) / count[some, None]
-        repeats = int(np.sum(count[some] - 1))
-        own = float(np.sum((each - cells[table.cell]) ** 2)) / max(repeats, 1)
+        tame = ~wild.ravel()
+        repeats = int(np.sum((count[some] - 1)[tame[some]]))
+        own = float(np.sum((each - cells[table.cell])[tame[table.cell]] ** 2)) / max(repeats, 1)
         return cls(cells, own if repeats else 0.0, float(np.sum(each**2)) / len(each))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.result import RunResult
+from intrinsic_cli.spec import LARGEST
 from intrinsic_cli.statistics.targets import Scale
 
 Floats = NDArray[np.float64]
@@ -109,8 +111,8 @@ def by_d(points: Sequence[Point]) -> tuple[list[int], list[list[Point]]]:
     """The d's in rising order and the runs of each. Raises DataError at a run without d."""
     groups: dict[int, list[Point]] = {}
     for p in points:
-        if p.d is None or p.d < 1:
-            raise DataError(f"d={p.d} in a subspace run; a curve needs d of at least 1")
+        if not isinstance(p.d, Real) or not 1 <= p.d <= LARGEST:
+            raise DataError(f"d={p.d!r} in a subspace run; a curve needs d from 1 to {LARGEST}")
         groups.setdefault(p.d, []).append(p)
     ds = sorted(groups)
     return ds, [groups[d] for d in ds]
@@ -152,9 +154,10 @@ def tabulate(
 
 def _check_finite(points: Iterable[Point]) -> None:
     for p in points:
-        if not all(math.isfinite(s) for s in (p.score, p.holdout) if s is not None):
+        if not all(np.all(np.isfinite(s)) for s in (p.score, p.holdout, p.rows) if s is not None):
             raise DataError(
-                f"the run d={p.d} seed={p.seed} lr={p.lr:g} has a score that is not finite; leave it out"
+                f"the run d={p.d} seed={p.seed} lr={p.lr:g} has a score, or a row's, that is not finite; leave it "
+                "out"
             )
 
 
@@ -175,15 +178,17 @@ def few_lost(lost: Ints, tried: Ints) -> NDArray[np.bool_]:
 
 
 def with_lost(mean: Floats, table: Grid, chance: float) -> Floats:
-    """Means (..., K, L) of all runs of each cell, where those that failed count as ones that scored `chance`."""
+    """Means (..., K, L) of all runs of each cell, where those that failed count as ones that scored `chance`, or as
+    the worst mean of their row: of a loss, chance may be better than what any run has reached."""
     held = table.count + table.lost
-    return (table.count * mean + table.lost * chance) / np.maximum(held, 1)
+    worst = np.where(table.count > 0, mean, np.inf).min(axis=-1, keepdims=True)
+    return (table.count * mean + table.lost * np.minimum(chance, worst)) / np.maximum(held, 1)
 
 
 def choose(choice: Floats, table: Grid, chance: float) -> Ints:
     """The column of each row's best learning rate: (..., K, L) -> (..., K).
 
-    A run that failed counts as one that scored `chance`. Only columns with at least half the runs of the
+    A run that failed counts as `with_lost` has it. Only columns with at least half the runs of the
     row's best-covered one take part, so that one lucky run does not beat the mean of five. Of these, where
     there are any, only columns of whose runs at most a quarter failed and half count. A tie goes to the
     first: the smallest learning rate.

@@ -28,7 +28,7 @@ def best_rate(
 
 def flattery(subspace: Sequence[Point], chance: float) -> float | None:
     """How much choosing the learning rate on validation flatters: the mean over d of the score at the rate
-    chosen on validation minus the score at the rate chosen on holdout, runs that failed at `chance`.
+    chosen on validation minus the score at the rate chosen on holdout, runs that failed as in `with_lost`.
 
     Both scores are on validation, so it is never negative. None unless every run has a holdout score.
     """

@@ -34,7 +34,8 @@ def of_answers(metric: str, answers: Mapping[str, NDArray]) -> NDArray | None:
         return np.asarray(answers[metric], dtype=np.float32)
     if metric in LOSSES and {"nats", LOSSES[metric]} <= answers.keys():
         each = np.stack([answers["nats"], answers[LOSSES[metric]]], axis=1).astype(float)
-        return _expand(each, {"loss": _ratio, "perplexity": _perplexity, "bits_per_byte": _bits}[metric])
+        rows = _expand(each, {"loss": _ratio, "perplexity": _perplexity, "bits_per_byte": _bits}[metric])
+        return rows if np.all(np.isfinite(rows)) else None  # a perplexity may be beyond float32
     return None
 
 
@@ -75,7 +76,8 @@ def _expand(each: Floats, of_mean: Callable[[Floats], Floats]) -> NDArray:
         value = of_mean(mean)
     if not (np.isfinite(value) and np.all(np.isfinite(slopes))):
         return np.zeros(len(each), dtype=np.float32)
-    return (value + (each - mean) @ slopes).astype(np.float32)
+    with np.errstate(over="ignore"):  # `of_answers` looks at what comes of it
+        return (value + (each - mean) @ slopes).astype(np.float32)
 
 
 def _f1(c: Floats) -> Floats:

@@ -19,7 +19,7 @@ from intrinsic_cli.statistics.targets import Scale
 
 log = logging.getLogger(__name__)
 
-ROUNDING = 1e-3  # of a score that is computed again from float32 columns
+ROUNDING = 1e-3  # of a score that is computed again from float32 columns, or of a large one's size
 
 
 def place(spec: RunSpec) -> Place:
@@ -46,13 +46,16 @@ def _rows(run: RunResult) -> NDArray | None:
                 )
         rows = of_answers(run.metric, table)
         score = run.score if rows is None else float(np.mean(rows, dtype=float))
-        if not abs(score - run.score) < ROUNDING:
+        if not abs(score - run.score) < ROUNDING * max(1.0, abs(run.score)):
             raise DamagedError(
                 f"{run.path / OUTCOMES} is of other answers ({run.metric} {score:.4g}, the run has {run.score:.4g})"
             )
         return rows
     except DamagedError as error:
-        log.warning("%s; the noise of its curve is that of so many rows", error)
+        log.warning(
+            "%s; it is not read: the noise of its curve is that of repeats and of so many rows",
+            error,
+        )
         return None
 
 

@@ -116,8 +116,8 @@ def _fitted(
     apart: tuple[tuple[Point, ...], tuple[Point, ...]],
 ) -> Study:  # fmt: skip
     x, chance = np.log2(ds), scale.up(scale.chance)
-    noise = measure_noise(table, x, bottom(scale), scale.n_eval, scale.metric)
     pick = choose(table.choice, table, chance)
+    noise = measure_noise(table, pick, x, bottom(scale), scale.n_eval, scale.metric)
     score, runs = take(table.score, pick), take(table.count, pick)
     variance = None if noise is None else take(noise.of_means(table), pick)
     kept = x.size if variance is None else int(fallen(score[None, :-1], variance[None, :-1])[0])

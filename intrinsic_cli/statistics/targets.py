@@ -36,6 +36,26 @@ class Scale:
     untrained: Any = None  # a float, or one per replay
     untrained_rows: NDArray[Any] | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        for name in ("chance", "untrained"):
+            if (value := getattr(self, name)) is not None and not np.all(np.isfinite(value)):
+                raise ConfigError(f"{name}={value} is not finite; give the score as a number")
+        if self.n_eval is not None and not self.n_eval >= 1:
+            raise ConfigError(
+                f"n_eval={self.n_eval} must be at least 1 row; leave it out where it is unknown"
+            )
+
+    @property
+    def floor(self) -> float:
+        """What a run that learned nothing scores, as `up`: chance, or of a loss what the model before training has,
+        where that is worse. It may be far worse, and runs in between have learned."""
+        chance = self.up(self.chance)
+        return (
+            chance
+            if self.higher_is_better or self.untrained is None
+            else min(chance, self.up(self.untrained))
+        )
+
     def up(self, score: Any) -> Any:
         """A score (or an array of them) as statistics take it, where higher is better: a loss as its negative.
         The same again gives the score back."""

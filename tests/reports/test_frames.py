@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from support.made_runs import result, save, study
 
 import intrinsic_cli
 from intrinsic_cli import Point, d90, results, summarize
-from intrinsic_cli.errors import StoreError
+from intrinsic_cli.errors import IdimError, StoreError
 
 
 def test_runs_as_a_frame(tmp_path):
@@ -54,6 +56,28 @@ def test_a_d90_of_ones_own_numbers():
     assert d90([(100, 0.6), (400, 0.7)], [0.80], chance=0.5).status == "above_grid"
     tuned = [Point(100, 0, 0.1, 0.60), Point(100, 0, 0.3, 0.2), Point(400, 0, 0.1, 0.84)]
     assert d90(tuned, [Point(None, 0, 1e-4, 0.80)], chance=0.5).d_t == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ([(100, 0, 0.6)], {}, r"\(100, 0, 0.6\) is not \(d, score\)"),
+        ([(100, "good")], {}, r"is not \(d, score\)"),
+        ([("100", 0.6)], {}, "d='100' in a subspace run"),
+        ([(2**64, 0.6)], {}, "d=18446744073709551616 in a subspace run"),
+        ([(100, math.nan)], {}, "not finite"),
+        ([(100, 60.0)], {"n_eval": 500}, "accuracy=60 of the run d=100 is no share; divide percent by 100"),
+        ([Point(100, 0, 1.0, 0.6, rows=np.array([0.6, np.nan]))], {}, "a row's, that is not finite"),
+        ([(100, 0.6)], {"n_eval": 0}, "n_eval=0 must be at least 1 row"),
+        ([(100, 0.6)], {"n_eval": math.nan}, "n_eval=nan"),
+        ([(100, 0.6)], {"chance": math.nan}, "chance=nan is not finite"),
+        ([(100, 0.6)], {"untrained": math.inf}, "untrained=inf is not finite"),
+        ([(100, 0.6)], {"resamples": 0}, "resamples=0 must be at least 1"),
+    ],
+)
+def test_numbers_that_can_be_no_curve_are_refused_by_their_value(given, options, message):
+    with pytest.raises(IdimError, match=message):
+        d90(given, [0.8, 0.81], **{"chance": 0.5, **options})
 
 
 def test_dir_shows_the_public_names_and_each_is_there():

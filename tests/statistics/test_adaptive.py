@@ -147,6 +147,32 @@ def test_an_undefined_d90_ends_the_search():
     assert len(done) <= len(weak) + 3
 
 
+def test_a_rate_that_explodes_does_not_end_the_search_before_the_others_are_tried():
+    """A loss whose middle rate, with which a search begins, takes runs far up in half of its seeds."""
+    loss = Scale(6.0, 400, "loss", higher_is_better=False, untrained=3.0)
+    plan_for = replace(
+        search(), d_min=100, d_max=10_000, lrs=lambda d: (0.1, 0.3), scale=loss, definition=None
+    )
+    best = [Point(None, s, 1e-4, 2.8 + 0.002 * s) for s in range(2)]
+
+    def loss_of(run: Place) -> Point:
+        level = 3.0 - 0.205 / (1 + math.exp(-(math.log2(run.size or 1) - 9) / 0.9))
+        rng = np.random.default_rng([run.size or 0, run.seed, run.lr == 0.1])
+        burst = 0.02 + abs(rng.standard_normal()) * (rng.random() < 0.5) if run.lr == 0.3 else 0.0
+        return Point(run.size, run.seed, run.lr, level + 0.004 * rng.standard_normal() + burst)
+
+    done: list[Point] = []
+    full = list(best)
+    while not (plan := propose(done, full, plan_for)).finished:
+        for run in plan.runs:
+            if run.size is None:
+                full.append(Point(None, run.seed, run.lr, 2.8 + 0.004 * math.sin(run.seed)))
+            else:
+                done.append(loss_of(run))
+    assert "not clearly" not in plan.reason
+    assert {p.lr for p in done} == {0.1, 0.3}
+
+
 def test_the_search_ends_where_seeds_and_whole_d_run_out():
     done, reason = finish(search(seeds=(0, 1), rel_width=1e-6, budget=999, d_min=240, d_max=270), BASELINE)
     assert reason == "the seeds [0, 1] are used up around the crossing"

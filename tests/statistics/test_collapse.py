@@ -48,3 +48,18 @@ def test_without_any_known_noise_nothing_is_marked():
     assert marks(row(8, 0.3), row(64, 0.5), row(None, 0.55, 0.0, None), chance=0.0, metric="matthews")[2] == [
         0, 1, 0,
     ]  # fmt: skip
+
+
+def test_a_loss_worse_than_chance_is_no_collapse_where_the_model_began_worse():
+    """Nats of a model at 5.5 before training: runs at 4.8 to 3.9 have learned, though a constant answer has 1.9."""
+    scale = Scale(1.9, 400, "loss", higher_is_better=False, untrained=5.5)
+    losses = [row(8, -4.8, -4.81), row(64, -2.0, -2.01, -5.49), row(None, -3.9, -3.91)]
+    assert collapsed(losses, scale) == [[False, False], [False, False, True], [False, False]]
+    # From a start that beats chance, chance is the level: the model was good, and is as a constant answer now.
+    began_well = [row(8, -2.8, -2.81), row(64, -2.0, -2.01, -6.0), row(None, -1.9, -1.91)]
+    assert collapsed(began_well, Scale(5.9, 400, "loss", False, 3.0))[1] == [False, False, True]
+    # And an accuracy at chance is a collapse wherever the model began.
+    assert collapsed([row(8, 0.7, 0.5), row(None, 0.8, 0.8)], Scale(0.5, 400, untrained=0.4))[0] == [
+        False,
+        True,
+    ]

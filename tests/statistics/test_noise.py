@@ -23,6 +23,10 @@ def table_of(points: list[Point], baseline: list[Point]):
     return np.log2(ds), tabulate([*rows, baseline], "validation")
 
 
+def noise_of(table, x, n_eval):
+    return measure_noise(table, choose(table.choice, table, 0.5), x, 0.5, n_eval, "accuracy")
+
+
 def points(scores: dict[int | None, list[float | None]], lr: float = 0.1) -> list[Point]:
     return [Point(d, seed, lr, s) for d, row in scores.items() for seed, s in enumerate(row)]
 
@@ -30,14 +34,14 @@ def points(scores: dict[int | None, list[float | None]], lr: float = 0.1) -> lis
 def test_the_noise_at_a_d_leans_on_that_of_all():
     # Squares left over: 2 * 0.01^2, 2 * 0.03^2, none (one run), none (equal runs), over 3 degrees of freedom.
     x, table = table_of(points({16: [0.49, 0.51], 64: [0.67, 0.73], 256: [0.78]}), points({None: [0.8, 0.8]}))
-    noise = measure_noise(table, x, 0.5, None, "accuracy")
+    noise = noise_of(table, x, None)
     pooled = (2e-4 + 18e-4) / 3
     # Full fine-tuning's leans on it less, with two degrees of freedom.
     each = [(3 * pooled + 2e-4) / 4, (3 * pooled + 18e-4) / 4, 3 * pooled / 3, 2 * pooled / 3]
     assert noise.of_runs()[:, 0] == pytest.approx(each)
     assert noise.freedom.tolist() == [4, 4, 3, 3]
     # With 100 rows, binomial noise of 4 to 5 points stands above all of these but the second's.
-    least = measure_noise(table, x, 0.5, 100, "accuracy").of_runs()[:, 0]
+    least = noise_of(table, x, 100).of_runs()[:, 0]
     assert least == pytest.approx([p * (1 - p) / 100 for p in (0.5, 0.7, 0.78, 0.8)])
 
 
@@ -48,7 +52,7 @@ def test_without_repeats_a_smooth_curve_says_what_noise_there_is():
     at, table = table_of(
         points({2 ** int(k): [s] for k, s in zip(x, curve, strict=True)}), points({None: [0.8]})
     )
-    noise = measure_noise(table, at, 0.5, 40_000, "accuracy")
+    noise = noise_of(table, at, 40_000)
     assert noise.floored
     # Eight points, three parameters, squares of at most 8 * 0.02^2.
     assert 0.01 < np.sqrt(noise.of_runs()[0, 0]) < 0.02 * np.sqrt(8 / 5) + 1e-9
@@ -57,10 +61,51 @@ def test_without_repeats_a_smooth_curve_says_what_noise_there_is():
     twice, table = table_of(
         points({2 ** int(k): [s, s] for k, s in zip(x, curve, strict=True)}), points({None: [0.8, 0.8]})
     )
-    assert not measure_noise(table, twice, 0.5, 40_000, "accuracy").floored
+    assert not noise_of(table, twice, 40_000).floored
     # And 200 rows explain all of it.
-    assert not measure_noise(table_of(points({2 ** int(k): [s] for k, s in zip(x, curve, strict=True)}),
-                                      points({None: [0.8]}))[1], at, 0.5, 200, "accuracy").floored  # fmt: skip
+    assert not noise_of(table_of(points({2 ** int(k): [s] for k, s in zip(x, curve, strict=True)}),
+                                 points({None: [0.8]}))[1], at, 200).floored  # fmt: skip
+
+
+def test_a_rate_that_loses_and_scatters_far_more_speaks_for_itself_alone():
+    """Chosen runs scatter by 0.01; at another rate, that no d chooses, by up to 0.2."""
+    steady = {d: [q - 0.01, q, q + 0.01] for d, q in ((16, 0.6), (64, 0.7), (256, 0.75))}
+    best = points({None: [0.79, 0.8, 0.81]}, lr=1e-4)
+    alone_x, alone = table_of(points(steady), best)
+    wild = {d: [0.2, 0.3, 0.4] for d in steady}
+    x, table = table_of(points(steady) + points(wild, lr=0.3), best)
+    noise, without = noise_of(table, x, None), noise_of(alone, alone_x, None)
+    assert noise.score[:, 0] == pytest.approx(without.score[:, 0]) == [1e-4] * 4
+    assert noise.score[:3, 1] == pytest.approx([0.01] * 3)
+    assert noise.freedom == pytest.approx(without.freedom)
+    # One that scatters a little more is pooled with the others: 6 * 4e-4 and 8 * 1e-4 over 14 degrees of freedom.
+    uneven = {d: [0.48, 0.5, 0.52] for d in steady}
+    pooled = (6 * 4e-4 + 8 * 1e-4) / 14
+    x, table = table_of(points(steady) + points(uneven, lr=0.3), best)
+    each = (10 * pooled + 2 * 1e-4 + 2 * 4e-4) / (10 + 4)
+    assert noise_of(table, x, None).score[:3] == pytest.approx(np.full((3, 2), each))
+
+
+def test_rows_of_a_rate_apart_do_not_explain_the_scatter_of_the_others():
+    rng = np.random.default_rng(3)
+    right = rng.random(500) < 0.8
+    runs = []
+    for d in (8, 64, 512, None):
+        for seed, flips in enumerate((0, 5, 10)):  # runs that differ in five rows each
+            rows = right.copy()
+            rows[:flips] = ~rows[:flips]
+            runs.append(Point(d, seed, 0.1, float(rows.mean()), rows=rows))
+    best = [p for p in runs if p.d is None]
+    tame = [p for p in runs if p.d]
+    wild = [
+        Point(d, seed, 0.3, float(rows.mean()), rows=rows)
+        for d in (8, 64, 512)
+        for seed, q in enumerate((0.1, 0.3, 0.5))
+        for rows in [rng.random(500) < q]
+    ]
+    x, alone = table_of(tame, best)
+    _, table = table_of(tame + wild, best)
+    assert noise_of(table, x, None).told == pytest.approx(noise_of(alone, x, None).told)
 
 
 def test_a_logistic_curve_is_found_again():
@@ -84,7 +129,7 @@ def test_rows_that_are_shared_cancel_and_those_that_are_not_do_not():
     for own in (False, True):
         runs = [run(d, 0, q, own) for d, q in ((8, 0.6), (64, 0.7))]
         x, table = table_of(runs, [run(None, 0, 0.8, own)])
-        noise = measure_noise(table, x, 0.5, 4000, "accuracy")
+        noise = noise_of(table, x, 4000)
         assert noise.row == pytest.approx(np.mean([p * (1 - p) for p in (0.6, 0.7, 0.8)]) / 4000, rel=0.05)
         each = noise.rows @ noise.rows.T
         # Nested outcomes: cov(1[u < p], 1[u < q]) = p (1 - q) for p <= q.
@@ -100,7 +145,7 @@ def test_repeats_do_not_count_their_rows_twice():
             right = rng.random(2000) < q
             runs.append(Point(d, seed, 0.1, float(right.mean()), rows=right))
     x, table = table_of([p for p in runs if p.d], [p for p in runs if not p.d])
-    noise = measure_noise(table, x, 0.5, None, "accuracy")
+    noise = noise_of(table, x, None)
     binomial = np.mean([q * (1 - q) for q in (0.55, 0.65, 0.75, 0.8)]) / 2000
     assert noise.told == pytest.approx(binomial, rel=0.05)
     assert np.mean(noise.of_means(table)) == pytest.approx(binomial / 6, rel=0.5)

@@ -40,6 +40,13 @@ def test_runs_that_failed_count_as_chance_and_without_any_other_there_is_no_rate
     assert best_rate(runs(0.3, None, None), SCALE) is None
 
 
+def test_a_run_that_failed_is_no_gain_where_chance_is_better_than_any_run():
+    """Of a loss: 0.3 is worse than 0.1 by 0.1 and lost a run of four; counted as chance, 3.0, it would win."""
+    loss = Scale(3.0, 400, "loss", higher_is_better=False)
+    both = [*runs(0.3, 4.1, 4.1, 4.1, None), *runs(0.1, 4.0, 4.0, 4.0, 4.0)]
+    assert best_rate(both, loss) == (0.1, pytest.approx(-4.0))
+
+
 def test_the_rate_may_be_chosen_on_holdout():
     both = [*runs(0.3, 0.8, holdout=0.6), *runs(0.1, 0.7, holdout=0.7)]
     assert best_rate(both, SCALE) == (0.3, 0.8)
