@@ -76,20 +76,28 @@ def stream_seed(seed: int, name: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-# Of at most 18 digits, as 1000, 2.5M and 1e5; and where in a name it is a step.
-_NUMBER = r"(\d{1,18}(?:\.\d{1,18})?)(?!\d)(?:(e\d\d?|[kKMB])(?![A-Za-z\d]))?"
-_STEPS = (rf"(?i:step|checkpoint|ckpt)s?[\W_]?{_NUMBER}", rf"(?<!\d)(?<!\d\.){_NUMBER}$")
-_POWERS = {"": "e0", "k": "e3", "K": "e3", "M": "e6", "B": "e9"}
+# All of a name that may be one number: 1000, 2.5M and 1e5, which are read, and 1_000, 1,5, 1.2.3 and 1e-5, a part of
+# which would be another number. In step_1000_seed_1 and ckpt_5_1000, `_` parts two.
+_WRITTEN = (
+    r"(?:\d{1,3}(?:[_' ]\d{3}(?!\d))+|\d+)(?:[.,]\d+)*(?:[eE][-+]?\d+[A-Za-z\d]*|[kKMB](?![A-Za-z\d]))?"
+)
+_READ = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)(?:[eE](\d\d?)|([kKMB]))?")
+_STEPS = (rf"(?i:step|checkpoint|ckpt)s?[\W_]?({_WRITTEN})", rf"(?<!\d)({_WRITTEN})$")  # where it is a step
+_POWERS = {None: 0, "k": 3, "K": 3, "M": 6, "B": 9}
 
 
 def step_of(name: str) -> float | None:
     """The number behind `step`, `checkpoint` or `ckpt` in a revision's or a folder's name, else the one at its end:
-    1000 of `step1000-tokens4B`, 1500000 of `1.5M`, 100000 of `ckpt-1e5`; None without. An int where it is whole."""
-    match = next(filter(None, (re.search(place, name) for place in _STEPS)), None)
+    1000 of `step1000-tokens4B`, 1500000 of `1.5M`, 100000 of `ckpt-1e5`; None without, or where it may be another,
+    as in `step-1_000`. An int where it is whole."""
+    found = next(filter(None, (re.search(place, name) for place in _STEPS)), None)
+    match = _READ.fullmatch(found[1]) if found else None
     if match is None:
         return None
-    number, unit = match[1], match[2] or ""
-    value = Fraction(number + _POWERS.get(unit, unit))  # of floats, 2.3 times 10**6 would not be whole
+    number, exponent, unit = match.groups()
+    value = Fraction(number) * 10 ** int(
+        exponent or _POWERS[unit]
+    )  # of floats, 2.3 times 10**6 would not be whole
     return int(value) if value.denominator == 1 else float(value)
 
 

@@ -75,6 +75,26 @@ def test_a_step_is_the_number_behind_its_word_or_at_the_end_of_a_name(name, numb
     assert step(name) == number
 
 
+@pytest.mark.parametrize(
+    "name", ["step_1000_seed_1", "step-1000_2000", "1000_step-1000_5", "seed_1-ckpt_1000_64"]
+)
+def test_a_line_below_parts_two_numbers_where_they_are_not_one(name):
+    assert step(name) == 1000
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1_000", "12_000_000", "1,000", "1'000", "1 000", "2,5M", "1e999", "1e-5", "1E+5", "1e5x", "1.000.000"],
+)
+@pytest.mark.parametrize("form", ["step-{}", "ckpt{}-epoch-3", "bert-{}", "{}"])
+def test_a_number_that_is_not_read_is_no_step_rather_than_another(form, number):
+    assert step(form.format(number)) is None
+
+
+def test_an_exponent_may_be_written_large():
+    assert step("ckpt-1E5") == step("ckpt-1e5") == 100_000
+
+
 def placed(models, **options):
     """The name of the axis of these models, and where each is on it."""
     axis = step_axis(models, **options)
