@@ -143,7 +143,8 @@ def _opening(
     middle = len(columns) // 2
 
     def runs(ds: Sequence[int], js: Sequence[int], seeds: Sequence[int]) -> list[Place]:
-        return [Place(d, seed, search.lrs(d)[j]) for seed in seeds for d in ds for j in js]
+        places = [Place(d, seed, search.lrs(d)[j]) for seed in seeds for d in ds for j in js]
+        return list(dict.fromkeys(places))  # two columns of a d may have one rate
 
     yield middle, runs(coarse, [middle], [first]), "coarse curve"
     pair = _around_crossing(subspace, baseline, search, coarse, middle)
@@ -176,21 +177,20 @@ def _rank(
 ) -> list[int]:  # fmt: skip
     """The columns by mean score over the d's, best first; ties keep their order. Runs that failed score at chance,
     or as the worst one; those that collapsed do not count, and columns without any that does come last."""
-    own = {(d, search.lrs(d)[j]): (k, j) for k, d in enumerate(ds) for j in columns}
-    runs = [p for p in subspace if p.seed in seeds and (p.d, p.lr) in own]
+    scores: dict[tuple[int, float], list[float]] = {(d, search.lrs(d)[j]): [] for d in ds for j in columns}
+    runs = [p for p in subspace if p.seed in seeds and (p.d, p.lr) in scores]
     rows = [[p for p in runs if p.d == d] for d in ds]
     known = [search.scale.up(c) for p in runs if (c := p.choice(search.selection)) is not None]
     lost = min(search.scale.up(search.scale.chance), *known) if known else 0.0
-    scores: dict[tuple[int, int], list[float]] = {place: [] for place in own.values()}
     every = [rising(row, search.scale) for row in (*rows, baseline)]
     for row, marks in zip(rows, collapsed(every, search.scale), strict=False):
         for p, fell in zip(row, marks, strict=True):
             if not fell and p.d is not None:
                 choice = p.choice(search.selection)
-                scores[own[p.d, p.lr]].append(lost if choice is None else search.scale.up(choice))
+                scores[p.d, p.lr].append(lost if choice is None else search.scale.up(choice))
 
     def mean(column: int) -> float:
-        each = [scores[k, column] for k in range(len(ds))]
+        each = [scores[d, search.lrs(d)[column]] for d in ds]
         return float(np.mean([np.mean(s) for s in each])) if all(each) else -math.inf
 
     return sorted(columns, key=mean, reverse=True)

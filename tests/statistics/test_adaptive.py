@@ -85,6 +85,22 @@ def test_a_search_from_coarse_to_narrow():
     assert len(split(done)[1]) > len(BASELINE)
 
 
+def test_rates_that_round_to_one_at_a_d_are_one_run_there():
+    """Of the multiples 1 and 1.003, a rate of three digits can be the same at one d and not at another."""
+
+    def rounded(d: int) -> list[float]:
+        return [float(f"{multiple / math.sqrt(d):.3g}") for multiple in (1, 1.003, 2)]
+
+    def outcome(run: Place) -> Point:
+        score = 0.8 if run.size is None else 0.5 + 0.3 / (1 + 64 / run.size) + 0.01 * (run.seed % 3)
+        return Point(run.size, run.seed, run.lr, score)
+
+    assert len({len(set(rounded(d))) for d in (16, 64, 256)}) == 2
+    asked, baseline = search(d_max=256, lrs=rounded), [outcome(Place(None, s, 1e-4)) for s in range(2)]
+    done, _ = finish(asked, baseline, outcome=outcome)
+    assert len({(p.d, p.seed, p.lr) for p in done}) == len(done)
+
+
 def test_a_search_goes_on_from_any_point():
     rng = np.random.default_rng(0)
     done, seen = list(BASELINE), set()
