@@ -76,8 +76,8 @@ def stream_seed(seed: int, name: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-# All of a name that may be one number: 1000, 2.5M and 1e5, which are read, and 1_000, 1,5, 1.2.3 and 1e-5, a part of
-# which would be another number. In step_1000_seed_1 and ckpt_5_1000, `_` parts two.
+# All of a name that may be one number: 1000, 2.5M and 1e5, which are read, and 1_000, 1,5, 1.2.3 and 1e-5, a part
+# of which would be another number. In step_1000_seed_1 and ckpt_5_1000, `_` parts two.
 _WRITTEN = (
     r"(?:\d{1,3}(?:[_' ]\d{3}(?!\d))+|\d+)(?:[.,]\d+)*(?:[eE][-+]?\d+[A-Za-z\d]*|[kKMB](?![A-Za-z\d]))?"
 )

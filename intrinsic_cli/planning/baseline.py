@@ -81,10 +81,10 @@ def notes(overrides: Sequence[Override], cfg: DictConfig, full: DictConfig) -> t
 
 def _tuned(cfg: DictConfig) -> int:
     """How many learning rates θ has at a d."""
-    lrs = one_or_many(cfg, "lr")
-    if lrs == [None] and cfg.search.kind == "adaptive" and not is_full(cfg):
-        return len(one_or_many(cfg, "search.lr_multiples"))
-    return len(set(map(str, lrs)))
+    key = "lr"
+    if one_or_many(cfg, key) == [None] and cfg.search.kind == "adaptive" and not is_full(cfg):
+        key = "search.lr_multiples"
+    return len({None if rate is None else number(key, rate, float) for rate in one_or_many(cfg, key)})
 
 
 def _full_rates(cfg: DictConfig, full: DictConfig) -> list[Any]:

@@ -45,6 +45,12 @@ class SearchPlan:
     rel_width: float
     budget: int
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for searches that do the same runs."""
+        ends = tuple(spec.run_id for spec in self.ends())
+        return ends, self.lrs(self.d_min), self.seeds, self.rel_width, self.budget
+
     def ends(self) -> list[RunSpec]:
         """A run of the smallest and one of the largest d: what holds for both holds for all of the search."""
         return [self.make(d, self.seeds[0], self.lrs(d)[0]) for d in (self.d_min, self.d_max)]
@@ -81,7 +87,8 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
     """
     look_again()
     specs: dict[str, RunSpec] = {}
-    searches: list[SearchPlan] = []
+    searches: dict[tuple[object, ...], SearchPlan] = {}
+    twins: list[tuple[RunSpec, RunSpec]] = []
     cells: list[DictConfig] = []
     size = 0
     _refuse_lists(overrides)
@@ -99,14 +106,16 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
         if not is_full(cfg) and cfg.baseline.run:
             runs += [untrained(cfg)] if not KINDS[cfg.task.kind].fresh_head else []
         if in_space and cfg.search.kind == "adaptive":
-            searches.append(_search(cfg, full, tuple(runs)))
+            search = _search(cfg, full, tuple(runs))
+            twins += zip(search.ends(), searches.setdefault(search.key, search).ends(), strict=True)
         elif not is_full(cfg):
             runs += [one_run(cfg, d, seed, lr) for d in ds for lr in lrs for seed in seeds]
-        for spec in runs:
-            _refuse_twins(spec, specs.setdefault(spec.run_id, spec))
+        twins += [(spec, specs.setdefault(spec.run_id, spec)) for spec in runs]
+    _refuse_idle(cells)
+    _refuse_twins(twins)
     return StudyPlan(
         tuple(specs.values()),
-        tuple(searches),
+        tuple(searches.values()),
         dict(cfg.launcher),
         output_dir(cfg),
         (*notes(overrides, cfg, full), *_guesses(cells)),
@@ -155,30 +164,60 @@ def _refuse_lists(overrides: Sequence[Override]) -> None:
             raise ConfigError(f"{override.input_line}: a sweep has one {one}; give {key} one value")
 
 
-def _refuse_twins(spec: RunSpec, twin: RunSpec) -> None:
-    """Raise ConfigError where two values of a list make one run, of which only one could be done."""
-    if spec == twin:
+def _refuse_idle(cells: Sequence[DictConfig]) -> None:
+    """Raise ConfigError at a key that no run of these cells goes by, unless its value is the usual one."""
+    first, usual = cells[0], compose_config("sweep", [])
+    if all(map(is_full, cells)):
+        for key in ("lr", "seed"):
+            if (some := one_or_many(first, f"baseline.{key}")) != one_or_many(usual, f"baseline.{key}"):
+                told = ",".join(map(str, some))
+                raise ConfigError(
+                    f"baseline.{key}={told} is for full fine-tuning beside other runs, and subspace=full has no "
+                    f"others; write {key}={told} and leave it out (baseline.{key}=null)"
+                )
+    some = one_or_many(first, "seed")
+    searched = all(cfg.search.kind == "adaptive" and cfg.subspace.kind != "full" for cfg in cells)
+    if searched and some != one_or_many(usual, "seed"):
+        told = ",".join(map(str, some))
+        raise ConfigError(
+            f"seed={told} is not what search=adaptive goes by; write search.seeds=[{told}] for its runs, and "
+            f"baseline.seed={told} for full fine-tuning to start with"
+        )
+
+
+def _refuse_twins(twins: Sequence[tuple[RunSpec, RunSpec]]) -> None:
+    """Raise ConfigError where two values of a list make one run, and no two: of each pair the second alone is done.
+
+    One run of several values is no mistake where others of the sweep need them: said has groups, and did none.
+    """
+    if not any(spec != twin for spec, twin in twins):
         return
-    one, other = flat(spec.to_dict()), flat(twin.to_dict())
-    key = next(key for key in one if one[key] != other.get(key))
-    raise ConfigError(
-        f"{key}={other.get(key)},{one[key]} make one and the same run, as {key} can't change a score; "
-        f"give {key} one value"
-    )
+    # Full fine-tuning takes no word of a space, so that its values would be others.
+    done = {twin.run_id: flat(twin.to_dict()) for _, twin in twins if twin.in_space}
+    for spec, twin in twins:
+        one, other = flat(spec.to_dict()), flat(twin.to_dict())
+        for key in one:
+            if one[key] != other.get(key) and len({tree.get(key) for tree in done.values()}) < 2:
+                raise ConfigError(
+                    f"{key}={other.get(key)},{one[key]} make one and the same run, as {key} can't change a score; "
+                    f"give {key} one value"
+                )
 
 
 def _search(cfg: DictConfig, full: DictConfig, baseline: tuple[RunSpec, ...]) -> SearchPlan:
     from intrinsic_cli.statistics.targets import Scale
 
     ds, lrs = [number("d", d, int) for d in one_or_many(cfg, "d")], one_or_many(cfg, "lr")
-    multiples = [number("search.lr_multiples", x, float) for x in one_or_many(cfg, "search.lr_multiples")]
+    multiples = dict.fromkeys(
+        number("search.lr_multiples", x, float) for x in one_or_many(cfg, "search.lr_multiples")
+    )
 
     def make(d: int | None, seed: int, lr: float) -> RunSpec:
         return one_run(full if d is None else cfg, d, seed, lr)
 
     def rates(d: int) -> tuple[float, ...]:
         if lrs != [None]:
-            return tuple(number("lr", lr, float) for lr in lrs)
+            return tuple(dict.fromkeys(number("lr", lr, float) for lr in lrs))
         middle = make(d, 0, None).lr  # type: ignore[arg-type]
         return tuple(float(f"{middle * multiple:.3g}") for multiple in multiples)
 

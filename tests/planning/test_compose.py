@@ -203,6 +203,84 @@ def test_a_list_of_what_a_study_has_one_of_is_refused(words, parts):
     assert all(part in str(caught.value) for part in parts)
 
 
+def test_a_value_that_some_cells_need_makes_one_run_in_the_others():
+    """SAID has a scale for each group, and DID has no groups."""
+    words = ["model=tiny", "d=50,60", "subspace.groups=layer,tensor", "baseline.run=false"]
+    specs = sweep_plan(parse([*words, "subspace=did,said"])).specs
+    assert sorted((s.subspace.kind, s.d) for s in specs) == [
+        ("did", 50), ("did", 60), *[("said", d) for d in (50, 50, 60, 60)]
+    ]  # fmt: skip
+    said = {(s.d, s.subspace.groups) for s in specs if s.subspace.kind == "said"}
+    assert said == set(itertools.product((50, 60), ("layer", "tensor")))
+    words = ["model=tiny", "d=50,60", "subspace.groups=layer,tensor", "search=adaptive"]
+    searches = sweep_plan(parse([*words, "subspace=did,said"])).searches
+    assert [search.ends()[0].subspace.kind for search in searches] == ["did", "said", "said"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["subspace.groups=layer,tensor"],
+        ["subspace.groups=tensor,module", "search=adaptive", "d=50,60"],
+        [
+            "subspace.groups=tensor,module",
+            "baseline.lr=1e-3",
+        ],  # full fine-tuning's own is the usual one, layer
+        ["subspace=said,did", "subspace.groups=layer,tensor", "projection.cache=auto,store"],
+    ],
+)
+def test_a_value_that_no_cell_needs_is_refused(words):
+    key = "projection.cache" if "cache" in words[-1] else "subspace.groups"
+    with pytest.raises(ConfigError, match=f"^{key}=.* make one and the same run"):
+        sweep_plan(parse(["model=tiny", "d=50", *words]))
+
+
+@pytest.mark.parametrize(
+    ("words", "start", "instead"),
+    [
+        (["subspace=full", "baseline.lr=0.5"], "baseline.lr=0.5", "write lr=0.5"),
+        (["subspace=full", "baseline.lr=0.5,1", "lr=2"], "baseline.lr=0.5,1", "write lr=0.5,1"),
+        (["subspace=full", "baseline.seed=7"], "baseline.seed=7", "write seed=7"),
+        (["search=adaptive", "seed=5"], "seed=5", "write search.seeds=[5]"),
+        (["search=adaptive", "seed=0,1", "subspace=did,said"], "seed=0,1", "baseline.seed=0,1"),
+    ],
+)
+def test_a_key_that_no_run_goes_by_is_refused(words, start, instead):
+    with pytest.raises(ConfigError, match=f"^{re.escape(start)} is .*{re.escape(instead)}") as caught:
+        sweep_plan(parse(["model=tiny", "d=50,60", *words]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["subspace=full", "baseline.lr=null", "baseline.seed=null"],
+        ["subspace=full,did", "baseline.lr=0.5", "baseline.seed=7"],
+        ["search=adaptive", "seed=0", "search.seeds=[5,6]"],
+        ["search=adaptive,grid", "seed=5"],
+    ],
+)
+def test_a_key_that_some_run_goes_by_is_taken(words):
+    assert sweep_plan(parse(["model=tiny", "d=50,60", *words])).specs
+
+
+@pytest.mark.parametrize(
+    ("words", "rates"),
+    [
+        (["lr=0.9,0.9"], [0.9]),
+        (["lr=[0.9,0.3,9e-1]"], [0.9, 0.3]),
+        (["lr=1,1.0"], [1.0]),
+        (["search.lr_multiples=[1,1.0]"], None),
+    ],
+)
+def test_a_search_tries_a_rate_once_however_often_it_is_named(words, rates):
+    plan = sweep_plan(parse(["model=tiny", "d=50,60", "search=adaptive", *words]))
+    [search] = plan.searches
+    one = sweep_plan(parse(["model=tiny", "d=50,60", "search=adaptive", "search.lr_multiples=[1]"]))
+    assert list(search.lrs(50)) == (rates or [one.searches[0].make(50, 0, None).lr])
+    assert len([spec for spec in plan.specs if spec.is_full]) == len(search.lrs(50))
+
+
 def test_any_other_key_can_be_a_list():
     plan = sweep_plan(parse(["model=tiny", "d=50", "train.batch_size=8,16", "baseline.run=false"]))
     assert [spec.train.batch_size for spec in plan.specs] == [8, 16]
@@ -374,7 +452,7 @@ def test_one_bad_value_in_a_list_refuses_the_study(words):
     ],
 )
 def test_full_fine_tuning_is_tuned_as_far_as_theta(words, rates):
-    plan = sweep_plan(parse(["model=tiny", "d=50,60", "seed=0,1", *words]))
+    plan = sweep_plan(parse(["model=tiny", "d=50,60", "baseline.seed=0,1", *words]))
     full = [spec for spec in plan.specs if spec.d is None]
     assert [(s.lr, s.seed) for s in full] == [(lr, seed) for lr in rates for seed in (0, 1)]
     told = [f"full fine-tuning tries {len(rates)} learning rates, as θ does (baseline.lr=… sets them)"]
