@@ -245,9 +245,9 @@ def settings_of_space(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def levels_at(value: Estimate) -> list[Level]:
-    """The one or two d's of the curve that decide where it crosses the target."""
-    first = len(value.curve) - len(value.reached)
-    return list(value.curve[max(first - 1, 0) : first + 1])
+    """The one or two d's of the curve that decide where it crosses the target, of those that take part."""
+    first = len(value.grid) - len(value.reached)
+    return list(value.grid[max(first - 1, 0) : first + 1])
 
 
 def untrained_at_the_end(value: Estimate) -> bool:

@@ -34,7 +34,7 @@ def _reasons(pairs: Found) -> list[str]:
     return [
         f"— {name}: {reason}."
         if HEADLINE in definitions
-        else f"— {name} {' and '.join(definitions)}: {reason}."
+        else f"— {name} {' and '.join(dict.fromkeys(definitions))}: {reason}."
         for (name, reason), definitions in told.items()
     ]
 

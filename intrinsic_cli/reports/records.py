@@ -27,15 +27,15 @@ KEYS = (
 def records(found: Found, *, normalised: bool = False) -> list[dict[str, Any]]:
     """Flat records with exactly KEYS; None where there is no number. docs/files.md says what each key is.
 
-    With `normalised`, a second record of each is about the share of the way from chance, and all have the key
-    `normalised`, true or false.
+    With `normalised`, a second record of each is about the share of the way from chance, unless the first is, and
+    all have the key `normalised`, true or false.
     """
     if not normalised:
         return [_record(curve, value) for curve, value in found]
     return [
         {**_record(curve, each), "normalised": each.definition == "chance"}
         for curve, value in found
-        for each in (value, curve.beside(value)["chance"])
+        for each in {value.definition: value, "chance": curve.beside(value)["chance"]}.values()
     ]
 
 
@@ -77,7 +77,7 @@ def _particulars(curve: Curve, value: Estimate) -> dict[str, Any]:
         "definition": value.definition,
         "settings": curve.settings,
         "study": curve.study,
-        "seeds": value.seeds,
+        "seeds": value.seeds or None,  # without a curve no rate is chosen
         "rough": few_seeds(value),
         "lr": at[-1].lr if at else None,
         "full_lr": value.full_lr,

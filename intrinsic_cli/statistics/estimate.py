@@ -115,11 +115,11 @@ class Estimate:
 
     @property
     def reached(self) -> tuple[Level, ...]:
-        """The levels of the curve whose fit is at the target, or better."""
+        """The levels that take part whose fit is at the target, or better."""
         if self.target is None:
             return ()
         sign = 1 if self.higher_is_better else -1
-        return tuple(level for level in self.curve if sign * (level.fit - self.target) >= -1e-12)
+        return tuple(level for level in self.grid if sign * (level.fit - self.target) >= -1e-12)
 
 
 def check_share(key: str, value: float) -> None:

@@ -59,7 +59,7 @@ class Scale:
     def up(self, score: Any) -> Any:
         """A score (or an array of them) as statistics take it, where higher is better: a loss as its negative.
         The same again gives the score back."""
-        return score if self.higher_is_better else -score
+        return score if self.higher_is_better else 0.0 - score  # of nothing, -score would be -0.0
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,36 @@ def test_one_definition_may_have_a_number_where_the_other_has_none():
     assert "— minilm sst2 DID: the target (0.666) is not clearly above chance (0.684)." in footnotes(some)
 
 
+def losses(scores, full, chance=2.0, **options):
+    """Runs as `study` makes them, of a loss: lower is better."""
+    runs = study(scores, full, chance=chance, **options)
+    return [scored(run, run.score, "loss", higher_is_better=False) for run in runs]
+
+
+def test_a_record_is_there_once_where_the_first_is_the_normalised_one():
+    """Of a loss without d=0, the share counts from chance anyway."""
+    runs = losses({100: 1.8, 400: 1.1}, 1.0)
+    flat = records(found(runs, thresholds=(0.8, 0.9)), normalised=True)
+    assert [(r["threshold"], r["definition"], r["normalised"]) for r in flat] == [
+        (0.8, "chance", True), (0.9, "chance", True),
+    ]  # fmt: skip
+    whole = [*runs, *losses({0: 1.9}, 1.0, seeds=1)]
+    flat = records(found(whole), normalised=True)
+    assert [(r["definition"], r["normalised"]) for r in flat] == [("gain", False), ("chance", True)]
+
+
+def test_a_loss_of_nothing_has_no_sign_and_each_definition_is_named_once():
+    some = found(losses({100: 0.0, 400: 0.0}, 0.0, chance=0.0), thresholds=(0.8, 0.9))
+    assert {str(record["full_score"]) for record in records(some)} == {"0.0"}
+    [line] = [line for line in footnotes(some) if line.startswith("—")]
+    assert line.startswith("— minilm sst2 DID chance: full fine-tuning (0) is not clearly below chance (0)")
+
+
+def test_seeds_are_no_number_without_a_curve():
+    [record] = records(found([run for run in PLAIN if not run.spec.is_full]))
+    assert (record["status"], record["seeds"], record["full_runs"]) == ("undefined", None, 0)
+
+
 def test_normalised_json_has_a_record_of_each():
     flat = json.loads(render(answer(found(PLAIN), normalised=True), "json"))
     assert [(r["normalised"], r["definition"], r["d90"]) for r in flat] == [
@@ -344,6 +374,30 @@ def test_only_seeds_that_matter_are_counted():
     assert few_seeds(estimated(curve=curve(3, 3, 2, 3)))
     beyond = estimated(status="above_grid", d_t=None, target=0.95, curve=curve(1, 1, 1, 3))
     assert [level.d for level in levels_at(beyond)] == [6400]
+
+
+def test_what_decides_beyond_the_grid_takes_part():
+    """0.9 of 0.9 is 0.81: d=1000 is short of it, and what falls behind it, at another rate, has no part in that."""
+    scores = {100: (0.60, 0.1), 1000: (0.72, 0.3), 10_000: (0.55, 0.7), None: (0.90, 1e-4)}
+    for behind in (1, 3):
+        seeds = {10_000: behind}
+        runs = [result(d, s, seed=k, lr=lr) for d, (s, lr) in scores.items() for k in range(seeds.get(d, 3))]
+        [(_, value)] = some = found(runs)
+        assert (value.status, value.falls_at) == ("above_grid", 10_000)
+        [record] = records(some)
+        assert (record["lr"], record["rough"], record["grid_high"]) == (0.3, False, 1000)
+        assert cell(value) == "> 1000"
+
+
+def test_what_falls_at_the_target_has_not_reached_it():
+    """The fit of a d beyond the fall is no part of the curve, though it be at the target."""
+    levels = tuple(
+        Level(d, lr, f, f, n) for d, lr, f, n in ((100, 0.1, 0.6, 3), (400, 0.2, 0.7, 3), (900, 9, 0.8, 1))
+    )
+    fallen = estimated(status="above_grid", d_t=None, target=0.75, curve=levels, falls_at=900)
+    assert fallen.reached == ()
+    assert [level.d for level in levels_at(fallen)] == [400]
+    assert not few_seeds(fallen)
 
 
 def test_two_seeds_are_marked_and_explained():
