@@ -77,6 +77,19 @@ def clipped_otherwise(specs: Sequence[RunSpec], store: Store) -> list[str]:
     )
 
 
+def without_weights(specs: Sequence[RunSpec], store: Store) -> list[str]:
+    """A line where runs of `specs` are to keep their weights and are over without: it makes no run another."""
+    asked = [store.run(spec) for spec in specs if spec.is_full and spec.train.keep_weights]
+    results = [run.result() for run in asked if run.state is RunState.DONE]
+    count = sum(result is not None and not result.spec.train.keep_weights for result in results)
+    if not count:
+        return []
+    return [
+        f"{count} of these runs ended without train.keep_weights=true and have no weights; to train them again, "
+        "delete their folders, or give another output_dir"
+    ]
+
+
 class _Tally:
     """What has become of the runs so far; says each as it ends."""
 
@@ -157,7 +170,7 @@ def sweep(
         lost = f", {failed} of them failed and are left so (--retry-failed)" if failed else ""
         ended = f", {pruned} of them pruned" if pruned else ""
         say(f"{len(over)} of {tally.total} runs are over already{lost}{ended}")
-    lines += clipped_otherwise(todo, store)
+    lines += [*clipped_otherwise(todo, store), *without_weights(list(over), store)]
     if todo:
         lines.append(f"{len(todo)} runs to do, {launcher.slots} at once")
     for line in dict.fromkeys(lines):

@@ -1,6 +1,7 @@
 """A study as a story: launched, launched again, broken, and taken up again."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from safetensors.torch import load_file
 
 from intrinsic_cli.errors import ConfigError, RunError, StoreError
 from intrinsic_cli.render import duration
@@ -91,6 +93,28 @@ def test_runs_from_before_a_key_are_pointed_out(study, store):
     assert told in go(clipped, store)[1]
     assert told not in go(clipped, store)[1]  # they are here now
     assert not any("train.clip" in line for line in go(study, store)[1])
+
+
+def test_weights_that_a_run_did_not_keep_are_missed(study, store):
+    def told(specs):
+        return [line for line in go(specs, store)[1] if "weights" in line]
+
+    kept = [replace(spec, train=replace(spec.train, keep_weights=True)) for spec in study]
+    assert told(study) == []
+    [line] = told(kept)
+    assert line == (
+        "1 of these runs ended without train.keep_weights=true and have no weights; to train them again, delete "
+        "their folders, or give another output_dir"
+    )
+    [full] = [run for run in store.runs() if run.spec().is_full]
+    assert read_tensors(full) == 0
+    shutil.rmtree(full.path)
+    assert told(kept) == told(kept) == told(study) == []  # θ is kept anyway, and so are they now
+    assert read_tensors(full) > 0
+
+
+def read_tensors(run):
+    return len(load_file(run.path / "theta.safetensors"))
 
 
 def test_launch_relaunch_delete_relaunch(study, store, loads):

@@ -39,7 +39,13 @@ def execute(arguments: argparse.Namespace) -> int:
     store = Store(specs.output_dir(cfg))
     together = "WORLD_SIZE" in os.environ  # one of several processes, of which the first alone has the folder
     result = None if together else _finished(spec, store)
-    if result is None:
+    if result is not None:
+        from intrinsic_cli.study.progress import to_stderr
+        from intrinsic_cli.study.sweep import without_weights
+
+        for line in without_weights([spec], store):
+            to_stderr(line)
+    else:
         apart = not together and spec.model.name not in BUILTIN_MODELS
         result = _train_apart(spec, store) if apart else _train_here(spec, store)
     if os.environ.get("RANK", "0") != "0":

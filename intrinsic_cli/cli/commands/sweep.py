@@ -137,7 +137,7 @@ def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: b
     """Print what a sweep would do; with `estimate` also how long, by training a few steps."""
     from intrinsic_cli.study.launchers import make_launcher
     from intrinsic_cli.study.pruning import Pruning
-    from intrinsic_cli.study.sweep import clipped_otherwise, pending
+    from intrinsic_cli.study.sweep import clipped_otherwise, pending, without_weights
 
     slots = 1
     if estimate or plan.launcher["kind"] != "ray":  # which is only made by a cluster's start
@@ -146,7 +146,7 @@ def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: b
     todo = pending(plan.specs, store, retry_failed=retry_failed, pruning=pruning)
     for spec in plan.specs:
         print(f"{store.run(spec).state:8} {spec.run_id}")
-    for note in clipped_otherwise(todo, store):
+    for note in (*clipped_otherwise(todo, store), *without_weights(plan.specs, store)):
         print(note)
     line = f"{len(plan.specs)} runs, {len(todo)} to do"
     print(f"{line}, {_time(todo, slots)}" if estimate else line)
