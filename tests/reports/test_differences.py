@@ -138,6 +138,12 @@ def test_compare_a_pair_over_a_folder(tmp_path, capsys):
     assert "no two curves differ in subspace=did and subspace=full alone" in capsys.readouterr().err
     assert main([*words, "--figures", str(tmp_path / "f")]) == 2
     assert "--figures draws trends" in capsys.readouterr().err
+    for axis in ("gap", "parameters"):
+        assert main([*words, "--against", axis]) == 2
+        told = (
+            f"idim: --against {axis} asks for trends; with --pair there is none, so leave one of both out\n"
+        )
+        assert capsys.readouterr() == ("", told)
 
 
 def test_no_difference_is_called_where_there_is_none(tmp_path, capsys):

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--models", metavar="PATTERN", default="*", help="only models of such a name, as 'bert-*'"
     )
     parser.add_argument(
-        "--against", choices=AGAINST, default="parameters", metavar="|".join(AGAINST),
+        "--against", choices=AGAINST, metavar="|".join(AGAINST),  # None is the first
         help="what d90 is held against, of each model, or of each model on each task; default: parameters",
     )  # fmt: skip
     parser.add_argument(
@@ -66,7 +66,7 @@ def execute(arguments: argparse.Namespace) -> int:
         curves = [run.spec for run in survey.results if run.spec.in_space]
         axis = step_axis(spec.model for spec in curves if members(spec))
     else:
-        axis = AXES[arguments.against]
+        axis = AXES[arguments.against or AGAINST[0]]
     show_trends(survey, members, axis, arguments)
     return 0
 
@@ -77,6 +77,10 @@ def _show_pairs(survey: Survey, members: Callable[[RunSpec], bool], arguments: a
 
     if arguments.figures:
         raise ConfigError("--figures draws trends; with --pair there is none, so leave one of both out")
+    if arguments.against:
+        raise ConfigError(
+            f"--against {arguments.against} asks for trends; with --pair there is none, so leave one of both out"
+        )
     chosen = curves.chosen_by(arguments.selection, curves.of(survey.only(members)))
     pairs = differences.pairs(chosen, *arguments.pair)
     found = [differences.Compared.of(a, b, arguments.threshold) for a, b in pairs]
