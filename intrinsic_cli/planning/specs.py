@@ -140,6 +140,8 @@ def number(key: str, value: Any, kind: type) -> Any:
     """`value` as a finite `kind` (int or float). Raises ConfigError, naming `key`, where it is something else."""
     value = count(value)
     limit = LARGEST if kind is int else sys.float_info.max
+    if isinstance(value, (int, float)) and limit < value < math.inf:
+        raise ConfigError(f"{key}={value} is too large; the most is {limit}")
     finite = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= limit
     if not finite or (kind is int and value != int(value)):
         wanted, example = ("an integer", 500) if kind is int else ("a finite number", 0.1)

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.planning.options import GROUPS, config_dir, options
-from intrinsic_cli.planning.words import LISTS, MAPPINGS, SEQUENCES, choice, setting, single, values
+from intrinsic_cli.planning.words import FOLDER, LISTS, MAPPINGS, SEQUENCES, choice, setting, single, values
 from intrinsic_cli.planning.yaml_file import sound_text
 
 SUFFIXES = (".yaml", ".yml")
@@ -64,9 +64,17 @@ def _tree(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}; mend the file") from error
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path} is no mapping of keys to values; write lines such as task: mrpc")
+    if isinstance(tree.get(FOLDER), int | float):  # `2026`, as it stands there, 007 with both of its zeros
+        tree[FOLDER] = _written(text, FOLDER)
     defaults = tree.pop("defaults", [])
     chosen = [each for each in defaults if isinstance(each, dict)] if isinstance(defaults, list) else []
     return {key: value for each in chosen for key, value in each.items()} | tree
+
+
+def _written(text: str, key: str) -> str:
+    """What stands behind a key of the file's mapping, whatever it would be read as."""
+    root: Any = yaml.compose(text, yaml.SafeLoader)
+    return str(next(value.value for name, value in root.value if name.value == key))
 
 
 def _overrides(tree: Mapping[str, Any], prefix: str) -> Iterator[Override]:

@@ -307,6 +307,11 @@ def test_any_other_key_can_be_a_list():
         (["d=abc"], ["d=", "abc"]),
         (["d=inf"], ["d=inf", "integer"]),
         (["d=nan"], ["d=nan", "integer"]),
+        (
+            ["seed=18446744073709551616"],
+            ["seed=18446744073709551616 is too large; the most is 9223372036854775807"],
+        ),
+        (["lr=1" + "0" * 400], ["is too large; the most is 1.7976931348623157e+308"]),
         (["d=null"], ["needs d", "d=500"]),
         (["d=50,500"], ["d=50,500", "idim sweep"]),
         (["d=[50,500]"], ["d=[50, 500]", "idim sweep"]),

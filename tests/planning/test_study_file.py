@@ -59,6 +59,15 @@ def test_a_file_for_hydra_chooses_groups_in_its_defaults(file):
     assert ids(study_file.read(path)) == ids(parse(["task=rte", "model=tiny", "d=50"]))
 
 
+@pytest.mark.parametrize("name", ["2026", "1e3", "007", "1_000", "true", "0x10", "1.50"])
+def test_the_folder_of_a_file_may_have_any_name(file, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    plan = sweep_plan(study_file.read(path := file(f"model: tiny\nd: 50\noutput_dir: {name}\n")))
+    assert plan.output_dir == name
+    path.write_text(study_file.text(study_file.read(path), plan.cells), encoding="utf-8")
+    assert sweep_plan(study_file.read(path)).output_dir == name
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "words",
