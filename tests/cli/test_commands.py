@@ -192,6 +192,16 @@ def test_run_prints_the_score_and_where_the_result_lies(idim, easy, tmp_path):
     assert idim("run", *easy, "d=50", f"output_dir={tmp_path}") == (0, printed, "")  # nothing is read
 
 
+def test_weights_that_a_finished_run_did_not_keep_are_missed(idim, easy, tmp_path):
+    words = [*easy, "subspace=full", f"output_dir={tmp_path}"]
+    _, printed, _ = idim("run", *words)
+    status, again, said = idim("run", *words, "train.keep_weights=true")
+    assert (status, again) == (0, printed)
+    assert said.startswith("1 of these runs ended without train.keep_weights=true and have no weights; ")
+    assert said.count("\n") == 1
+    assert said in idim("sweep", *words, "train.keep_weights=true", "--dry-run")[1]
+
+
 def test_a_run_that_diverges_has_status_1_and_no_result(idim, easy, tmp_path):
     words = [*easy, "subspace=full", f"output_dir={tmp_path}"]
     status, printed, said = idim("run", *words, "lr=1e30")
