@@ -95,9 +95,8 @@ def step_of(name: str) -> float | None:
     if match is None:
         return None
     number, exponent, unit = match.groups()
-    value = Fraction(number) * 10 ** int(
-        exponent or _POWERS[unit]
-    )  # of floats, 2.3 times 10**6 would not be whole
+    # Of floats, 2.3 times 10**6 would not be whole.
+    value = Fraction(number) * 10 ** int(exponent or _POWERS[unit])
     return int(value) if value.denominator == 1 else float(value)
 
 
