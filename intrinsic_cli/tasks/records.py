@@ -162,7 +162,9 @@ def _cells_up_to(size: int) -> Iterator[None]:
 
 def _separated(file: Path, text: str, separator: str, columns: Sequence[str]) -> Table:
     """Cells between separators. Only an empty field has no value: NA, null and None are words."""
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    taken: list[str] = []  # the lines of the row being read
+    rows = csv.reader(_kept(io.StringIO(text, newline=""), taken), delimiter=separator, strict=True)
+    tabs = separator == "\t"
     with _cells_up_to(LONGEST_CELL):
         try:
             header = _header(file, rows, columns)
@@ -170,18 +172,33 @@ def _separated(file: Path, text: str, separator: str, columns: Sequence[str]) ->
             cells: dict[str, list[Any]] = {name: [] for name in places}
             count = 0
             uneven: dict[int, int] = {}  # lines and their fields
-            for row in filter(None, rows):
-                if len(row) != len(header):
+            doubtful: dict[int, int] = {}  # first and last line of a row
+            taken.clear()
+            for row in rows:
+                if tabs and _reads_two_ways(row, taken, len(header)):
+                    doubtful[rows.line_num - len(taken) + 1] = rows.line_num
+                elif row and len(row) != len(header):
                     uneven[rows.line_num] = len(row)
-                    continue
-                count += 1
-                for name, place in places.items():
-                    cells[name].append(row[place] or None)
+                elif row:
+                    count += 1
+                    for name, place in places.items():
+                        cells[name].append(row[place] or None)
+                taken.clear()
         except csv.Error as error:
             reason = f"a cell of more than {LONGEST_CELL} characters" if "limit" in str(error) else str(error)
+            reason = reason.replace("'\t'", "a tab")
+            way = "; where quotes are part of the text, save the file as .jsonl" if tabs else ""
             raise DataError(
-                f"{file}, line {rows.line_num}: {reason}; close every quote, and double those inside a field"
+                f"{file}, line {rows.line_num}: {reason}; close every quote, and double "
+                f"those inside a field{way}"
             ) from error
+    if doubtful:
+        first, last = next(iter(doubtful.items()))
+        raise DataError(
+            f"{file}, line {first}: a cell in quotes reaches to line {last}, but each of these lines is a row if "
+            "quotes are part of the text; save the file as .csv or .jsonl, which say which one is meant"
+            f"{in_all(list(doubtful), 'rows')}"
+        )
     if uneven:
         line, fields = next(iter(uneven.items()))
         raise DataError(
@@ -189,6 +206,24 @@ def _separated(file: Path, text: str, separator: str, columns: Sequence[str]) ->
             f'the separator in "quotes"{in_all(list(uneven), "lines")}'
         )
     return Table(count, tuple(header[:LISTED]), cells)
+
+
+def _kept(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
+    """The lines, each of which is also put into `taken`."""
+    for line in lines:
+        taken.append(line)
+        yield line
+
+
+def _reads_two_ways(row: Sequence[str], lines: Sequence[str], fields: int) -> bool:
+    """Whether the `lines` of a TSV, one `row` by their quotes, are one or more other rows if quotes are text.
+
+    Programs quote the cells that hold tabs, line breaks and quotes; GLUE, like most who write a TSV by hand, quotes
+    none, and speech that goes on over some rows then looks like one cell. Nothing in the file tells which is
+    meant where each line has its `fields`. In a file of one column no line could have any others.
+    """
+    same = len(lines) == 1 and len(row) == fields
+    return fields > 1 and not same and all(line.count("\t") == fields - 1 for line in lines)
 
 
 def _header(file: Path, rows: Iterable[list[str]], columns: Sequence[str]) -> list[str]:

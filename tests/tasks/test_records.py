@@ -333,3 +333,100 @@ def test_a_parquet_column_of_lists_is_refused_by_its_row(tmp_path):
     pq.write_table(pa.table({"text": labelled("a")["text"], "label": [[0], [1]] * 30}), path)
     with pytest.raises(DataError, match=r"row 1 .* is no class but \[0\]"):
         read(path)
+
+
+# --- quotes of a TSV --------------------------------------------------------------------------------------
+
+
+def unquoted(path, columns):
+    """A TSV as GLUE's are: tabs and line breaks separate, and a quote is a character."""
+    lines = ["\t".join(row) for row in ([*columns], *zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("opens", "closes", "columns", "lines"),
+    [
+        ([10], [13], ("text", "label"), "line 12: .* to line 15"),
+        ([10, 30], [13, 37], ("text", "label"), r"line 12: .*; 2 rows in all: 12, 32$"),
+        ([10], [11], ("label", "text"), "line 12: .* to line 13"),
+        ([10], [13], ("label", "text", "other"), "line 12: .* to line 15"),
+    ],
+)
+def test_a_quote_that_swallows_rows_of_a_tsv_is_told(tmp_path, opens, closes, columns, lines):
+    """Speech over several sentences: as quoted cells 40 rows are fewer, and labels become text."""
+    cells = labelled("a", "b", n=40) | {"other": ["x"] * 40}
+    cells["text"] = ['"' * (i in opens) + text + '"' * (i in closes) for i, text in enumerate(cells["text"])]
+    path = unquoted(tmp_path / "x.tsv", {name: cells[name] for name in columns})
+    with pytest.raises(DataError, match=lines) as raised:
+        read(path)
+    assert "save the file as .csv or .jsonl" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_quote_that_swallows_a_tab_of_a_tsv_is_told(tmp_path):
+    cells = {"text": ['"so', *["t"] * 29], "pair": ['it goes"', *["p"] * 29], "label": ["a", "b"] * 15}
+    with pytest.raises(DataError, match=r"line 2: a cell in quotes reaches to line 2, but .* \.csv or"):
+        read(unquoted(tmp_path / "x.tsv", cells))
+
+
+@pytest.mark.parametrize("first", ['"Yes" he said', 'so "x', '"open'])
+def test_a_quotation_mark_of_a_tsv_is_told_with_a_way_out(tmp_path, first):
+    cells = {"text": [first, *(f"t{i}" for i in range(29))], "label": ["a", "b"] * 15}
+    path = unquoted(tmp_path / "x.tsv", cells)
+    if first.startswith("so"):
+        assert first in read(path)
+        return
+    with pytest.raises(DataError, match=r"line \d+: (a tab expected after '\"'|unex.*); .*\.jsonl") as raised:
+        read(path)
+    assert "\t" not in str(raised.value)
+
+
+TROUBLE = [
+    "a\nb", "a\tb", 'say "yes"', '"all"', "a\tb\tc\nd", "def f():\n\treturn 1\n", "\n\n", "a\n\nb", "k: v\n\n\tw",
+    '"', "a\tb\nc\td",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("trouble", TROUBLE, ids=repr)
+def test_a_tsv_that_a_program_has_quoted_is_read_as_it_was_written(tmp_path, trouble, place, quoting):
+    import pandas as pd
+
+    texts = [trouble, *(f"t{i}" for i in range(29))]
+    columns = {"text": texts, "label": ["a", "b"] * 15}
+    names = ["text", "label"][:: 1 if place else -1]
+    path = tmp_path / "x.tsv"
+    pd.DataFrame(columns)[names].to_csv(path, sep="\t", index=False, quoting=quoting)
+    assert read(path) == dict(zip(texts, columns["label"], strict=True))
+
+
+def test_a_tsv_that_quotes_a_cell_like_two_rows_is_told(tmp_path):
+    columns = {"text": ["a\tb\nc", *(f"t{i}" for i in range(29))], "label": ["a", "b"] * 15}
+    with pytest.raises(DataError, match=r"line 2: .* to line 3, .* the file as \.csv or \.jsonl"):
+        read(write(tmp_path / "x.tsv", columns))
+    assert read(write(tmp_path / "x.csv", columns))["a\tb\nc"] == "a"
+
+
+def test_a_tsv_of_one_column_may_have_texts_of_several_lines(tmp_path):
+    texts = ["a\nb", *(f"t{i}" for i in range(29))]
+    table, _ = records.read(write(tmp_path / "x.tsv", {"text": texts}), ("text",), GIB)
+    assert table.cells == {"text": texts}
+
+
+@given(st.lists(st.text('a" ', max_size=5), min_size=1, max_size=12), st.integers(0, 1))
+def test_no_row_of_an_unquoted_tsv_is_lost(tmp_path_factory, texts, place):
+    """Whatever its quotes: each line is the row that it says, but for the quotes, or the file is refused."""
+    numbers = [str(i) for i in range(len(texts))]
+    columns = {"text": texts, "n": numbers} if place else {"n": numbers, "text": texts}
+    path = unquoted(tmp_path_factory.mktemp("tsv") / "x.tsv", columns)
+    try:
+        table, _ = records.read(path, ("text", "n"), GIB)
+    except DataError as error:
+        assert ".jsonl" in str(error)  # noqa: PT017
+    else:
+        bare = [text.replace('"', "") for text in texts]
+        assert [(text or "").replace('"', "") for text in table.cells["text"]] == bare
+        assert table.cells["n"] == numbers
