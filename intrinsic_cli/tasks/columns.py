@@ -20,6 +20,7 @@ MOST_CLASSES = 1000
 LONGEST_NAME = 1000  # characters of a class name
 LARGEST_VALUE = 1e18  # of regression: squared errors must be finite in float32
 HIDDEN = "-1"
+_INTEGER = re.compile(r"-?[0-9]+")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # the one way to write a whole number: 01, 1.0 and 1e2 are words
 
 
@@ -115,6 +116,9 @@ def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...
     for split, values in labels.items():
         _check(task, split, values, f"task.label={task.label}", lambda value: _unicode(value, LONGEST_NAME))
     declared = _declared(task, tables)
+    numbers = set().union(*(table.numbers.get(task.label, ()) for table in tables.values()))
+    same = _one_class(numbers, task.labels or ())
+    labels = {split: [same.get(cell, cell) for cell in values] for split, values in labels.items()}
     distinct = set().union(*labels.values())
     if declared is not None:
         named = {split: _numbered(task, split, values, declared) for split, values in labels.items()}
@@ -130,6 +134,21 @@ def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...
     else:
         names = _found(task, tables[task.train], labels)
     return names, {split: _ids(task, split, values, names) for split, values in labels.items()}
+
+
+def _one_class(numbers: Collection[str], names: Collection[str]) -> dict[str, str]:
+    """The one text for each of `numbers` that equals others of them, as 1 and 1.0: a name or an integer, if any is.
+
+    A program writes a column of whole numbers as real ones once a value is missing. `names` keep their own.
+    """
+    equal: dict[float, list[str]] = {}
+    for text in numbers:
+        equal.setdefault(int(text) if _INTEGER.fullmatch(text) else float(text), []).append(text)
+    return {
+        text: min(texts, key=lambda text: (text not in names, not _WHOLE.fullmatch(text), len(text), text))
+        for texts in equal.values() if len(texts) > 1
+        for text in texts if text not in names
+    }  # fmt: skip
 
 
 def _declared(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[str, ...] | None:

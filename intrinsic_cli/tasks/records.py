@@ -14,7 +14,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,13 +38,21 @@ class Table:
 
     `cells[column]` has n entries: text, or None where there is no value, or whatever else JSON and Parquet can hold
     (lists, bytes), which the checks of a column refuse by its row. `names` are all columns, for messages.
-    `declared[column]` are class names that the file states for whole numbers in it (Parquet alone).
+    `declared[column]` are class names that the file states for whole numbers in it (Parquet alone), and
+    `numbers[column]` those of its texts that are numbers in the file, not words (JSON and Parquet).
     """
 
     rows: int
     names: tuple[str, ...]
     cells: Mapping[str, list[Any]]
     declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    numbers: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+class Digits(str):
+    """A number of a JSON file, as it is written there."""
+
+    __slots__ = ()
 
 
 def read(file: Path, columns: Sequence[str], limit: int) -> tuple[Table, str]:
@@ -78,7 +86,8 @@ def joined(tables: Sequence[Table]) -> Table:
             "the pieces of a split declare different class names; write all of them by one program"
         )
     cells = {name: [cell for table in tables for cell in table.cells[name]] for name in shared}
-    return Table(sum(table.rows for table in tables), tables[0].names, cells, declared)
+    digits = {name: set().union(*(table.numbers.get(name, ()) for table in tables)) for name in shared}
+    return Table(sum(table.rows for table in tables), tables[0].names, cells, declared, digits)
 
 
 def too_large(file: Path, size: float, limit: int) -> DataError:
@@ -129,7 +138,16 @@ def as_text(value: Any) -> Any:
         return "true" if value else "false"
     if isinstance(value, float):
         return None if math.isnan(value) else repr(value)
-    return str(value) if isinstance(value, int | decimal.Decimal) else value
+    return str(value) if isinstance(value, int | decimal.Decimal | Digits) else value
+
+
+def numbers(values: Iterable[Any]) -> set[str]:
+    """The texts of those values that are numbers."""
+    kinds = (int, float, decimal.Decimal, Digits)
+    return {
+        as_text(value) for value in values
+        if isinstance(value, kinds) and not isinstance(value, bool) and value == value
+    }  # fmt: skip
 
 
 def shown(value: Any) -> str:
@@ -266,8 +284,10 @@ def _json(file: Path, text: str, columns: Sequence[str]) -> Table:
         raise DataError(f"{first}{in_all(list(wrong), f'{kind}s')}") from first
     present = [name for name in columns if any(name in row for row in rows)]
     cells = {name: [as_text(row.get(name)) for row in rows] for name in present}
+    digits = {name: numbers(row.get(name) for row in rows) for name in present}
     lacking = len(present) < len(columns)
-    return Table(len(rows), _first_keys(text) if lacking and rows else tuple(present), cells)
+    names = _first_keys(text) if lacking and rows else tuple(present)
+    return Table(len(rows), names, cells, numbers=digits)
 
 
 def _record(found: Any, where: str) -> dict[str, Any]:
@@ -295,7 +315,7 @@ def _loads(text: str, where: str, columns: Sequence[str]) -> Any:
 
     try:
         return json.loads(
-            text, object_pairs_hook=record, parse_int=str, parse_float=str,
+            text, object_pairs_hook=record, parse_int=Digits, parse_float=Digits,
             parse_constant=lambda word: None if word == "NaN" else word,
         )  # fmt: skip
     except (ValueError, RecursionError) as error:
@@ -325,21 +345,24 @@ def _parquet(file: Path, content: bytes, columns: Sequence[str], limit: int) -> 
         if size > limit:
             raise too_large(file, size, limit)
         declared = _declared(file, source.schema_arrow, present)
-        cells = _decode(file, content, present, limit)
+        cells, digits = _decode(file, content, present, limit)
     except failures as error:
         cause = " ".join(str(error).split())
         raise DataError(f"{file} can't be read: {cause}; write it again, with text as UTF-8") from error
-    return Table(source.metadata.num_rows, tuple(names[:LISTED]), cells, declared)
+    return Table(source.metadata.num_rows, tuple(names[:LISTED]), cells, declared, digits)
 
 
-def _decode(file: Path, content: bytes, columns: Sequence[str], limit: int) -> dict[str, list[Any]]:
-    """The cells of the columns, as long as they take no more than `limit` bytes."""
+def _decode(
+    file: Path, content: bytes, columns: Sequence[str], limit: int
+) -> tuple[dict[str, list[Any]], dict[str, set[str]]]:
+    """The cells of the columns, as long as they take no more than `limit` bytes, and the numbers among them."""
     import pyarrow
     from pyarrow import parquet
 
     # Texts that repeat stay packed until their size is known, where their encoding allows it.
     for packed in (list(columns), None):
         cells: dict[str, list[Any]] = {name: [] for name in columns}
+        digits: dict[str, set[str]] = {name: set() for name in columns}
         try:
             source = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=packed)
             size = ROW_BYTES * source.metadata.num_rows
@@ -348,8 +371,10 @@ def _decode(file: Path, content: bytes, columns: Sequence[str], limit: int) -> d
                     size += _characters(batch.column(name))
                     if size > limit:
                         raise too_large(file, size, limit)
-                    cells[name] += [as_text(value) for value in batch.column(name).to_pylist()]
-            return cells
+                    values = batch.column(name).to_pylist()
+                    cells[name] += map(as_text, values)
+                    digits[name] |= numbers(values)
+            return cells, digits
         except (pyarrow.ArrowNotImplementedError, OSError, KeyError):  # the last of a nested column
             if packed is None:
                 raise

@@ -150,8 +150,10 @@ def _hub(task: TaskSpec) -> Source:
 def _table(data: Any, names: Sequence[str]) -> Table:
     """A split of `datasets` as a Table."""
     present = [name for name in names if name in data.column_names]
-    cells = {name: [records.as_text(value) for value in data[name][:]] for name in present}
+    values = {name: data[name][:] for name in present}
+    cells = {name: [records.as_text(value) for value in values[name]] for name in present}
+    numbers = {name: records.numbers(values[name]) for name in present}
     declared = {
         name: tuple(known) for name in present if (known := getattr(data.features[name], "names", None))
     }
-    return Table(len(data), tuple(data.column_names), cells, declared)
+    return Table(len(data), tuple(data.column_names), cells, declared, numbers)

@@ -112,12 +112,87 @@ def test_the_whole_column_decides_however_late(tmp_path, kind, late):
 
 
 def test_numbers_of_json_and_parquet_are_their_digits(tmp_path):
-    lines = [f'{{"text":{i}.50,"label":{"1e2" if i % 2 else 100}}}\n' for i in range(40)]
+    lines = [f'{{"text":{i}.50,"label":{"1e2" if i % 2 else 10}}}\n' for i in range(40)]
     (tmp_path / "x.jsonl").write_text("".join(lines))
-    assert read(tmp_path / "x.jsonl") == {f"{i}.50": "1e2" if i % 2 else "100" for i in range(40)}
+    assert read(tmp_path / "x.jsonl") == {f"{i}.50": "1e2" if i % 2 else "10" for i in range(40)}
     columns = {"text": [f"t{i}" for i in range(40)], "label": [bool(i % 2) for i in range(40)]}
     assert set(read(write(tmp_path / "x.parquet", columns)).values()) == {"true", "false"}
     assert set(read(write(tmp_path / "y.jsonl", columns)).values()) == {"true", "false"}
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        (["0", "1", "0.0", "1.0"], ["0", "1", "0", "1"]), (["2", "10", "10.0", "2e0"], ["2", "10", "10", "2"]),
+        (["1", "-1", "-1.0", "1.00"], ["1", "-1", "-1", "1"]), (["0", "-0.0", "1", "1.0"], ["0", "0", "1", "1"]),
+        (["1", "0", "2.0", "1.0"], ["1", "0", "2.0", "1"]), (["0.0", "1.0", "0.00", "1.0"], ["0.0", "1.0"] * 2),
+        (["0.0", "1.0"], ["0.0", "1.0"]), (["1e2", "3"], ["1e2", "3"]),
+        (["1", "1.0", "true", "0"], ["1", "1", "true", "0"]),
+        (["9007199254740993", "9007199254740992.0"], ["9007199254740993", "9007199254740992.0"]),
+        (['"1"', '"1.0"'], ["1", "1.0"]), (['"1.0"', "1"], ["1.0", "1"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_equal_numbers_of_json_are_one_class(tmp_path, kind, written, names):
+    """The integer's, where one is written; what is text stays the text it is."""
+    rows = [f'{{"text":"t{i}","label":{written[i % len(written)]}}}' for i in range(60)]
+    text = "\n".join(rows) if kind == "jsonl" else f"[{','.join(rows)}]"
+    (tmp_path / f"x.{kind}").write_text(text)
+    assert read(tmp_path / f"x.{kind}") == {f"t{i}": names[i % len(names)] for i in range(60)}
+
+
+def test_what_pandas_writes_after_a_missing_value_are_the_same_classes(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame(labelled(0, 1, 2))
+    more = pd.DataFrame({"text": ["u0", "u1", "u2"], "label": [0, 1, None]}).dropna()
+    both = frame.to_json(orient="records", lines=True) + more.to_json(orient="records", lines=True)
+    (tmp_path / "x.jsonl").write_text(both.replace('"u0","label":0}', '"u0","label":0.0}'))
+    found = read(tmp_path / "x.jsonl")
+    assert (found["u0"], found["u1"], set(found.values())) == ("0", "1", {"0", "1", "2"})
+
+
+@pytest.mark.parametrize("second", [pa.float64(), pa.float32(), pa.decimal128(21, 2), pa.int8()], ids=str)
+@pytest.mark.parametrize("names", [("train-00000-of-00002", "train-00001-of-00002"), ("train", "validation")])
+def test_equal_numbers_of_parquet_pieces_and_splits_are_one_class(tmp_path, names, second):
+    for name, kind, start in zip(names, (pa.int64(), second), (0, 40), strict=True):
+        rows = range(start, start + 40)
+        labels = pa.array([i % 2 for i in rows], pa.int64()).cast(kind)
+        table = pa.table({"text": [f"t{i}" for i in rows], "label": labels})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    found = read(tmp_path, validation=None if "-of-" in names[0] else "validation")
+    assert found == {f"t{i}": str(i % 2) for i in range(80)}
+
+
+def test_equal_numbers_are_only_one_where_they_are_classes(tmp_path):
+    rows = [{"text": [1, 1.0][i // 2 % 2], "pair": f"t{i}", "label": i % 2} for i in range(60)]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert set(read(tmp_path / "x.jsonl", text=("text", "pair"))) == {"1", "1.0"}
+
+
+def test_names_that_a_task_gives_stay_apart(tmp_path):
+    rows = [f'{{"text":"t{i}","label":{["1", "1.0", "2"][i % 3]}}}\n' for i in range(60)]
+    (tmp_path / "x.jsonl").write_text("".join(rows))
+    assert set(read(tmp_path / "x.jsonl").values()) == {"1", "2"}
+    assert set(read(tmp_path / "x.jsonl", labels=("1.0", "2")).values()) == {"1.0", "2"}
+    assert set(read(tmp_path / "x.jsonl", labels=("1.0", "1", "2")).values()) == {"1.0", "1", "2"}
+
+
+# The hashes of rows that were told apart rightly before equal numbers were one class: they name runs.
+PRINTS = {
+    "ints": (["0", "1"], "645f236d2cba34bb"),
+    "floats": (["0.0", "1.0"], "93406d4457c9abb7"),
+    "some of each": (["0", "1", "2.0"], "666af28237190674"),
+    "texts": (['"1"', '"1.0"'], "4ce233855c376b5c"),
+}
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_rows_that_were_read_rightly_keep_their_hash(tmp_path, name):
+    written, wanted = PRINTS[name]
+    rows = [f'{{"text":"t{i}","label":{written[i % len(written)]}}}\n' for i in range(60)]
+    (tmp_path / "x.jsonl").write_text("".join(rows))
+    assert splits.load(task(tmp_path / "x.jsonl"), DataSpec()).fingerprint[:16] == wanted
 
 
 # --- names and ids ----------------------------------------------------------------------------------------
