@@ -12,13 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from intrinsic_cli.errors import DataError, near
 from intrinsic_cli.spec import TaskSpec
+from intrinsic_cli.tasks.metrics import REGRESSION
 from intrinsic_cli.tasks.records import LONGEST_CELL, NUMBER, Table, in_all, shown
 
 MOST_CLASSES = 1000
 LONGEST_NAME = 1000  # characters of a class name
 LARGEST_VALUE = 1e18  # of regression: squared errors must be finite in float32
+BEST_SCORE = 0.999  # a correlation that right answers must be able to pass
 HIDDEN = "-1"
 _INTEGER = re.compile(r"-?[0-9]+")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # the one way to write a whole number: 01, 1.0 and 1e2 are words
@@ -101,7 +105,35 @@ def reals(task: TaskSpec, split: str, table: Table) -> list[float]:
 
     values = cells(task, split, table, task.label, "task.label")
     _check(task, split, values, f"task.label={task.label}", problem)
-    return [float(cell) for cell in values]
+    labels = [float(cell) for cell in values]
+    _check_single(task, split, labels, values)
+    return labels
+
+
+def _check_single(task: TaskSpec, split: str, labels: Sequence[float], values: Sequence[str]) -> None:
+    """Raise DataError where right answers would score badly, because float32, which holds both, merges labels.
+
+    A measurement with more digits than float32 has loses nothing that counts, so merged labels alone are no fault.
+    """
+    exact = np.array(labels)
+    single = exact.astype(np.float32).astype(np.float64)
+    different = np.unique(exact)
+    merged = np.flatnonzero(np.diff(np.float32(different)) == 0)
+    if not len(merged):
+        return
+    # A correlation is the same wherever zero is, and is computed well where the numbers are small.
+    answers = {"label": exact - exact[0], "prediction": single - exact[0]}
+    if min(metric(answers) for metric in REGRESSION.values()) > BEST_SCORE:
+        return
+    one, other = (
+        values[labels.index(float(label))].strip() for label in different[merged[0] : merged[0] + 2]
+    )
+    tiny = abs(different).max() < np.finfo(np.float32).tiny
+    way = "multiply all labels by one number" if tiny else "subtract one number from all labels"
+    raise DataError(
+        f"task.label={task.label}: in split {split} of {task.path} {one} and {other} are one number in float32, in "
+        f"which models are trained; {way}"
+    )
 
 
 def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...], dict[str, list[int]]]:

@@ -2,6 +2,7 @@ import json
 import math
 import os
 import re
+import struct
 from dataclasses import fields
 from pathlib import Path
 
@@ -274,6 +275,42 @@ def test_regression_reads_integers_and_reals(tmp_path):
     assert rows.label_names == ()
     assert all(label == int(text[1:]) / 4 for text, label in rows_of(rows.train))
     assert {type(label) for label in rows.train.labels} == {float}
+
+
+def single(number):
+    """A number as four bytes hold it."""
+    return struct.unpack("f", struct.pack("f", number))[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "two"),
+    [
+        ([1700000000 + i for i in range(60)], (1700000000, 1700000001)),
+        ([0, *(1700000000 + i for i in range(60))], (1700000000, 1700000001)),  # one far away
+        ([1000 + i / 2**20 for i in range(60)], (1000.0, 1000 + 2**-20)),
+        ([-(10**17) - 1000 * i for i in range(60)], (-(10**17) - 59000, -(10**17) - 58000)),
+        ([1e-60 * i for i in range(60)], (0.0, 1e-60)),
+        ([i / 7 for i in range(60)], None),
+        ([16777216 + i for i in range(60)], None),  # two and two, which takes next to nothing from a score
+        ([x for i in range(60) for x in (i / 7, i / 7 + 1e-12)], None),  # alike for any measurement
+        ([1e17 * i for i in range(10)] * 6, None),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_numbers_that_single_precision_takes_for_one_are_told(tmp_path, labels, two, split):
+    assert two is None or (two[0] != two[1] and single(two[0]) == single(two[1]))
+    for name, numbers in {"train": range(9), "validation": range(9), split: labels}.items():
+        write_csv(tmp_path / f"{name}.csv", [f"t{i},{number}" for i, number in enumerate(numbers)])
+    if two is None:
+        rows = splits.load(custom(tmp_path, **REALS), DataSpec())
+        assert sorted(getattr(rows, split).labels) == sorted(map(float, labels))
+        return
+    tiny = max(map(abs, labels)) < 1e-50
+    change = "multiply all labels by one number" if tiny else "subtract one number from all labels"
+    way = f"are one number in float32, .*; {change}"
+    said = rf"task\.label=label: .* split {split} of .* {re.escape(f'{two[0]} and {two[1]}')} {way}"
+    with pytest.raises(DataError, match=said):
+        splits.load(custom(tmp_path, **REALS), DataSpec())
 
 
 # --- bad input ---------------------------------------------------------------------------------------
