@@ -222,9 +222,8 @@ def data_files(path: Path, name: str) -> list[Path]:
         raise DataError(
             f"task.path={name} has no {', '.join(DATA_SUFFIXES)} file; give such a file, or a folder of them"
         )
-    kinds = sorted({".json" if f.suffix.lower() == ".jsonl" else f.suffix.lower() for f in found})
-    if len(kinds) > 1:
-        raise DataError(
-            f"task.path={name} holds {' and '.join(kinds)} files; give one of them, or a folder of one kind"
-        )
+    kinds = sorted({file.suffix.lower() for file in found})
+    if len(kinds) > 1 and kinds != [".json", ".jsonl"]:  # which are read alike
+        held = f"{', '.join(kinds[:-1])} and {kinds[-1]}"
+        raise DataError(f"task.path={name} holds {held} files; give one of them, or a folder of one kind")
     return found

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 
 import pytest
 
@@ -66,3 +67,18 @@ def test_fingerprint_of_a_folder_sees_names_and_contents_alone(tmp_path):
 def test_fingerprint_of_nothing_is_an_error(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         paths.fingerprint(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.csv", "b.jsonl"], "holds .csv and .jsonl files"),
+        (["a.CSV", "b.json", "c.json"], "holds .csv and .json files"),
+        (["a.tsv", "b.json", "c.jsonl", "d.parquet"], "holds .json, .jsonl, .parquet and .tsv files"),
+    ],
+)
+def test_a_folder_of_several_kinds_is_told_with_what_it_holds(tmp_path, names, said):
+    for name in names:
+        (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=re.escape(f"{said}; give one of them")):
+        paths.data_files(tmp_path, str(tmp_path))
