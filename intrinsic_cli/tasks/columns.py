@@ -235,7 +235,8 @@ def _found(task: TaskSpec, table: Table, labels: Mapping[str, Sequence[str]]) ->
     _refuse_ids(task, table, everywhere)
     if len(own) > MOST_CLASSES:
         raise DataError(
-            f"{where} has {len(own)} different values; at most {MOST_CLASSES} classes are allowed"
+            f"{where} has {len(own)} different values; at most {MOST_CLASSES} are classes; name another column by "
+            "task.label, or list the classes by task.labels"
         )
 
     def problem(label: str) -> str | None:

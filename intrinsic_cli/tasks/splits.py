@@ -26,7 +26,8 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
 
     `data.holdout` rows are set apart first, then the first `data.max_train` of what is left in one fixed
     random order: 100 rows are the first 100 of 200, and the holdout is the same for both. The order depends
-    on `data.seed` alone, never on a run's seed. Validation rows keep the order of the file.
+    on `data.seed` alone, never on a run's seed. Validation rows keep the order of the file. Rows with equal text
+    may lie on both sides of the holdout; the summary counts them.
 
     Where `task.validation` is None, or is `validation` and the data have one split only, a fifth of the
     training rows becomes the validation split, chosen by a hash of the row's text: rows with equal text stay
@@ -38,7 +39,9 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
         raise DataError(
             f"data.holdout={data.holdout} leaves none of the {len(train)} training rows of task {task.name}"
         )
-    kept = order[data.holdout :][: data.max_train]
+    left = order[data.holdout :]
+    kept = left[: data.max_train]
+    _check_cut(task, names, train, {"holdout": left, "max_train": kept}, data)
     holdout = train.take(order[: data.holdout].tolist())
     if data.max_eval is not None and data.max_eval < len(validation):
         chosen = np.argsort(_raw_stream(data.seed, "rows/validation", len(validation)), kind="stable")
@@ -46,6 +49,26 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
     train = _permuted(train.take(kept.tolist()), task, data)
     parts = (train, validation, holdout)
     return Rows(*parts, names, _fingerprint(parts, names), _summary(task, parts, names, origin))
+
+
+def _check_cut(
+    task: TaskSpec, names: tuple[str, ...], train: Part, cuts: Mapping[str, np.ndarray], data: DataSpec
+) -> None:
+    """Raise DataError with the first key of `data` whose cut, the rows that it leaves, is of one label."""
+    for key, rows in cuts.items():
+        if only := _only_label(task, [train.labels[i] for i in rows.tolist()], names):
+            way = "lower" if key == "holdout" else "raise"
+            raise DataError(
+                f"data.{key}={getattr(data, key)} leaves {len(rows)} of the {len(train)} training rows of task "
+                f"{task.name}, all with the label {only}; {way} data.{key}, or take other rows by data.seed"
+            )
+
+
+def _only_label(task: TaskSpec, labels: Sequence[Any], names: tuple[str, ...]) -> str | None:
+    """The label of all rows to train on, as a message shows it; None where there are two, or none is needed."""
+    if task.kind in WRITTEN or len(set(labels)) > 1:
+        return None
+    return repr(names[int(labels[0])] if names else labels[0])
 
 
 def _permuted(train: Part, task: TaskSpec, data: DataSpec) -> Part:
@@ -81,9 +104,11 @@ def _summary(task: TaskSpec, parts: Sequence[Part], names: tuple[str, ...], orig
         if len(part):
             labels = "" if task.kind in WRITTEN else f" ({_labels(part, names)})"
             words.append(f"{len(part):,} rows of {place} {use}{labels}")
-    train, validation, _ = parts
-    seen = validation.found_in(train)
-    told = f"; {seen:,} of the rows to validate have the text of one to train on" if seen else ""
+    train, *others = parts
+    told = "".join(
+        f"; {seen:,} of the rows {use} have the text of one to train on"
+        for part, use in zip(others, USES[1:], strict=True) if (seen := part.found_in(train))
+    )  # fmt: skip
     unread = f"; not read: {', '.join(origin.unread)}" if origin.unread else ""
     return printable(f"task {task.title}: {', '.join(words)}{told}{unread}")
 
@@ -135,10 +160,9 @@ def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], 
     for split, part in (("training", train), ("validation", validation)):
         if not len(part):
             raise DataError(f"task {task.name}: the {split} split of {task.path} is empty; give more rows")
-    if len(set(train.labels)) < 2 and task.kind not in WRITTEN:
-        only = names[int(train.labels[0])] if names else train.labels[0]
+    if only := _only_label(task, train.labels, names):
         raise DataError(
-            f"task {task.name}: all {len(train)} training rows of {task.path} have the label {only!r}; "
+            f"task {task.name}: all {len(train)} training rows of {task.path} have the label {only}; "
             "give rows with other labels too"
         )
     files = [source.files[split] for split in source.tables]

@@ -191,7 +191,7 @@ def test_equal_texts_stay_on_one_side_of_the_split(tmp_path):
 @given(seed=st.integers(0, 99), small=st.integers(1, 60), more=st.integers(0, 60), held=st.integers(0, 40))
 @settings(deadline=None, max_examples=25)
 def test_subsets_are_nested_and_the_holdout_apart(seed, small, more, held):
-    task = config("pydoc-topic")
+    task = config("pydoc-lm")
     one = splits.load(task, DataSpec(max_train=small, holdout=held, seed=seed, max_eval=10))
     two = splits.load(task, DataSpec(max_train=small + more, holdout=held, seed=seed, max_eval=10))
     assert two.train.texts[:small] == one.train.texts
@@ -372,6 +372,13 @@ def test_many_classes_of_few_rows_are_classes(tmp_path):
     write_csv(folder / "validation.csv", [f"t{i},u{i}" for i in range(150)])
     with pytest.raises(DataError, match="has 300 different values in 300 rows"):
         splits.load(custom(folder), DataSpec())
+    most = write_csv(tmp_path / "most.csv", [f"t{i},c{i % 1001}" for i in range(2002)])
+    with pytest.raises(
+        DataError, match=r"has 1001 different values; .* 1000 .*, or list the classes by task\.labels"
+    ):
+        splits.load(custom(most), DataSpec())
+    named = custom(most, labels=[f"c{i}" for i in range(1001)])
+    assert len(splits.load(named, DataSpec()).label_names) == 1001
     rows = write_csv(tmp_path / "b.csv", [f"t{i},c{i}" for i in range(9)])
     assert splits.load(custom(rows, labels=[f"c{i}" for i in range(9)]), DataSpec()).label_names[8] == "c8"
 
@@ -484,6 +491,40 @@ def test_a_fifth_that_is_none_is_told(tmp_path, texts, why):
     rows = [{"text": text, "label": i % 2} for i, text in enumerate(texts)]
     with pytest.raises(DataError, match=why):
         splits.load(custom(write_jsonl(tmp_path / "rows.jsonl", rows)), DataSpec())
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"max_train": 1}, r"data\.max_train=1 leaves 1 of the \d+ .* '(yes|no)'; raise data\.max_train"),
+        ({"max_train": 1, "holdout": 5}, r"data\.max_train=1 .*; raise data\.max_train"),
+        ({"max_train": 2, "seed": 1}, r"data\.max_train=2 leaves 2 of the .*; raise data\.max_train"),
+        ({"holdout": -1}, r"data\.holdout=\d+ leaves 1 of the \d+ .*; lower data\.holdout"),
+        ({"holdout": -1, "max_train": 1}, r"data\.holdout=\d+ .*; lower data\.holdout"),
+    ],
+)
+def test_a_cut_that_leaves_one_class_is_told_by_its_key(csv, keys, named):
+    n = len(splits.load(custom(csv), DataSpec()).train)
+    keys = {key: n - 1 if value < 0 else value for key, value in keys.items()}
+    with pytest.raises(DataError, match=rf"{named}, or take other rows by data\.seed$"):
+        splits.load(custom(csv), DataSpec(**keys))
+    assert len(splits.load(custom(csv), DataSpec(max_train=9)).train) == 9
+
+
+def test_a_cut_that_leaves_one_number_is_told(tmp_path):
+    file = write_csv(tmp_path / "rows.csv", [f"t{i},{i / 4}" for i in range(60)])
+    with pytest.raises(DataError, match=r"data\.max_train=1 leaves 1 of .* the label [0-9.]+; raise"):
+        splits.load(custom(file, **REALS), DataSpec(max_train=1))
+
+
+def test_rows_held_out_with_the_text_of_one_to_train_on_are_counted(tmp_path):
+    texts = [f"text {i if i % 3 else i % 50}" for i in range(200)]
+    file = write_csv(tmp_path / "rows.csv", [f"{text},{i % 2}" for i, text in enumerate(texts)])
+    rows = splits.load(custom(file), DataSpec(holdout=20))
+    seen = sum(text in rows.train.texts for text in rows.holdout.texts)
+    assert 0 < seen < 20
+    assert rows.summary.endswith(f"; {seen} of the rows held out have the text of one to train on")
+    assert "have the text" not in splits.load(custom(file), DataSpec()).summary
 
 
 def test_a_holdout_that_leaves_nothing(csv):
