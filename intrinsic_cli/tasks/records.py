@@ -142,12 +142,9 @@ def as_text(value: Any) -> Any:
 
 
 def numbers(values: Iterable[Any]) -> set[str]:
-    """The texts of those values that are numbers."""
-    kinds = (int, float, decimal.Decimal, Digits)
-    return {
-        as_text(value) for value in values
-        if isinstance(value, kinds) and not isinstance(value, bool) and value == value
-    }  # fmt: skip
+    """The texts of those values that are numbers; a truth value is none."""
+    kinds = {int, float, decimal.Decimal, Digits}
+    return {as_text(value) for value in values if type(value) in kinds and value == value}
 
 
 def shown(value: Any) -> str:
