@@ -190,7 +190,7 @@ def _separated(file: Path, text: str, separator: str, columns: Sequence[str]) ->
             doubtful: dict[int, int] = {}  # first and last line of a row
             taken.clear()
             for row in rows:
-                if tabs and _reads_two_ways(row, taken, len(header)):
+                if tabs and _reads_two_ways(row, taken, len(header), places.values()):
                     doubtful[rows.line_num - len(taken) + 1] = rows.line_num
                 elif row and len(row) != len(header):
                     uneven[rows.line_num] = len(row)
@@ -230,15 +230,19 @@ def _kept(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
         yield line
 
 
-def _reads_two_ways(row: Sequence[str], lines: Sequence[str], fields: int) -> bool:
+def _reads_two_ways(row: Sequence[str], lines: Sequence[str], fields: int, used: Collection[int]) -> bool:
     """Whether the `lines` of a TSV, one `row` by their quotes, are one or more other rows if quotes are text.
 
     Programs quote the cells that hold tabs, line breaks and quotes; GLUE, like most who write a TSV by hand, quotes
     none, and speech that goes on over some rows then looks like one cell. Nothing in the file tells which is
-    meant where each line has its `fields`. In a file of one column no line could have any others.
+    meant where each line has its `fields`. In a file of one column no line could have any others, and where the
+    first column is `used`, and so has values, a line that begins with a tab is indented text, as of code.
     """
-    same = len(lines) == 1 and len(row) == fields
-    return fields > 1 and not same and all(line.count("\t") == fields - 1 for line in lines)
+    if fields == 1 or (len(lines) == 1 and len(row) == fields):
+        return False
+    found = [line for line in lines if line.strip("\r\n")]
+    indented = 0 in used and any(line.startswith("\t") for line in found)
+    return not indented and all(line.count("\t") == fields - 1 for line in found)
 
 
 def _header(file: Path, rows: Iterable[list[str]], columns: Sequence[str]) -> list[str]:

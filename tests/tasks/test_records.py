@@ -413,10 +413,10 @@ def test_a_parquet_column_of_lists_is_refused_by_its_row(tmp_path):
 # --- quotes of a TSV --------------------------------------------------------------------------------------
 
 
-def unquoted(path, columns):
+def unquoted(path, columns, end="\n"):
     """A TSV as GLUE's are: tabs and line breaks separate, and a quote is a character."""
-    lines = ["\t".join(row) for row in ([*columns], *zip(*columns.values(), strict=True))]
-    path.write_text("\n".join(lines) + "\n")
+    lines = ["\t".join(row) + end for row in ([*columns], *zip(*columns.values(), strict=True))]
+    path.write_text("".join(lines), newline="")
     return path
 
 
@@ -440,6 +440,14 @@ def test_a_quote_that_swallows_rows_of_a_tsv_is_told(tmp_path, opens, closes, co
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\n\n", "\r\r\n", "\r"])
+def test_a_quote_that_swallows_rows_is_told_whatever_ends_a_line(tmp_path, end):
+    texts = ['"' * (i == 10) + f"t{i}" + '"' * (i == 13) for i in range(40)]
+    path = unquoted(tmp_path / "x.tsv", {"text": texts, "label": ["a", "b"] * 20}, end)
+    with pytest.raises(DataError, match=r"a cell in quotes reaches to line \d+, but each"):
+        read(path)
+
+
 def test_a_quote_that_swallows_a_tab_of_a_tsv_is_told(tmp_path):
     cells = {"text": ['"so', *["t"] * 29], "pair": ['it goes"', *["p"] * 29], "label": ["a", "b"] * 15}
     with pytest.raises(DataError, match=r"line 2: a cell in quotes reaches to line 2, but .* \.csv or"):
@@ -460,7 +468,7 @@ def test_a_quotation_mark_of_a_tsv_is_told_with_a_way_out(tmp_path, first):
 
 TROUBLE = [
     "a\nb", "a\tb", 'say "yes"', '"all"', "a\tb\tc\nd", "def f():\n\treturn 1\n", "\n\n", "a\n\nb", "k: v\n\n\tw",
-    '"', "a\tb\nc\td",
+    '"', "a\tb\nc\td", "def f():\n\treturn 1", "First\n\n\tSecond", "\ta\n\tb",
 ]  # fmt: skip
 
 
@@ -491,7 +499,7 @@ def test_a_tsv_of_one_column_may_have_texts_of_several_lines(tmp_path):
     assert table.cells == {"text": texts}
 
 
-@given(st.lists(st.text('a" ', max_size=5), min_size=1, max_size=12), st.integers(0, 1))
+@given(st.lists(st.text('a" ', min_size=1, max_size=5), min_size=1, max_size=12), st.integers(0, 1))
 def test_no_row_of_an_unquoted_tsv_is_lost(tmp_path_factory, texts, place):
     """Whatever its quotes: each line is the row that it says, but for the quotes, or the file is refused."""
     numbers = [str(i) for i in range(len(texts))]
