@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from intrinsic_cli.errors import ConfigError, near
-from intrinsic_cli.planning.options import GROUPS, check_option, config_dir, meant
+from intrinsic_cli.planning.options import GROUPS, check_option, config_dir, meant, of_own_rows
 from intrinsic_cli.planning.words import put, resolve
 
 OF_SWEEPS = ("search", "launcher", "baseline")  # what a study has and one run has not
@@ -32,7 +32,7 @@ def compose_config(name: str, overrides: Sequence[Override], own: Path | None = 
     `own` is a folder with more `task/` and `model/` files. Hydra composes the groups; the other keys are then
     set one by one, as Hydra would. Raises ConfigError.
     """
-    overrides = [each for override in overrides for each in meant(override, own)]
+    overrides = [each for override in of_own_rows(overrides) for each in meant(override, own)]
     for override in overrides:
         key = override.key_or_group
         if name != "sweep" and key.partition(".")[0] in OF_SWEEPS:

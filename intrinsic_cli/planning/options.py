@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ConfigError, near, one_of
-from intrinsic_cli.planning.words import setting, single
+from intrinsic_cli.planning.words import setting, single, values
 from intrinsic_cli.planning.yaml_file import sound_text
 from intrinsic_cli.spec import ModelSpec, TaskSpec
 
@@ -149,6 +149,15 @@ def meant(override: Override, own: Path | None) -> list[Override]:
         if key == "model"
         else [setting("task", "custom"), setting("task.path", name)]
     )
+
+
+def of_own_rows(overrides: Sequence[Override]) -> list[Override]:
+    """`overrides`, with `task=custom` where they give a `task.path` and no task: somebody's own rows are none of
+    the default task's, whose file names them and takes only a part."""
+    given = {override.key_or_group for override in overrides}
+    paths_given = [override for override in overrides if override.key_or_group == "task.path"]
+    own = "task" not in given and any(values(override) != [None] for override in paths_given)
+    return [*([setting("task", "custom")] if own else []), *overrides]
 
 
 def check_option(override: Override, own: Path | None) -> None:

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import ConfigError, one_of
-from intrinsic_cli.planning.options import GROUPS, config_dir, options
+from intrinsic_cli.planning.options import GROUPS, config_dir, of_own_rows, options
 from intrinsic_cli.planning.words import FOLDER, LISTS, MAPPINGS, SEQUENCES, choice, setting, single, values
 from intrinsic_cli.planning.yaml_file import sound_text
 
@@ -104,7 +104,7 @@ def text(overrides: Sequence[Override], cells: Sequence[DictConfig]) -> str:
     written with its value.
     """
     tree: dict[str, Any] = {**_default_groups(), **{k: OmegaConf.select(cells[0], k) for k in _common(cells)}}
-    for override in overrides:
+    for override in of_own_rows(overrides):
         several = values(override)
         tree[override.key_or_group] = several if override.is_sweep_override() else several[0]
     plain = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in tree.items()}

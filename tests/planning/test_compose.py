@@ -405,6 +405,23 @@ def test_own_data_are_called_as_their_file(tmp_path):
     assert run_spec("model=tiny", "task=owner/rows", "task.name=mine").task.title == "mine"
 
 
+def test_rows_of_ones_own_are_no_rows_of_the_default_task(tmp_path):
+    """All of them, by the file's name: the default task takes 3,000 of its own."""
+    rows = tmp_path / "Reviews.csv"
+    rows.write_text("text,label\na,b\n")
+    spec = run_spec("model=tiny", f"task.path={rows}")
+    assert (spec.task.name, spec.task.title, spec.data.max_train) == ("custom", "Reviews", None)
+    assert spec == run_spec("model=tiny", f"task={rows}")
+    for given in ([f"task.path={rows}"], [f"task.path={rows},owner/rows"]):
+        plan = sweep_plan(parse(["model=tiny", "d=50", *given]))
+        assert {spec.task.name for spec in plan.specs} == {"custom"}
+        assert {spec.data.max_train for spec in plan.specs} == {None}
+    assert (
+        run_spec("model=tiny", f"task.path={rows}", "task=mrpc").task.name == "mrpc"
+    )  # a copy of a known one
+    assert run_spec("model=tiny", "task.path=null") == run_spec("model=tiny")
+
+
 @pytest.mark.parametrize(
     "words",
     [
