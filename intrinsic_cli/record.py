@@ -19,6 +19,7 @@ _WANTED = {
     float: "a number such as 0.5",
     bool: "true or false",
     tuple: "a list such as [a,b]",
+    Mapping: "a mapping such as {a: 1, b: 2}",
 }
 
 
@@ -34,8 +35,9 @@ def record(
 
     Lists become tuples, and a whole number a float where the field is one. Numbers are finite
     and text is Unicode. `where` names the tree in messages.
-    With `typed`, values are those of a command line: a number may stand for its text, `4k` for 4000, and one
-    value for a list of it, and what may be null need not be there.
+    With `typed`, values are those of a command line: a whole number may stand for its text (of another number or a
+    truth value the letters are lost), `4k` for 4000, and one value for a list of it, and what may be null need not
+    be there.
     Raises `error`, naming the key, at a key that is unknown or missing and at a value of another type, and
     whatever the checks of `kind` itself raise.
     """
@@ -79,6 +81,22 @@ def less_defaults(kind: Any, tree: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
+def text_keys(kind: Any) -> list[str]:
+    """The fields of a dataclass, and of its parts as `part.field`, that hold a text, several, or pairs of them."""
+    found = []
+    for name, hint in _hints(kind).items():
+        if is_dataclass(hint):
+            found += [f"{name}.{key}" for key in text_keys(hint)]
+        elif _of_texts(hint):
+            found.append(name)
+    return found
+
+
+def _of_texts(hint: Any) -> bool:
+    return any(option is str or (get_origin(option) is tuple and _of_texts(get_args(option)[0]))
+               for option in _options(hint)[0])  # fmt: skip
+
+
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
@@ -119,15 +137,18 @@ class _Reader:
         plain, parts, nested = _taken_apart(fitting)
         if nested:
             return record(plain, value, key, self.error, typed=self.typed)
-        if self.typed and plain is tuple and isinstance(value, str | int | float):
+        pairs = plain is tuple and get_origin(parts[0]) is tuple
+        if self.typed and plain is tuple and not pairs and isinstance(value, str | int | float):
             value = (value,)
-        if plain is tuple and get_origin(parts[0]) is tuple and isinstance(value, Mapping):
+        if pairs and isinstance(value, Mapping):
             value = list(value.items())
+        if pairs and not _are_pairs(value):
+            raise self.error(f'{key}={_shown(value)} is no mapping; write it as "{key}={{0: no, 1: yes}}"')
         if plain is tuple and isinstance(value, list | tuple):
             return tuple(self.value(parts[0], each, key) for each in value)
         if len(parts) == 2 and isinstance(value, Mapping) and issubclass(dict, plain):
             return {name: self.value(parts[1], each, f"{key}.{name}") for name, each in value.items()}
-        if self.typed and plain is str and isinstance(value, int | float):
+        if self.typed and plain is str and type(value) is int:
             return str(value)
         if self.typed and plain is int and isinstance(value, str):
             value = count(value)
@@ -137,9 +158,16 @@ class _Reader:
             isinstance(value, plain) and (plain is bool or not isinstance(value, bool)) and _sound(value)
         ):
             return value
-        shown = "null" if value is None else _shown(value)
+        shown = _shown(value)
+        if self.typed and plain is str and (value is None or isinstance(value, bool | float)):
+            hint = f"where its letters are meant, write '{shown}', in a shell \"'{shown}'\""
+            raise self.error(f"{key}={shown} is not a text; {hint}")
         wanted = _WANTED.get(plain, f"a {plain.__name__}") + (", or null" if nullable else "")
         raise self.error(f"{key}={shown} is not {wanted}")
+
+
+def _are_pairs(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(e, list | tuple) and len(e) == 2 for e in value)
 
 
 def _sound(value: object) -> bool:
@@ -150,7 +178,9 @@ def _sound(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value for a message: of a long one the beginning, of a huge integer its size."""
+    """A value for a message, as it is typed: of a long one the beginning, of a huge integer its size."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if type(value) is int and abs(value) > 10**30:
         return f"an integer of {value.bit_length():,} bits"
     text = repr(value)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra.core.override_parser.types import Override
@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import ConfigError, one_of
+from intrinsic_cli.planning.letters import KEYS
 from intrinsic_cli.planning.options import GROUPS, config_dir, of_own_rows, options
 from intrinsic_cli.planning.words import FOLDER, LISTS, MAPPINGS, SEQUENCES, choice, setting, single, values
 from intrinsic_cli.planning.yaml_file import sound_text
@@ -36,7 +37,9 @@ def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
     A `defaults` list, as Hydra's own files have, chooses groups. Raises ConfigError where the file can't be read.
     """
     typed = {override.key_or_group for override in given}
-    found = [override for override in _overrides(_tree(Path(path)), "") if override.key_or_group not in typed]
+    words = sound_text(Path(path))
+    own = _overrides(_tree(path, words), yaml.load(words, _Letters))
+    found = [override for override in own if override.key_or_group not in typed]
     return [*found, *given]
 
 
@@ -55,34 +58,37 @@ def preset(given: Sequence[Override]) -> list[Override]:
     return read(config_dir() / "study" / f"{name}.yaml", others)
 
 
-def _tree(path: Path) -> dict[str, Any]:
-    """The file's mapping, its `defaults` among the groups."""
-    text = sound_text(path)
+class _Letters(yaml.SafeLoader):
+    """Reads nothing as a number or a truth value, but each as its letters."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [each for each in some if each[0] == "tag:yaml.org,2002:null"]
+        for first, some in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _tree(path: str | Path, text: str) -> dict[str, Any]:
+    """The mapping of a file of this text, its `defaults` among the groups."""
     try:
         tree: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
     except (OSError, RecursionError, yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}; mend the file") from error
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path} is no mapping of keys to values; write lines such as task: mrpc")
-    if isinstance(tree.get(FOLDER), int | float):  # `2026`, as it stands there, 007 with both of its zeros
-        tree[FOLDER] = _written(text, FOLDER)
     defaults = tree.pop("defaults", [])
     chosen = [each for each in defaults if isinstance(each, dict)] if isinstance(defaults, list) else []
     return {key: value for each in chosen for key, value in each.items()} | tree
 
 
-def _written(text: str, key: str) -> str:
-    """What stands behind a key of the file's mapping, whatever it would be read as."""
-    root: Any = yaml.compose(text, yaml.SafeLoader)
-    return str(next(value.value for name, value in root.value if name.value == key))
-
-
-def _overrides(tree: Mapping[str, Any], prefix: str) -> Iterator[Override]:
+def _overrides(tree: Mapping[str, Any], letters: Mapping[str, Any], prefix: str = "") -> Iterator[Override]:
+    """The words of a file's mapping; of keys that hold texts as `letters`, the same mapping, has them."""
     for name, value in tree.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict) and key not in MAPPINGS:
-            yield from _overrides(value, f"{key}.")
-        elif not isinstance(value, list) or _is_whole(key, value):
+            yield from _overrides(value, letters.get(name, {}), f"{key}.")
+            continue
+        value = letters.get(name, value) if key in KEYS or key == FOLDER else value
+        if not isinstance(value, list) or _is_whole(key, value):
             yield setting(key, value)
         elif not value:
             raise ConfigError(f"{key}: [] is an empty list; give at least one value")

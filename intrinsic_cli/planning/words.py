@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.planning import letters
 
 FOLDER = "output_dir"  # the one key whose only value may be any path, there or not
 LISTS = ("d", "seed", "lr")  # the keys of which a sweep takes a list
@@ -48,6 +49,7 @@ MAPPINGS = ("task.words", "adapter.args", "launcher.additional")  # keys whose v
 PLAIN = re.compile(r"[A-Za-z_./][\w./@+*-]*", re.ASCII)  # texts that need no quotes
 NOT_TEXT = ("null", "true", "false", "nan", "inf")
 HOME = re.compile(r"(?:^|(?<=[,\[]))~[^,\[\]'\"]*")  # a path that a shell has left as it was typed
+QUOTED_KEY = re.compile(r"""[{,]\s*('[^']*'|"[^"]*")\s*:""")  # of a mapping, as Python and JSON have it
 LONGEST_WORD = 100_000  # characters: a list of MOST_RUNS values fits
 
 
@@ -112,7 +114,9 @@ def _parse(word: str) -> Override:
     if typed.endswith(","):
         raise ConfigError(f"{word!r} ends in a comma; write a list without spaces: {key}=A,B")
     try:
-        override = OverridesParser.create().parse_override(word)
+        override = (
+            letters.read(word) if key in letters.KEYS else OverridesParser.create().parse_override(word)
+        )
     except (HydraException, ValueError, TypeError, RecursionError) as error:
         # Functions such as range(1,2,0) are evaluated while they are read, and pass on what Python raises.
         if key == FOLDER and "${" not in typed:  # `it's`
@@ -120,6 +124,10 @@ def _parse(word: str) -> Override:
         if key in PLACES and not {"'", '"'} & set(typed) and "${" not in typed:  # `My Reviews (final).csv`
             return choice(key, typed.split(","))
         reason = "too deeply nested" if isinstance(error, RecursionError) else str(error).split("\n")[0]
+        if QUOTED_KEY.search(typed):
+            raise ConfigError(
+                f"{word!r} can't be read: keys have no quotes; write {{0: no, 1: yes}}"
+            ) from error
         raise ConfigError(
             f"{word!r} can't be read: {reason}; write plain text as \"KEY='TEXT'\", both quotes"
         ) from error

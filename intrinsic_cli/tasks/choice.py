@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.tasks.classification import ClassAnswers
+from intrinsic_cli.tasks.columns import as_in
 from intrinsic_cli.tasks.lm import LanguageTask
 from intrinsic_cli.tasks.prompts import Worded, Words, word_rows
 
@@ -31,7 +32,7 @@ class Choice(ClassAnswers, LanguageTask):
         Raises ConfigError at classes without words, and at words of which some begin with others: the shorter
         could never be less likely.
         """
-        given = dict(self.spec.words or ())
+        given = {as_in(names, name): words for name, words in self.spec.words or ()}
         keys = [name if name in given else str(i) for i, name in enumerate(names)]
         if given and (set(keys) != set(given) or len(set(keys)) < len(names)):
             raise ConfigError(

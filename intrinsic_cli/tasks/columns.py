@@ -159,7 +159,7 @@ def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...
         if set(task.labels) & set(declared):
             labels, distinct = named, set(declared)
     if task.labels is not None:
-        names = tuple(_spelled(name, distinct) for name in task.labels)
+        names = tuple(as_in(distinct, name) for name in task.labels)
         words = not any(NUMBER.fullmatch(name) for name in names)
         if words and not distinct & set(names) and all(map(_WHOLE.fullmatch, distinct)):
             labels = {split: _numbered(task, split, values, names) for split, values in labels.items()}
@@ -195,9 +195,9 @@ def _declared(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[str, ...] | 
     return next(iter(found.values()), None)
 
 
-def _spelled(name: str, cells: Collection[str]) -> str:
-    """A name as the cells write it: `true` and `false` come from the command line as `True` and `False`."""
-    if name not in ("True", "False") or name in cells:
+def as_in(cells: Collection[str], name: str) -> str:
+    """A name as the cells write it: programs write `True` and `False`, or `true` and `false`, of one thing."""
+    if name.casefold() not in ("true", "false") or name in cells:
         return name
     written = [cell for cell in cells if cell.casefold() == name.casefold()]
     return written[0] if len(written) == 1 else name

@@ -43,7 +43,7 @@ def test_a_record_comes_back_from_its_json(whole):
     ("change", "message"),
     [
         ({"flag": 1}, "w.flag=1 is not true or false"),
-        ({"size": True}, "w.size=True is not an integer such as 5, or null"),
+        ({"size": True}, "w.size=true is not an integer such as 5, or null"),
         ({"size": 1.0}, "w.size=1.0 is not an integer"),
         ({"size": "4k"}, "w.size='4k' is not an integer"),
         ({"flag": None}, "w.flag=null is not true or false"),

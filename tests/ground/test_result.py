@@ -65,7 +65,7 @@ def test_what_follows_from_the_fields():
     [
         ("score", 10**400, "score=an integer of 1,329 bits is not a number"),
         ("score", "high", "score='high' is not a number"),
-        ("score", True, "score=True"),
+        ("score", True, "score=true"),
         ("score", math.nan, "score=nan"),
         ("spec", [], "spec=.. is a group of keys, not a value"),
         ("chance", None, "chance=null is not a number"),

@@ -404,6 +404,13 @@ def test_words_that_can_not_tell_classes_apart(words, said, bases):
         task_of(spec("choice", words=words)).encode(Part(["p"], None, [0]), NAMES, bases["llama"], 20)
 
 
+@pytest.mark.parametrize("cells", [("false", "true"), ("False", "True")])
+@pytest.mark.parametrize("typed", [("false", "true"), ("False", "True")])
+def test_words_of_truth_values_are_for_cells_of_either_case(cells, typed):
+    words = tuple(zip(typed, ("no", "yes"), strict=True))
+    assert task_of(spec("choice", words=words)).words(cells) == ["no", "yes"]
+
+
 @pytest.mark.parametrize(("options", "said"), [
     ({"kind": "classification", "prompt": "{text}", "answer": None}, "no meaning with task.kind=classification"),
     ({"kind": "generation", "answer": None}, "needs task.answer"),

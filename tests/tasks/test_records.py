@@ -214,10 +214,12 @@ def test_names_map_by_name(tmp_path, kind, cells, names):
     assert splits.load(task(path, labels=tuple(names)), DataSpec()).label_names == tuple(names)
 
 
-def test_truth_values_of_the_command_line_mean_the_cells_whatever_their_case(tmp_path):
-    columns = labelled("true", "false")
+@pytest.mark.parametrize("cells", [("true", "false"), ("True", "False"), ("TRUE", "FALSE")])
+@pytest.mark.parametrize("typed", [("true", "false"), ("True", "False")])
+def test_truth_values_mean_the_cells_whatever_their_case(tmp_path, cells, typed):
+    columns = labelled(*cells)
     path = write(tmp_path / "x.csv", columns)
-    assert read(path, labels=("True", "False")) == dict(zip(columns["text"], columns["label"], strict=True))
+    assert read(path, labels=typed) == dict(zip(columns["text"], columns["label"], strict=True))
 
 
 def test_numbers_are_ids_only_of_names_that_are_words(tmp_path):
