@@ -107,19 +107,26 @@ def words_of(spec: RunSpec, output_dir: Path | None = None) -> list[str]:
     }
     cfg = compose_config("run", [setting(group, choice) for group, choice in chosen.items()])
     usual: Any = OmegaConf.to_container(cfg)
+    if usual["task"]["regression"]:
+        usual["task"]["kind"] = "regression"
     words = [f"{group}={choice}" for group, choice in chosen.items()]
     for part, tree in spec.to_dict().items():
         if part in PARTS:
             words += [
                 str(setting(f"{part}.{key}", value).input_line)
                 for key, value in tree.items()
-                if key in usual[part] and key != "kind" and usual[part][key] != value
+                if key in usual[part] and usual[part][key] != value and not _told(part, key, value)
             ]
         elif tree is not None and (part == "lr" or usual[part] != tree):  # the default rate depends on d
             words.append(f"{part}={tree}")
     if output_dir not in (None, Path(usual["output_dir"])):
         words.append(str(setting("output_dir", str(output_dir)).input_line))
     return words
+
+
+def _told(part: str, key: str, value: Any) -> bool:
+    """Whether another word says it: the name of a group its kind, and `task.kind` that a task is a regression."""
+    return key == "kind" if part != "task" else (key, value) == ("regression", True)
 
 
 def output_dir(cfg: DictConfig) -> str:

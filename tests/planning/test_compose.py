@@ -2,10 +2,12 @@
 
 import itertools
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from intrinsic_cli.cli.arguments import in_shell
 from intrinsic_cli.errors import ConfigError, IdimError
 from intrinsic_cli.planning import compose, options, specs
 from intrinsic_cli.planning.plan import sweep_plan
@@ -539,3 +541,36 @@ def test_a_file_of_ones_own_may_set_keys_of_other_parts(tmp_path):
         encoding="utf-8",
     )
     assert compose.compose_config("sweep", parse(["task=mine"]), tmp_path).data.max_length == 7
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["task.labels=[true,'null',1e3]", "task.text=[a,'b, c']"],
+        ["task.regression=true", "task.metrics=[pearson]"],
+        ["task.kind=lm", "task.metrics=[loss]", "task.pack=true"],
+        ["task.kind=lm", "task.metrics=[loss]", r"task.prompt={q}\n", "task.answer=a"],
+        ["task.kind=choice", "task.prompt={q}? It's ", r"task.words={0: false, null: 1e3, true: it\:s}"],
+        ["task.kind=generation", "task.metrics=[exact_match]", "task.prompt={q}: ", "task.answer=1e3"],
+        [
+            "task.kind=generation",
+            "task.metrics=[exact_match]",
+            "task.answer=a",
+            "task.max_new_tokens=5",
+            "d=0",
+        ],
+        ["task=sst2", "task.kind=choice", "task.per_token=true", "adapter=lora"],
+        ["task=stsb"],
+        ["task=stsb", "task.regression=false", "task.metrics=[accuracy]"],
+        ["task=stsb", "task.regression=false", "task.kind=lm", "task.metrics=[loss]"],
+        ["task=pydoc-lm", "task.kind=regression", "task.metrics=[pearson]", "subspace=full"],
+        ["task=pydoc-topic", "task.kind=choice", "d=0"],
+    ],
+    ids=" ".join,
+)
+def test_what_show_prints_makes_the_same_run(tmp_path, words):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\na,b\n")
+    spec = run_spec("model=tiny", *([] if "task=" in words[0] else [f"task={rows}"]), *words)
+    line = in_shell(["idim", "run", *specs.words_of(spec)])
+    assert run_spec(*shlex.split(line)[2:]).run_id == spec.run_id
