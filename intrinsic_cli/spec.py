@@ -206,15 +206,20 @@ class TaskSpec:
             raise ConfigError(f"task.text={list(self.text)} must name one or two text columns")
         if not self.name.strip():
             raise ConfigError("task.name is empty; give a short name for tables")
-        if not all(self.text) or not self.label or len(set(self.columns)) < len(self.columns):
-            key = "answer" if self.kind in WRITTEN else "label"
-            raise ConfigError(
-                f"task.text={list(self.text)} and task.{key}={getattr(self, key)} must name different columns"
-            )
+        self._check_columns()
         if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
             raise ConfigError(f"task.labels={list(self.labels)} must be two or more different class names")
         if not self.metrics:
             raise ConfigError("task.metrics is empty; its first entry is the metric that d90 uses")
+
+    def _check_columns(self) -> None:
+        key = "answer" if self.kind in WRITTEN else "label"
+        target = getattr(self, key)
+        if target != "" and all(self.read_columns) and len(set(self.columns)) == len(self.columns):
+            return
+        read = f"task.prompt={self.prompt!r}" if self.template else f"task.text={list(self.text)}"
+        both = f"{read} must name" if target is None else f"{read} and task.{key}={target} must name"
+        raise ConfigError(f"{both} different columns")
 
     def _check_words(self) -> None:
         """What the keys of language models ask of each other."""

@@ -178,7 +178,7 @@ def test_a_list_that_is_no_study_says_why(cases, easy, words, parts):
         ("task.path='\udcff'", ["no UTF-8"]),
         ("output_dir=[1]", ["output_dir=[1]", "output_dir=outputs"]),
         ("output_dir=", ["output_dir=", "output_dir=outputs"]),
-        ("tracker=[1]", ["tracker=[1]", "tracker=none"]),
+        ("tracker=[1]", ["tracker=['1']", "tracker=none"]),
         ("task.name=' '", ["task.name is empty"]),
         ("task.label=text", ["task.label=text", "different columns"]),
         ("task.path=csv", ["task.path=csv", "a format"]),

@@ -420,7 +420,11 @@ def test_words_of_truth_values_are_for_cells_of_either_case(cells, typed):
     ({"kind": "lm", "prompt": "{text"}, "can't be read"),
     ({"kind": "lm", "prompt": "{text!r}"}, "nothing more"),
     ({"kind": "lm", "prompt": "{}"}, "nothing more"),
-    ({"kind": "lm", "prompt": "{answer}"}, "must name different columns"),
+    ({"kind": "lm", "prompt": "{answer}"}, "task.prompt='{answer}' and task.answer=answer must name different"),
+    ({"kind": "choice", "prompt": "{a}{label}"}, "{a}{label}' and task.label=label must name different"),
+    ({"kind": "lm", "text": ("answer",)}, r"task.text=\['answer'\] and task.answer=answer must name different"),
+    ({"kind": "lm", "text": ("a", "a"), "answer": None}, r"task.text=\['a', 'a'\] must name different columns"),
+    ({"kind": "generation", "answer": ""}, r"task.text=\['text'\] and task.answer= must name different columns"),
     ({"kind": "lm", "regression": True}, "leave it out with task.kind=lm"),
     ({"kind": "chess"}, "task.kind='chess' is not known"),
 ])  # fmt: skip
