@@ -111,8 +111,10 @@ def text(overrides: Sequence[Override], cells: Sequence[DictConfig]) -> str:
     """
     tree: dict[str, Any] = {**_default_groups(), **{k: OmegaConf.select(cells[0], k) for k in _common(cells)}}
     for override in of_own_rows(overrides):
-        several = values(override)
-        tree[override.key_or_group] = several if override.is_sweep_override() else several[0]
+        key, several = override.key_or_group, values(override)
+        if override.is_sweep_override() and key in SEQUENCES:  # of which a plain list would be one value
+            several = [each if isinstance(each, list) else [each] for each in several]
+        tree[key] = several if override.is_sweep_override() else several[0]
     plain = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in tree.items()}
     head = f"# idim {__version__}: `idim sweep` with this file repeats the study.\n"
     return head + yaml.safe_dump(

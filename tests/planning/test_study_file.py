@@ -82,6 +82,7 @@ def test_the_folder_of_a_file_may_have_any_name(file, tmp_path, monkeypatch, nam
             "launcher.setup=[module load x]",
         ],
         ["model=tiny", "search=adaptive", "search.seeds=1,2", "d=10,1k", "subspace.include='*.weight',b*"],
+        ["model=tiny", "task=owner/rows", "task.text=choice(a,b)", "d=50"],  # one column, then another
         ["model=tiny", "task.path=owner/rows,owner/others", "d=50"],  # of no task that is named
         ["model=owner/net", "task=owner/rows", "task.text=[a],[b]", "data.max_train=null"],
     ],
