@@ -7,11 +7,13 @@ weight has no gradient, so the backward pass makes none.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -70,7 +72,9 @@ RANKS = (
 STARTS = (True, "gaussian", "orthogonal")
 
 
-def attach(model: nn.Module, spec: AdapterSpec, head: Sequence[str] = (), seed: int = 0) -> None:
+def attach(
+    model: nn.Module, spec: AdapterSpec, head: Sequence[str] = (), seed: int = 0, idle: Sequence[str] = ()
+) -> None:
     """Leave the numbers of an adapter, and those of the head, as all of `model` that requires a gradient.
 
     Args:
@@ -78,6 +82,7 @@ def attach(model: nn.Module, spec: AdapterSpec, head: Sequence[str] = (), seed: 
             and a layer with an adapter holds the old one as its `base_layer`.
         head: names of the parameters that were not pre-trained; they get no adapter.
         seed: of what the adapter draws: its stream is "adapter".
+        idle: names of linear layers that the model never calls (`watched`); they get no adapter.
 
     Raises ConfigError where a pattern matches no layer, and where the adapter does not fit the model.
     """
@@ -86,14 +91,44 @@ def attach(model: nn.Module, spec: AdapterSpec, head: Sequence[str] = (), seed: 
     if spec.kind == "bitfit":
         _train_biases(model, spec, head)
     else:
-        _adapt(model, configuration(model, spec, head, seed), spec, seed)
+        _adapt(model, configuration(model, spec, head, seed, idle), spec, seed)
     named = dict(model.named_parameters())
     for name in head:
         named[name].requires_grad_(True)
 
 
-def configuration(model: nn.Module, spec: AdapterSpec, head: Sequence[str], seed: int) -> Any:
-    """PEFT's configuration of an adapter for the linear layers of `model`. Raises ConfigError."""
+@contextmanager
+def watched(model: nn.Module) -> Iterator[set[str]]:
+    """The names of the linear layers that the model never calls, known once the block, where it answers, is left.
+
+    Where a model's code reads such a layer's weight by itself, as Mamba's does of `dt_proj`, an adapter in its
+    place would never act, and would be added to the weight in the end. A layer counts as called where one of its
+    kind is, by its name but for the numbers: a few rows reach some experts of a mixture, and some layers of a model
+    that drops them.
+    """
+    linear = _linear(model)
+    called, idle = set[str](), set[str]()
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.add(_kind(name)))
+        for name in linear
+    ]
+    try:
+        yield idle
+        idle.update(name for name in linear if _kind(name) not in called)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _kind(name: str) -> str:
+    """A layer's name with no numbers in it."""
+    return re.sub(r"\d+", "#", name)
+
+
+def configuration(
+    model: nn.Module, spec: AdapterSpec, head: Sequence[str], seed: int, idle: Sequence[str] = ()
+) -> Any:
+    """PEFT's configuration of an adapter for the linear layers of `model`, less the `idle`. Raises ConfigError."""
     import peft
     from transformers.pytorch_utils import Conv1D
 
@@ -114,8 +149,7 @@ def configuration(model: nn.Module, spec: AdapterSpec, head: Sequence[str], seed
         raise ConfigError(
             f"adapter.args {noise[0]}=False would begin at noise, and not at the pre-trained model; leave it out"
         )
-    layers = _linear(model, head)
-    names = _match(layers, spec.target, "linear layer")
+    names = _targets(model, spec, head, idle)
     _check_size(model, spec, names)
     values = {"target_modules": names, **method.usual, **spec.args}
     if "feedforward_modules" in spec.args:
@@ -132,6 +166,42 @@ def configuration(model: nn.Module, spec: AdapterSpec, head: Sequence[str], seed
         values.setdefault("fan_in_fan_out", True)
     with _fitting(spec, model):
         return config(**values)
+
+
+def _targets(model: nn.Module, spec: AdapterSpec, head: Sequence[str], idle: Sequence[str]) -> list[str]:
+    """The layers that get an adapter. Raises ConfigError where a pattern has none, or none that one acts on."""
+    layers = _linear(model, head)
+    refused = _refused(model, spec, layers)
+    acting = [name for name in layers if name not in refused and name not in idle]
+    for pattern in spec.target:
+        some = _match(layers, [pattern], "linear layer")
+        if not set(some) & set(acting):
+            why = (
+                f"which PEFT gives no adapter={spec.kind}, as code for GPUs reads their weights alone"
+                if some[0] in refused
+                else "which it never calls where it answers a row, so that an adapter there would do nothing"
+            )
+            raise ConfigError(
+                f"adapter.target={pattern!r} names layers of {type(model).__name__} ({some[0]}), {why}; "
+                "leave it out"
+            )
+    return _match(acting, spec.target, "linear layer")
+
+
+def _refused(model: Any, spec: AdapterSpec, layers: Sequence[str]) -> set[str]:
+    """Those of `layers` that PEFT refuses by their names: in a Mamba, what its kernels for GPUs never call."""
+    from peft.tuners import tuners_utils
+
+    check = getattr(tuners_utils, "_check_lora_target_modules_mamba", None)  # not of every PEFT
+    found: set[str] = set()
+    if check is None:
+        return found
+    for name in layers:
+        try:
+            check(SimpleNamespace(peft_type=spec.kind.upper()), model, name.rpartition(".")[2])
+        except ValueError:
+            found.add(name)
+    return found
 
 
 def _check_size(model: nn.Module, spec: AdapterSpec, names: Sequence[str]) -> None:
@@ -215,9 +285,13 @@ def _fitting(spec: AdapterSpec, model: nn.Module) -> Iterator[None]:
             raise
         except Exception as error:  # whatever a method of the library finds wrong with a model or a value
             reason = " ".join(str(error).split())[:250]
+            way = (
+                "change adapter.args, or leave such layers out of adapter.target" if spec.kind == "lora" else
+                "adapter=lora fits every linear layer"
+            )  # fmt: skip
             raise ConfigError(
                 f"adapter={spec.kind} (r={spec.r}, alpha={spec.alpha}, args={dict(spec.args)}) does not fit "
-                f"{type(model).__name__}: {reason}; adapter=lora fits every linear layer"
+                f"{type(model).__name__}: {reason}; {way}"
             ) from error
 
 
@@ -241,7 +315,7 @@ def _train_biases(model: nn.Module, spec: AdapterSpec, head: Sequence[str]) -> N
         biases[name].requires_grad_(True)
 
 
-def _linear(model: nn.Module, head: Sequence[str]) -> list[str]:
+def _linear(model: nn.Module, head: Sequence[str] = ()) -> list[str]:
     """The names of the linear layers, less the head and the layer that gives a language model's answers."""
     from transformers.pytorch_utils import Conv1D
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from intrinsic_cli import paths
 from intrinsic_cli.errors import ModelError
-from intrinsic_cli.models import checkpoints, soundness
+from intrinsic_cli.models import adapters, checkpoints, soundness
 from intrinsic_cli.models.drawn import private_rng, tiny, tiny_decoder
 from intrinsic_cli.spec import ModelSpec, stream_seed
 from intrinsic_cli.tasks.language import stop_where_answers_end
@@ -34,7 +34,8 @@ class LoadedModel:
     `head` names the parameters that are not pre-trained: none of a language model; else those outside the
     encoder (the family's `base_model_prefix`) and those its checkpoint lacks. `weights_hash` is SHA-256 (hex)
     over names and bytes of all others, as loaded; `settings_hash` over all else that makes an answer: the config
-    (its differences from the family's defaults), the tokenizer, and the buffers.
+    (its differences from the family's defaults), the tokenizer, and the buffers. `idle` names the linear layers
+    that the model never calls, which get no adapter.
     """
 
     model: Any
@@ -42,6 +43,7 @@ class LoadedModel:
     head: tuple[str, ...]
     weights_hash: str
     settings_hash: str
+    idle: tuple[str, ...] = ()
 
 
 def load(
@@ -78,7 +80,7 @@ def load(
     draw_head(model, head, seed=0)
     soundness.check_weights(spec.name, model)
     weights_hash = _hash(model, head)  # a quantized layer casts its bias when it runs
-    with private_rng(0):
+    with private_rng(0), adapters.watched(model) as idle:
         soundness.check_answer(spec.name, model, tokenizer, writes=not task.fresh_head)
         if task.fresh_head:
             _fit_padding(spec.name, tokenizer, model)
@@ -89,7 +91,9 @@ def load(
                 _check_padding(spec.name, tokenizer, model)
             if task.writes:
                 stop_where_answers_end(model, tokenizer)
-    return LoadedModel(model, tokenizer, head, weights_hash, _settings_hash(model, tokenizer))
+    return LoadedModel(
+        model, tokenizer, head, weights_hash, _settings_hash(model, tokenizer), tuple(sorted(idle))
+    )
 
 
 def _head(model: Any, missing: Collection[str]) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ class Inputs:
         }
         model = copy.deepcopy(self.base.model, lent | quantized.lent(self.base.model))
         pretrained.draw_head(model, self.base.head, seed)
-        adapters.attach(model, adapter, self.base.head, seed)
+        adapters.attach(model, adapter, self.base.head, seed, self.base.idle)
         return model
 
 

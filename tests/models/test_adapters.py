@@ -183,6 +183,38 @@ def test_dense_layers_beside_experts_have_their_adapters(tmp_path):
         assert (wanted - original(ids).logits).abs().max() > 1e-3
 
 
+class Routed(nn.Module):
+    """Two layers of three experts each, of which one row goes through one; a gate whose weight is read and that is
+    never called; and a layer that no code reads, named as one of the experts' is."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({f"expert_{i}": nn.ModuleDict({"up": nn.Linear(4, 4)}) for i in range(3)})
+            for _ in range(2)
+        )
+        self.gate = nn.Linear(4, 3)
+        self.spare = nn.ModuleDict({"up": nn.Linear(4, 4)})
+
+    def forward(self, x):
+        chosen = int((x @ self.gate.weight.T).argmax())
+        for layer in self.layers[:1]:  # as where the other is dropped
+            x = layer[f"expert_{chosen}"]["up"](x)
+        return x
+
+
+def test_experts_and_layers_that_no_row_reached_keep_their_adapters():
+    torch.manual_seed(0)
+    model = Routed()
+    with adapters.watched(model) as idle:
+        model(torch.ones(4))
+    assert idle == {"gate", "spare.up"}
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    adapters.attach(model, SPECS["lora"], idle=sorted(idle))
+    adapted = {name.partition(".lora_")[0] for name in trained(model)}
+    assert adapted == {f"layers.{i}.expert_{j}.up" for i in range(2) for j in range(3)}
+
+
 def test_layers_that_peft_adapts_by_their_last_name_alone_are_refused():
     """PEFT takes `dense` for `inner.dense` too, which is the head here and gets no adapter."""
     model = nn.ModuleDict({"dense": nn.Linear(8, 8), "inner": nn.ModuleDict({"dense": nn.Linear(8, 8)})})

@@ -84,6 +84,11 @@ def test_two_steps_move_every_tensor_once_and_ties_hold(family, kind):
     assert losses[1] != losses[0]
 
 
+def test_every_linear_layer_is_called_and_gets_an_adapter(family):
+    _, loaded, _ = family
+    assert loaded.idle == ()
+
+
 def test_eval_and_train_mode_reach_the_model(family):
     _, loaded, batch = family
     model = copy.deepcopy(loaded.model)

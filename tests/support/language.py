@@ -35,3 +35,24 @@ def save_mixture(folder: Path) -> Path:
     hf.DeepseekV3ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def save_state_space(folder: Path, kind: str) -> Path:
+    """A random Mamba or Jamba of two layers (Jamba: one of attention, one of four experts), whose code reads the
+    weight of `dt_proj` and never calls the layer."""
+    tokenizer = pretrained.load(ModelSpec("tiny"), 0, kind="lm").tokenizer
+    hf.set_seed(0)
+    words = {"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    size = {"hidden_size": 32, "num_hidden_layers": 2, **words}
+    if kind == "mamba":
+        model: hf.PreTrainedModel = hf.MambaForCausalLM(hf.MambaConfig(state_size=4, **size))
+    else:
+        config = hf.JambaConfig(
+            intermediate_size=48, num_attention_heads=2, num_key_value_heads=1, num_experts=4,
+            num_experts_per_tok=1, expert_layer_period=2, expert_layer_offset=1, attn_layer_period=2,
+            attn_layer_offset=1, mamba_d_state=4, use_mamba_kernels=False, **size,
+        )  # fmt: skip
+        model = hf.JambaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

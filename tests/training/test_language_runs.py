@@ -4,24 +4,27 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers as hf
 from safetensors.torch import load_file
-from support.language import save_mixture, save_t5
+from support.language import save_mixture, save_state_space, save_t5
 from support.rows import write_task
+from torch import nn
 from training.test_resume import After
 
 from intrinsic_cli.errors import ConfigError, Stopped, StoreError
-from intrinsic_cli.finetunes import to_peft
+from intrinsic_cli.finetunes import rebuild, to_peft
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import apply, export
 from intrinsic_cli.finetunes.scoring import score
 from intrinsic_cli.models import pretrained
+from intrinsic_cli.models.adapters import configuration
 from intrinsic_cli.rundir import THETA
 from intrinsic_cli.spec import AdapterSpec, ModelSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.tasks.task import task_of
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.evaluation import evaluate
-from intrinsic_cli.training.inputs import Loader
+from intrinsic_cli.training.inputs import Loader, check
 from intrinsic_cli.training.run import execute
 from intrinsic_cli.training.trainer import Trainer
 
@@ -127,6 +130,64 @@ def test_lora_on_a_mixture_of_experts_is_applied_as_it_was_scored(specs, tmp_pat
     with pytest.raises(ConfigError, match="--to peft: PEFT takes layers of DeepseekV3ForCausalLM for parts"):
         to_peft.export(store.run(spec), tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "adapter"),
+    [
+        ("mamba", AdapterSpec("vera", 8)),
+        ("mamba", AdapterSpec("lora", 2)),
+        pytest.param("jamba", AdapterSpec("lora", 2), marks=pytest.mark.long),
+    ],
+)
+def test_layers_whose_code_reads_their_weight_alone_get_no_adapter(model, adapter, specs, tmp_path):
+    """What was trained is what plain transformers reads from the applied folder, and what PEFT is told to adapt
+    are the layers that torch sees called."""
+    folder = save_state_space(tmp_path / model, model)
+    spec = specs("lm", model=folder, adapter=adapter, lr=1.0, d=60)
+    store, load = Store(tmp_path / "out"), Loader()
+    execute(spec, store, load)
+    fine_tune = export(store.run(spec), tmp_path)
+    apply(fine_tune, tmp_path / "applied")
+    applied = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "applied").eval()
+    plain = hf.AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = torch.tensor([[1, 40, 41, 50, 60, 61, 70, 80]])
+    called = set()
+    watch = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.add(module))
+    with torch.no_grad():
+        start = plain(ids).logits
+        watch.remove()
+        wanted = rebuild.load(fine_tune)[0](ids).logits
+        assert (wanted - start).abs().max() > 1e-3
+        torch.testing.assert_close(applied(ids).logits, wanted, rtol=1e-4, atol=2e-5)
+    inputs = load(spec)
+    layers = {
+        name for name, module in plain.named_modules() if type(module) is nn.Linear and module in called
+    }
+    asked = set(configuration(inputs.base.model, adapter, (), 0, inputs.base.idle).target_modules)
+    # Of LoRA in a Mamba, PEFT takes no `out_proj`.
+    refused = {name for name in layers if "out_proj" in name and (model, adapter.kind) == ("mamba", "lora")}
+    assert asked == layers - refused - {"lm_head"}
+    moved = inputs.fresh_model(0, adapter)
+    counted = {
+        name.partition(f".{adapter.kind}_")[0] for name, p in moved.named_parameters() if p.requires_grad
+    }
+    assert counted == asked
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (("dt_proj",), "adapter.target='dt_proj' .*mixer.dt_proj.*, which it never calls .*leave it out"),
+        (("in_proj", "out_proj"), "adapter.target='out_proj' .*PEFT .*leave it out"),
+    ],
+)
+def test_a_layer_whose_adapter_would_not_act_is_refused_by_name(target, words, specs, tmp_path):
+    folder = save_state_space(tmp_path / "mamba", "mamba")
+    spec = specs("lm", model=folder, adapter=AdapterSpec("lora", 2, target=target))
+    with pytest.raises(ConfigError, match=words) as raised:
+        check([spec], Loader())
+    assert "\n" not in str(raised.value)
 
 
 def test_patience_with_a_loss_keeps_the_lowest(specs):
