@@ -50,6 +50,7 @@ NO_VERSION = 1  # of the draw of P, where there is no P
 AGAIN = "copy the run again, or delete its folder and run its sweep again"  # the way out of damage to a run
 # What a TaskSpec says of how a language model is asked, and of what counts as right.
 ASKS = ("text", "metrics", "prompt", "answer", "words", "per_token", "chat", "pack", "max_new_tokens")
+COLUMNS = ("text",)  # `task.text` of data of one's own, where nothing is said
 SPACE = ("kind", "normalize", "groups", "include", "exclude", "head")  # of a SubspaceSpec; the rest trains
 
 
@@ -64,7 +65,8 @@ class FineTune:
     precision               that training computed in: `fp32`, `bf16` or `pure_bf16`.
     labels                  class names in the order of their ids; () where the answers are no classes.
     kind                    of task (`tasks.task.KINDS`).
-    asks                    of language models: the keys of ASKS that are not as by default; {} for others.
+    asks                    of language models: the keys of ASKS that are not as by default; of others the columns
+                            `text`, where they are not COLUMNS, and in files of earlier versions nothing.
     task, metric, score, n_eval     what it was trained on, and how well it does; the last two may be None.
     tensors                 `theta` (d − m − head,), `lam` (m,), `head.i`: float32, finite, on the CPU; those of the
                             adapter and the head, by their names in the model, where `subspace` is `full`.
@@ -193,7 +195,7 @@ class FineTune:
 def _asks(task: TaskSpec) -> dict[str, Any]:
     """`FineTune.asks` of a task, as JSON holds it."""
     if task.kind in HEADS.values():
-        return {}
+        return {} if task.text == COLUMNS else {"text": list(task.text)}
     usual = {f.name: f.default for f in fields(TaskSpec)}
     own = {name: getattr(task, name) for name in ASKS if getattr(task, name) != usual[name]}
     return {
@@ -246,11 +248,14 @@ def _check(found: FineTune) -> None:
     for number, limit in zip(numbers, limits, strict=True):
         if type(number) is not int or not 0 <= number < limit:
             raise StoreError(f"{number!r:.60} in a portable fine-tune is out of range")
-    known = ASKS if found.kind not in HEADS.values() else ()
+    known = ASKS if found.kind not in HEADS.values() else ("text",)
     if not set(found.asks) <= set(known) or len(_json(found.asks)) > MAX_ASKS:
         raise StoreError(
             f"asks={sorted(found.asks)!r:.60} of a portable fine-tune are not how its kind of model is asked"
         )
+    columns = found.asks.get("text", [])
+    if not (isinstance(columns, list) and all(isinstance(name, str) for name in columns)):
+        raise StoreError(f"text={columns!r:.60} of a portable fine-tune names no columns")
     if found.kind not in TASKS:
         raise StoreError(f"task kind {found.kind!r:.60} is not known; use the idim that wrote the file")
     if len(found.labels) > MAX_LABELS or bool(found.labels) != TASKS[found.kind].classes:

@@ -163,7 +163,7 @@ def apply(
     source: str | Path, out: Path, model: str | None = None, *, trust_remote_code: bool = False
 ) -> None:
     """Write the fine-tuned model and its tokenizer as an ordinary Hugging Face folder. Its config says under `idim`
-    how a language model is asked (`FineTune.asks`).
+    how a language model is asked, and which columns another one read (`FineTune.asks`).
 
     Raises StoreError where `out` is a file or a folder that is not empty or the base model is quantized, and as
     `load`.

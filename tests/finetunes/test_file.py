@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 from support.make_golden import FOLDER, SENTENCES
 from support.processes import largest_file
+from support.rows import sentences, write_jsonl
 from transformers import AutoModelForSequenceClassification
 
 import intrinsic_cli
@@ -317,6 +318,7 @@ HOSTILE = {
         "target has 38,000 patterns",
     ),
     "a question's place": (put("asks", {"path": "/etc"}), "asks=['path']"),
+    "a column of no name": (put("asks", {"text": [7]}), "text=[7] of a portable fine-tune names no columns"),
     "a question to a head": (put("asks", {"prompt": "{text}"}), "asks=['prompt']"),
     "nesting": (put("task", [[[]] * 2] * 2), "task=[[[], []], [[], []]] is not a text"),
     "score": (put("score", float("nan")), "NaN is no number"),
@@ -451,6 +453,48 @@ def test_eval_of_data_of_ones_own_asks_for_them(idim, runs, task_folder, tmp_pat
     assert "the fine-tune's task is data of your own; add task=FILE, with task.text and task.label" in err
     status, out, _ = idim("eval", tmp_path / "x.safetensors", f"task.path={task_folder}")
     assert (status, out.splitlines()[-1]) == (0, "40 rows of task, bf16")
+
+
+@pytest.mark.long
+def test_eval_reads_the_columns_of_the_training(idim, make_spec, tmp_path):
+    """Where rows have a `text` beside the `title` that was trained on; here it is of the other class."""
+    folder, other = tmp_path / "rows", {"a": "z", "z": "a"}
+    folder.mkdir()
+    for name, rows in (("train", sentences(96)), ("validation", sentences(40, offset=1000))):
+        turned = [
+            {**row, "text": row["text"].translate(str.maketrans(other)), "title": row["text"]} for row in rows
+        ]
+        write_jsonl(folder / f"{name}.jsonl", turned)
+    spec = make_spec(path=folder, text=("title",), d=2000, lr=0.05, max_steps=60)
+    store = Store(tmp_path / "runs")
+    result = execute(spec, store, Loader())
+    assert result.score > 0.7
+    file = export(store.run(spec), tmp_path)
+
+    def accuracy(*words):
+        status, out, said = idim("eval", file, *words)
+        assert status == 0, said
+        return float(out.split()[1])
+
+    assert accuracy(f"task={folder}") == round(result.score, 4)
+    assert accuracy("task=custom", f"task.path={folder}") == round(result.score, 4)
+    assert accuracy(f"task={folder}", "task.text=text") < 0.5
+    # A data set that idim knows has columns of its own.
+    status, _, said = idim("eval", file, "task=pydoc-topic", "data.max_eval=5")
+    assert (status, "answers calm, loud" in said) == (2, True)
+
+
+def test_columns_that_a_known_data_set_has_anyway_are_not_asked_of_other_rows(
+    idim, runs, task_folder, tmp_path
+):
+    run = runs["did bf16"][0]
+    found = FineTune.of_run(run)
+    assert found.asks == {}
+    (tmp_path / "x.safetensors").write_bytes(
+        replace(found, task="sst2", asks={"text": ["sentence"]}).to_bytes()
+    )
+    status, out, said = idim("eval", tmp_path / "x.safetensors", f"task={task_folder}")
+    assert (status, out.split()[:2]) == (0, ["accuracy", f"{run.result().score:.4f}"]), said
 
 
 @pytest.mark.long

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from intrinsic_cli.cli.arguments import fine_tune
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+    from intrinsic_cli.finetunes.file import FineTune
 
 SUMMARY = "score a fine-tune on the validation rows of a task"
 EXAMPLES = """\
@@ -37,9 +44,6 @@ def execute(arguments: argparse.Namespace) -> int:
             raise ConfigError(
                 f"{key} is fixed by the fine-tune; set keys of task, data or train.eval_batch_size"
             )
-    asks = {"kind": found.kind, **found.asks} if found.asks else {}
-    own = {"data.max_length": found.max_length, **{f"task.{key}": value for key, value in asks.items()}}
-    overrides = [*(setting(key, value) for key, value in own.items() if key not in given), *overrides]
     if "task" not in given:
         own_data = found.task == "custom" and "task.path" not in given
         if own_data or found.task not in options.options("task"):
@@ -48,6 +52,8 @@ def execute(arguments: argparse.Namespace) -> int:
                 f"the fine-tune's task is {whose}; add task=FILE, with task.text and task.label as in training"
             )
         overrides = [setting("task", found.task), *overrides]
+    own = {"data.max_length": found.max_length, **_asks(found, overrides)}
+    overrides = [*(setting(key, value) for key, value in own.items() if key not in given), *overrides]
     cfg = compose.compose_config("run", overrides)
     spec = specs.run_spec(cfg)
     from intrinsic_cli.finetunes.scoring import score
@@ -60,3 +66,29 @@ def execute(arguments: argparse.Namespace) -> int:
         print(f"{name} {value:.4f}")
     print(f"{n} rows of {spec.task.title}, {found.precision}")
     return 0
+
+
+def _asks(found: FineTune, overrides: Sequence[Override]) -> dict[str, Any]:
+    """The keys of `task` by which the fine-tune says how it is asked: of a language model, all that it has.
+
+    Of others it is the columns of their rows, which hold for rows of one's own and for the data set trained on: one
+    that idim knows has its own columns, and a fine-tune of it read these and chose none.
+    """
+    from intrinsic_cli.finetunes.file import HEADS
+    from intrinsic_cli.planning import compose, options
+    from intrinsic_cli.planning.words import setting
+
+    if not found.asks:
+        return {}
+    if found.kind not in HEADS.values():
+        return {f"task.{key}": value for key, value in {"kind": found.kind, **found.asks}.items()}
+    known = set(options.options("task")) - {"custom"}
+    meant = [each for override in overrides for each in options.meant(override, None)]
+    task = next((each.value() for each in reversed(meant) if each.key_or_group == "task"), "custom")
+    if task != found.task and task in known:
+        return {}
+    if task != found.task and found.task in known:
+        usual = compose.compose_config("run", [setting("task", found.task)]).task.text
+        if list(usual) == found.asks["text"]:
+            return {}
+    return {"task.text": found.asks["text"]}
