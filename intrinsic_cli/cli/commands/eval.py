@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from intrinsic_cli.cli.arguments import fine_tune
 
 if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
-
     from intrinsic_cli.finetunes.file import FineTune
 
 SUMMARY = "score a fine-tune on the validation rows of a task"
@@ -68,7 +66,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _asks(found: FineTune, overrides: Sequence[Override]) -> dict[str, Any]:
+def _asks(found: FineTune, overrides: Sequence[Any]) -> dict[str, Any]:
     """The keys of `task` by which the fine-tune says how it is asked: of a language model, all that it has.
 
     Of others it is the columns of their rows, which hold for rows of one's own and for the data set trained on: one
