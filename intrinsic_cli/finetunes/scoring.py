@@ -30,18 +30,21 @@ def answer(task: Task, model: Any, encoded: Encoded, precision: str, batch_size:
 def score(
     found: FineTune, spec: TaskSpec, data: DataSpec, *, model: str | None = None,
     trust_remote_code: bool = False, batch_size: int = 128,
-) -> tuple[dict[str, float], int]:  # fmt: skip
-    """Every metric of the task on its validation split, and the number of rows.
+) -> tuple[dict[str, float], int, int | None]:  # fmt: skip
+    """Every metric of the task on its validation split, the number of rows, and `Rows.apart`.
+
+    A split that `spec.validation` names is scored whole, be it the one trained on.
 
     Raises DataError where the task's labels are not the fine-tune's, and as `rebuild.load`.
     """
     task = task_of(spec)
-    rows = splits.load(spec, data)
+    rows = splits.load(spec, data, whole=True)
     check_labels(found, spec, rows.label_names)
     task.check(rows.label_names)
     base = base_of(found, model, trust_remote_code=trust_remote_code)
     encoded = task.encode(rows.validation, rows.label_names, base, data.max_length)
-    return task.score(answer(task, build(found, base), encoded, found.precision, batch_size)), len(encoded)
+    answers = answer(task, build(found, base), encoded, found.precision, batch_size)
+    return task.score(answers), len(encoded), rows.apart
 
 
 def check_labels(found: FineTune, task: TaskSpec, labels: Sequence[str]) -> None:

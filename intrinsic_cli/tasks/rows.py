@@ -52,7 +52,8 @@ class Rows:
     """The rows of a study. `label_names` is () for regression; `fingerprint` is SHA-256 (hex) of all below.
 
     `holdout` is taken out of the training split and has no row of `train`; it is empty unless asked for.
-    `summary` says in one line which files, rows and classes these are.
+    `summary` says in one line which files, rows and classes these are. `apart` is how many rows the split has of
+    which a fifth was set apart to validate; None where the validation rows are a split of their own.
     """
 
     train: Part
@@ -61,6 +62,7 @@ class Rows:
     label_names: tuple[str, ...]
     fingerprint: str
     summary: str = field(default="", compare=False)
+    apart: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ USES = ("to train on", "to validate", "held out")
 SHOWN = 8  # classes in a summary
 
 
-def load(task: TaskSpec, data: DataSpec) -> Rows:
+def load(task: TaskSpec, data: DataSpec, *, whole: bool = False) -> Rows:
     """Read, check and cut the rows of `task`.
 
     `data.holdout` rows are set apart first, then the first `data.max_train` of what is left in one fixed
@@ -31,9 +31,10 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
 
     Where `task.validation` is None, or is `validation` and the data have one split only, a fifth of the
     training rows becomes the validation split, chosen by a hash of the row's text: rows with equal text stay
-    together, and the choice is the same everywhere. Raises DataError when the rows can't be found, read, or used.
+    together, and the choice is the same everywhere. With `whole`, for scoring alone, the training split validates
+    as it is where `task.validation` names it. Raises DataError when the rows can't be found, read, or used.
     """
-    train, validation, names, origin = _read(task, data)
+    train, validation, names, origin = _read(task, data, whole)
     order = np.argsort(_raw_stream(data.seed, "rows", len(train)), kind="stable")
     if data.holdout >= len(train):
         raise DataError(
@@ -48,7 +49,7 @@ def load(task: TaskSpec, data: DataSpec) -> Rows:
         validation = validation.take(sorted(chosen[: data.max_eval].tolist()))
     train = _permuted(train.take(kept.tolist()), task, data)
     parts = (train, validation, holdout)
-    return Rows(*parts, names, _fingerprint(parts, names), _summary(task, parts, names, origin))
+    return Rows(*parts, names, _fingerprint(parts, names), _summary(task, parts, names, origin), origin.apart)
 
 
 def _check_cut(
@@ -126,13 +127,15 @@ def _labels(part: Part, names: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the training and the validation rows come from, in words, and data files that were not read."""
+    """Where the training and the validation rows come from, in words, data files that were not read, and
+    `Rows.apart`."""
 
     files: tuple[str, str]
     unread: tuple[str, ...] = ()
+    apart: int | None = None
 
 
-def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], Origin]:
+def _read(task: TaskSpec, data: DataSpec, whole: bool) -> tuple[Part, Part, tuple[str, ...], Origin]:
     source = embedded.read(task) if task.path is None else sources.read(task, data)
     names: tuple[str, ...] = ()
     labels: Mapping[str, list[Any]]
@@ -147,6 +150,8 @@ def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], 
     for split, table in source.tables.items():
         texts = {name: columns.texts(task, split, table, name, option) for name in task.read_columns}
         parts.append(Part(*_inputs(task, texts), labels[split]))
+    if whole and task.validation == task.train:
+        parts = [parts[0], parts[-1]]
     train, validation = parts if len(parts) == 2 else _split_off(parts[0])
     if len(parts) == 1 and not (len(train) and len(validation)):
         alike = len(parts[0]) > 1 == len(set(parts[0].said()))
@@ -166,7 +171,8 @@ def _read(task: TaskSpec, data: DataSpec) -> tuple[Part, Part, tuple[str, ...], 
             "give rows with other labels too"
         )
     files = [source.files[split] for split in source.tables]
-    return train, validation, names, Origin((files[0], files[-1]), source.unread)
+    apart = len(parts[0]) if len(parts) == 1 else None
+    return train, validation, names, Origin((files[0], files[-1]), source.unread, apart)
 
 
 def _answers(task: TaskSpec, split: str, table: Table) -> list[str]:

@@ -1,5 +1,6 @@
 """Portable fine-tunes: the same model in another process, files of old, and files that are not to be trusted."""
 
+import hashlib
 import json
 import os
 import re
@@ -495,6 +496,35 @@ def test_columns_that_a_known_data_set_has_anyway_are_not_asked_of_other_rows(
     )
     status, out, said = idim("eval", tmp_path / "x.safetensors", f"task={task_folder}")
     assert (status, out.split()[:2]) == (0, ["accuracy", f"{run.result().score:.4f}"]), said
+
+
+def test_eval_scores_all_rows_of_the_split_that_it_is_told(idim, runs, tmp_path):
+    """Of one split a fifth stands for a validation split, as in training, unless that split is named."""
+    file = export(runs["did bf16"][0], tmp_path)
+    write_jsonl(tmp_path / "all.jsonl", sentences(60))
+    (tmp_path / "only").mkdir()
+    write_jsonl(tmp_path / "only" / "test.jsonl", sentences(60))
+    (tmp_path / "two").mkdir()
+    write_jsonl(tmp_path / "two" / "train.jsonl", sentences(60))
+    write_jsonl(tmp_path / "two" / "test.jsonl", sentences(10, offset=500))
+    said = {row["text"] for row in sentences(60)}
+    fifth = sum(hashlib.blake2b(text.encode(), digest_size=8).digest()[::-1] < b"\x33" * 8 for text in said)
+
+    def last_line(*words):
+        status, out, err = idim("eval", file, *words)
+        assert status == 0, err
+        return out.splitlines()[-1]
+
+    way = "a fifth of its 60 was set apart by hash, and task.validation=train scores them all"
+    assert last_line(f"task={tmp_path / 'all.jsonl'}") == f"{fifth} rows of all, bf16; {way}"
+    assert last_line(f"task={tmp_path / 'all.jsonl'}", "task.validation=train") == "60 rows of all, bf16"
+    only = (f"task={tmp_path / 'only'}", "task.train=test")
+    assert last_line(*only).endswith("and task.validation=test scores them all")
+    assert last_line(*only, "task.validation=test") == "60 rows of only, bf16"
+    two = f"task={tmp_path / 'two'}"
+    assert last_line(two, "task.validation=train") == "60 rows of two, bf16"
+    assert last_line(two, "task.validation=test") == "10 rows of two, bf16"
+    assert last_line(two, "task.validation=train", "data.max_eval=7") == "7 rows of two, bf16"
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ from intrinsic_cli.cli.arguments import fine_tune
 
 if TYPE_CHECKING:
     from intrinsic_cli.finetunes.file import FineTune
+    from intrinsic_cli.planning.words import Override
 
 SUMMARY = "score a fine-tune on the validation rows of a task"
 EXAMPLES = """\
@@ -56,17 +57,21 @@ def execute(arguments: argparse.Namespace) -> int:
     spec = specs.run_spec(cfg)
     from intrinsic_cli.finetunes.scoring import score
 
-    values, n = score(
+    values, n, apart = score(
         found, spec.task, spec.data, model=arguments.model, trust_remote_code=arguments.trust_remote_code,
         batch_size=spec.train.eval_batch_size,
     )  # fmt: skip
     for name, value in values.items():
         print(f"{name} {value:.4f}")
-    print(f"{n} rows of {spec.task.title}, {found.precision}")
+    way = (
+        "" if apart is None else
+        f"; a fifth of its {apart:,} was set apart by hash, and task.validation={spec.task.train} scores them all"
+    )  # fmt: skip
+    print(f"{n} rows of {spec.task.title}, {found.precision}{way}")
     return 0
 
 
-def _asks(found: FineTune, overrides: Sequence[Any]) -> dict[str, Any]:
+def _asks(found: FineTune, overrides: Sequence[Override]) -> dict[str, Any]:
     """The keys of `task` by which the fine-tune says how it is asked: of a language model, all that it has.
 
     Of others it is the columns of their rows, which hold for rows of one's own and for the data set trained on: one
