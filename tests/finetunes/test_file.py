@@ -22,11 +22,12 @@ from support.rows import sentences, write_jsonl
 from transformers import AutoModelForSequenceClassification
 
 import intrinsic_cli
-from intrinsic_cli.errors import IdimError, ModelError, StoreError
+from intrinsic_cli.errors import DataError, IdimError, ModelError, StoreError
 from intrinsic_cli.files import new_folder
 from intrinsic_cli.finetunes.arithmetic import combine
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune, checksum
 from intrinsic_cli.finetunes.rebuild import apply, export, load
+from intrinsic_cli.finetunes.scoring import check_labels
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.rundir import THETA, RunDir
 from intrinsic_cli.spec import AdapterSpec
@@ -535,6 +536,16 @@ def test_eval_refuses_what_the_file_decides_and_tasks_of_other_labels(idim, file
     status, _, err = idim("eval", files["did"], "task=pydoc-topic", "data.max_eval=5")
     assert (status, err.count("\n")) == (2, 1)
     assert "answers calm, loud" in err
+
+
+def test_rows_of_some_classes_alone_are_scored_by_naming_all_of_them(files, runs):
+    found = replace(FineTune.read(files["did"]), labels=("calm", "loud", "mid"))
+    task = runs["did bf16"][0].result().spec.task
+    check_labels(found, task, found.labels)
+    with pytest.raises(DataError, match=r"list all of them by task.labels=\[calm,loud,mid\]"):
+        check_labels(found, task, ("calm", "mid"))
+    with pytest.raises(DataError, match="asks for calm, soft; evaluate it on a task with its labels"):
+        check_labels(found, task, ("calm", "soft"))
 
 
 def test_a_place_of_the_base_model_is_called_by_its_option(idim, files, tmp_path, monkeypatch):
