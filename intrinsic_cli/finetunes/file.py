@@ -71,6 +71,8 @@ class FineTune:
     tensors                 `theta` (d − m − head,), `lam` (m,), `head.i`: float32, finite, on the CPU; those of the
                             adapter and the head, by their names in the model, where `subspace` is `full`.
     adapter                 whose numbers θ moves, or that was trained itself.
+    spared                  whether it is on no layer that the model never calls, of those that have such layers: in
+                            files of earlier versions it is on all.
     """
 
     model: ModelSpec
@@ -91,6 +93,7 @@ class FineTune:
     settings_hash: str | None = None
     adapter: AdapterSpec = field(default_factory=AdapterSpec)
     asks: Mapping[str, Any] = field(default_factory=dict)
+    spared: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -128,7 +131,7 @@ class FineTune:
                 f"{run.path} is full fine-tuning, which is no θ and a seed but all {result.D:,} weights; "
                 f"{kept}, and subspace=did d=1000 makes a run that can be exported"
             )
-        tensors, _ = _open(run.path / THETA, AGAIN)
+        tensors, metadata = _open(run.path / THETA, AGAIN)
         if result.theta_hash not in (None, fingerprint(tensors)):
             raise StoreError(
                 f"{run.path / THETA} is not what the run learned, by the hash in its result; {AGAIN}"
@@ -144,7 +147,7 @@ class FineTune:
             max_length=spec.data.max_length, labels=result.label_names,
             kind=spec.task.kind, task=spec.task.name, metric=result.metric,
             score=result.score, n_eval=result.n_eval, tensors=tensors, settings_hash=result.settings_hash,
-            adapter=spec.adapter, asks=_asks(spec.task),
+            adapter=spec.adapter, asks=_asks(spec.task), spared=metadata.get("spared") == "true",
         )  # fmt: skip
 
     @classmethod
@@ -181,8 +184,9 @@ class FineTune:
             del tree["settings_hash"]
         if not self.asks:
             del tree["asks"]
-        if not self.adapter:  # as in files of earlier versions
-            del tree["adapter"]
+        for key in ("adapter", "spared"):  # without, files are as in earlier versions
+            if not getattr(self, key):
+                del tree[key]
         base, space = tree["model"], tree["subspace"]
         kept = ("name", "revision", "num_hidden_layers", "quantize")
         tree["model"] = {k: base[k] for k in kept if base[k] is not None}

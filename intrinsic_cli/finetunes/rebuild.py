@@ -83,7 +83,7 @@ def build(found: FineTune, base: LoadedModel) -> Any:
             f"this version of transformers or torch draws another head for {found.model.name} than the one "
             "trained from; use the versions of the training"
         )
-    adapters.attach(base.model, found.adapter, base.head, found.seed, base.idle)
+    adapters.attach(base.model, found.adapter, base.head, found.seed, base.idle if found.spared else ())
     itself = found.subspace.kind == "full"  # the adapter's numbers were trained and no θ
     dtype = torch.bfloat16 if found.precision == "pure_bf16" else None
     space = Full(base.model, dtype) if itself else attach(found, base.model, base.head)

@@ -109,7 +109,8 @@ def _wrapped(found: FineTune, base: LoadedModel, adapter: AdapterSpec, trained: 
     """PEFT's model around `base.model`, with the numbers of `trained` where that has the adapter, and its head."""
     import peft
 
-    config = adapters.configuration(base.model, adapter, base.head, found.seed, base.idle)
+    idle = base.idle if found.spared or not found.adapter else ()
+    config = adapters.configuration(base.model, adapter, base.head, found.seed, idle)
     config.modules_to_save = sorted({name.rpartition(".")[0] for name in base.head}) or None
     if not base.head and not base.model.config.is_encoder_decoder:
         config.task_type = "CAUSAL_LM"

@@ -130,7 +130,8 @@ def _train(
     inputs = load(spec)
     outcome = _trained(spec, inputs, run, progress, stop, limits)
     if first:
-        run.theta(theta.to_bytes(spec, outcome.tensors, outcome.projection_version))
+        spared = bool(spec.adapter and inputs.base.idle)
+        run.theta(theta.to_bytes(spec, outcome.tensors, outcome.projection_version, spared=spared))
         run.keep_outcomes(outcome.answers)
     return _result(spec, run, inputs, outcome, started.isoformat(timespec="seconds"))
 

@@ -13,9 +13,14 @@ from torch import Tensor
 from intrinsic_cli.spec import RunSpec
 
 
-def to_bytes(spec: RunSpec, tensors: Mapping[str, Tensor], projection_version: int | None) -> bytes:
-    """θ and λ, or the weights that a full fine-tuning keeps, with the spec: the whole fine-tune as a file."""
+def to_bytes(
+    spec: RunSpec, tensors: Mapping[str, Tensor], projection_version: int | None, *, spared: bool = False
+) -> bytes:
+    """θ and λ, or the weights that a full fine-tuning keeps, with the spec: the whole fine-tune as a file. `spared`
+    as in `finetunes.file.FineTune`."""
     metadata = {"format": "idim-1", "spec": json.dumps(spec.to_dict(), sort_keys=True)}
+    if spared:
+        metadata["spared"] = "true"
     if projection_version is not None:
         metadata["projection_version"] = str(projection_version)
     return save(dict(tensors), metadata=metadata)

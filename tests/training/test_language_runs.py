@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers as hf
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from support.language import save_mixture, save_state_space, save_t5
 from support.rows import write_task
 from torch import nn
@@ -17,7 +18,7 @@ from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import apply, export
 from intrinsic_cli.finetunes.scoring import score
 from intrinsic_cli.models import pretrained
-from intrinsic_cli.models.adapters import configuration
+from intrinsic_cli.models.adapters import attach, configuration
 from intrinsic_cli.rundir import THETA
 from intrinsic_cli.spec import AdapterSpec, ModelSpec
 from intrinsic_cli.store import Store
@@ -173,6 +174,27 @@ def test_layers_whose_code_reads_their_weight_alone_get_no_adapter(model, adapte
         name.partition(f".{adapter.kind}_")[0] for name, p in moved.named_parameters() if p.requires_grad
     }
     assert counted == asked
+
+
+def test_a_file_of_an_earlier_version_has_its_adapter_where_that_put_it(specs, tmp_path):
+    """Such a file says nothing of layers that are never called, and its numbers are those of all layers."""
+    folder, adapter = save_state_space(tmp_path / "mamba", "mamba"), AdapterSpec("vera", 8)
+    spec = specs("lm", model=folder, adapter=adapter, lr=1.0, d=60, max_steps=2)
+    store, load = Store(tmp_path / "out"), Loader()
+    execute(spec, store, load)
+    theta = store.run(spec).path / THETA
+    with safe_open(theta, "pt") as file:
+        metadata = file.metadata()
+    assert metadata.pop("spared") == "true"
+    save_file(load_file(theta), theta, metadata)  # as it was written before
+    earlier = export(store.run(spec), tmp_path)
+    assert not FineTune.read(earlier).spared
+    every = load(spec).fresh_model(0)
+    attach(every, adapter, (), 0)  # on all that PEFT takes, `dt_proj` among them
+    shapes = {name: p.shape for name, p in every.named_parameters()}
+    built = rebuild.load(earlier)[0]
+    assert {name: p.shape for name, p in built.named_parameters()} == shapes
+    assert any("dt_proj.vera" in name for name in shapes)
 
 
 @pytest.mark.parametrize(
