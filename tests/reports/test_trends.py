@@ -157,7 +157,7 @@ def test_a_pattern_and_revisions_become_a_sweep(tmp_path):
     assert overrides([f"model.name={folders[2]},{tmp_path}/with*"]) == {"model.name": [folders[2], spaced]}
     assert overrides(["model.name=a/b", "revisions=step0,100"]) == {
         "model.name": ["a/b"],
-        "model.revision": ["step0", 100],
+        "model.revision": ["step0", "100"],
     }
     assert overrides(["model=bert-base,minilm", "model.revision=null"]) == {
         "model": ["bert-base", "minilm"],
