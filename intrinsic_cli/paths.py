@@ -169,6 +169,11 @@ def _sha256(file: Path) -> str:
 
 def check_model(folder: Path, spec: ModelSpec) -> None:
     """Raise ModelError where the folder has no config, no weights, or weights of a kind not allowed."""
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelError(
+            f"model.name={spec.name} holds an adapter of PEFT and no model; give a folder with the model that it "
+            "belongs to, or with both in one (PEFT's merge_and_unload, then save_pretrained of model and tokenizer)"
+        )
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"model.name={spec.name} has no config.json; give a folder that save_pretrained wrote"

@@ -182,7 +182,10 @@ def _fit_tokenizer(name: str, tokenizer: Any, model: Any) -> None:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
-        raise ModelError(f"the tokenizer of model {name} has neither a padding nor an end token")
+        raise ModelError(
+            f"the tokenizer of model {name} has neither a padding nor an end token; name one of its tokens as "
+            "pad_token in its tokenizer_config.json"
+        )
     model.config.pad_token_id = tokenizer.pad_token_id
     _check_vocabulary(name, tokenizer, _vectors(name, model))
     if not isinstance(tokenizer.model_max_length, int | float) or tokenizer.padding_side not in SIDES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,10 +79,13 @@ class StudyPlan:
     prune: bool = False
 
 
-def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyPlan:
+def sweep_plan(
+    overrides: Sequence[Override], own: Path | None = None, typed: Collection[str] | None = None
+) -> StudyPlan:
     """The plan of `idim sweep`, each run once. An adaptive search starts from its baseline.
 
-    `own` is a folder with more files of tasks and models.
+    `own` is a folder with more files of tasks and models. `typed` are the keys that were asked for now, None all:
+    one that no run goes by is refused, and taken from the file of a study that was made with it.
     Raises ConfigError where the words can't be used, or make more runs than a sweep may have.
     """
     look_again()
@@ -111,7 +114,7 @@ def sweep_plan(overrides: Sequence[Override], own: Path | None = None) -> StudyP
         elif not is_full(cfg):
             runs += [one_run(cfg, d, seed, lr) for d in ds for lr in lrs for seed in seeds]
         twins += [(spec, specs.setdefault(spec.run_id, spec)) for spec in runs]
-    _refuse_idle(cells)
+    _refuse_idle(cells, {each.key_or_group for each in overrides} if typed is None else typed)
     _refuse_twins(twins)
     return StudyPlan(
         tuple(specs.values()),
@@ -164,20 +167,21 @@ def _refuse_lists(overrides: Sequence[Override]) -> None:
             raise ConfigError(f"{override.input_line}: a sweep has one {one}; give {key} one value")
 
 
-def _refuse_idle(cells: Sequence[DictConfig]) -> None:
-    """Raise ConfigError at a key that no run of these cells goes by, unless its value is the usual one."""
+def _refuse_idle(cells: Sequence[DictConfig], typed: Collection[str]) -> None:
+    """Raise ConfigError at a `typed` key that no run of these cells goes by, unless its value is the usual one."""
     first, usual = cells[0], compose_config("sweep", [])
     if all(map(is_full, cells)):
         for key in ("lr", "seed"):
-            if (some := one_or_many(first, f"baseline.{key}")) != one_or_many(usual, f"baseline.{key}"):
+            own = f"baseline.{key}"
+            if own in typed and (some := one_or_many(first, own)) != one_or_many(usual, own):
                 told = ",".join(map(str, some))
                 raise ConfigError(
-                    f"baseline.{key}={told} is for full fine-tuning beside other runs, and subspace=full has no "
+                    f"{own}={told} is for full fine-tuning beside other runs, and subspace=full has no "
                     f"others; write {key}={told} and leave it out (baseline.{key}=null)"
                 )
     some = one_or_many(first, "seed")
     searched = all(cfg.search.kind == "adaptive" and cfg.subspace.kind != "full" for cfg in cells)
-    if searched and some != one_or_many(usual, "seed"):
+    if searched and "seed" in typed and some != one_or_many(usual, "seed"):
         told = ",".join(map(str, some))
         raise ConfigError(
             f"seed={told} is not what search=adaptive goes by; write search.seeds=[{told}] for its runs, and "

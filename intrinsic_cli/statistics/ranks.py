@@ -54,8 +54,7 @@ def correlate(x: Floats, least: Floats, most: Floats, of: Sequence[tuple[str, st
     """
     n, undefined = len(x), int(np.count_nonzero(least == np.inf))
     if n < FEWEST_MODELS:
-        have = "1 model has" if n == 1 else f"{n} models have"
-        return Correlation(n, reason=f"{have} a d_t; at least {FEWEST_MODELS} are needed")
+        return Correlation(n, reason=f"{n} curve{'s' * (n != 1)}; at least {FEWEST_MODELS} are needed")
     of = of or [(str(i), "") for i in range(n)]
     rho = _pearson(ranks(x, x), ranks(least, most))
     if rho is None:
@@ -73,7 +72,7 @@ def correlate(x: Floats, least: Floats, most: Floats, of: Sequence[tuple[str, st
         found = replace(found, within=within)
     orders = _orders([a[rows] @ b[rows].T for rows in _alike(of)])
     if orders is None:
-        return replace(found, reason="no two models have a d_t on the same tasks")
+        return replace(found, reason="no two models were run on the same tasks")
     sums, exact = orders
     others = 0 if exact else 1  # the order that was found, which random ones may lack
     p = (np.count_nonzero(np.abs(sums) >= abs(a @ b) - ROUNDING) + others) / (sums.size + others)

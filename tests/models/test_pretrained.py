@@ -177,6 +177,18 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(folders, tmp_path):
     assert loaded.model.config.pad_token_id == loaded.tokenizer.pad_token_id == 2
 
 
+def test_a_tokenizer_with_nothing_to_pad_with_is_refused_with_the_way_out(folders, tmp_path):
+    for file in folders["gpt2"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    without = {**settings, "pad_token": None, "eos_token": None}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(without))
+    with pytest.raises(ModelError, match=r"neither a padding nor an end token; name one .* as pad_token"):
+        pretrained.load(ModelSpec(str(tmp_path)), 2)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**without, "pad_token": "[SEP]"}))
+    assert pretrained.load(ModelSpec(str(tmp_path)), 2).tokenizer.pad_token_id == 2
+
+
 def test_roberta_positions_start_behind_the_padding_index(folders):
     assert (
         pretrained.load(ModelSpec(str(folders["roberta"])), 2).tokenizer.model_max_length == 65
@@ -550,6 +562,8 @@ def test_a_folder_without_its_files(bert):
     refused(ModelSpec(str(bert)), r"has no model\.safetensors")
     (bert / "config.json").unlink()
     refused(ModelSpec(str(bert)), r"has no config\.json")
+    (bert / "adapter_config.json").write_text("{}")
+    refused(ModelSpec(str(bert)), "an adapter of PEFT and no model; give a folder with the model")
     refused(ModelSpec(str(bert / "none")), "does not exist")
 
 

@@ -101,6 +101,22 @@ def test_what_is_written_makes_the_study_again(file, words):
 
 
 @pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("search: adaptive\nd: [10, 1000]\nseed: 5\n", "seed"),
+        ("subspace: full\nbaseline.lr: [0.002]\nbaseline.seed: 7\n", "baseline.lr"),
+    ],
+)
+def test_a_file_may_have_a_key_that_no_run_goes_by_but_words_may_not(file, text, key, capsys, tmp_path):
+    """Files of earlier versions have some."""
+    command = ["sweep", str(file(f"model: tiny\n{text}")), "--dry-run", f"output_dir={tmp_path / 'none'}"]
+    assert cli.main(command) == 0
+    assert "to do" in capsys.readouterr().out
+    assert cli.main([*command, f"{key}=3"]) == 2
+    assert capsys.readouterr().err.startswith(f"idim: {key}=3 is ")
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
         ("- a", "no mapping"), ("5", "can't be read"), ("'5': 1", "5 is not a key"), ("a: [", "can't be read"),
@@ -134,6 +150,23 @@ def test_a_folder_keeps_the_studies_that_made_it(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "study.yaml": "c", "study-1.yaml": "a", "study-2.yaml": "b", "study-3.yaml": "c"
     }  # fmt: skip
+
+
+def test_of_a_study_that_was_moved_the_place_of_its_runs_is_told(tmp_path, capsys):
+    given = parse(["model=tiny", "d=50", f"output_dir={tmp_path / 'outputs'}"])
+    plan = sweep_plan(given)
+    moved = tmp_path / "moved"
+    (moved / plan.specs[-1].run_id).mkdir(parents=True)
+    (moved / "study.yaml").write_text(study_file.text(given, plan.cells))
+    again = ["sweep", str(moved / "study.yaml"), "--dry-run"]
+    told = f"runs of this study lie in {moved} and none in {tmp_path / 'outputs'}; output_dir={moved} goes on"
+    assert cli.main(again) == 0
+    assert told in capsys.readouterr().out
+    assert cli.main([*again, f"output_dir={moved}"]) == 0
+    assert "lie in" not in capsys.readouterr().out
+    (tmp_path / "outputs" / plan.specs[0].run_id).mkdir(parents=True)
+    assert cli.main(again) == 0
+    assert "lie in" not in capsys.readouterr().out
 
 
 def test_own_files_of_tasks_and_models(tmp_path, capsys):

@@ -295,7 +295,7 @@ def test_beyond_a_fall_a_d90_is_neither_above_nor_below_others():
     (trend,) = by_step(fallen_and_later(0.68, 0.68))
     assert trend.correlation.reason == "all ranks are tied"
     (trend,) = by_step(fallen_and_later(0.68))
-    assert trend.correlation.reason == "2 models have a d_t; at least 3 are needed"
+    assert trend.correlation.reason == "2 curves; at least 3 are needed"
 
 
 def test_a_fall_of_one_model_leaves_the_others_their_ranks():

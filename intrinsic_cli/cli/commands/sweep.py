@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intrinsic_cli.cli.arguments import overrides, own_configs, print_answer, print_config
@@ -53,9 +55,13 @@ def execute(
     own = own_configs(arguments)
     if arguments.cfg:
         return print_config(compose.compose_config("sweep", words.expand(given)[0], own))
-    plan = sweep_plan(given, own)
+    file, typed = _split(arguments)
+    plan = sweep_plan(given, own, {each.key_or_group for each in words.parse(typed)})
     show = shown(plan) if shown else _show_table
     store = Store(plan.output_dir)
+    if (there := _beside(file, plan, store)) is not None:
+        moved = f"runs of this study lie in {there} and none in {store.root}; output_dir={there} goes on with them"
+        plan = replace(plan, notes=(moved, *plan.notes))
     if plan.searches:
         from intrinsic_cli.study.search import check_targets
 
@@ -69,6 +75,16 @@ def execute(
     if failed:
         _say_lost(failed, store)
     return 1 if failed else 0
+
+
+def _beside(file: str | None, plan: StudyPlan, store: Store) -> Path | None:
+    """The folder of a study's file where its runs lie there alone: it was moved and names the old place."""
+    from intrinsic_cli.store import Store
+
+    if file is None or any(store.run(spec).path.exists() for spec in plan.specs):
+        return None
+    folder = Path(file).parent
+    return folder if any(Store(folder).run(spec).path.exists() for spec in plan.specs) else None
 
 
 def _say_lost(failed: Sequence[str], store: Store) -> None:
@@ -95,10 +111,18 @@ def words_given(arguments: argparse.Namespace) -> list[Override]:
     """The words of the command line behind those of a study: a file, where the first is one, or `study=NAME`."""
     from intrinsic_cli.planning import study_file, words
 
+    file, typed = _split(arguments)
+    given = words.parse(typed)
+    return study_file.preset(given) if file is None else study_file.read(file, given)
+
+
+def _split(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """The file of a study among the words of the command line, where the first is one, and the others."""
+    from intrinsic_cli.planning.study_file import SUFFIXES
+
     first, *others = arguments.overrides or [""]
-    if "=" in first or not first.endswith(study_file.SUFFIXES):
-        return study_file.preset(words.parse(arguments.overrides))
-    return study_file.read(first, words.parse(others))
+    is_file = "=" not in first and first.endswith(SUFFIXES)
+    return (first, others) if is_file else (None, arguments.overrides)
 
 
 def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> list[str]:
