@@ -17,7 +17,7 @@ import numpy as np
 from intrinsic_cli.errors import DataError, near
 from intrinsic_cli.spec import TaskSpec
 from intrinsic_cli.tasks.metrics import REGRESSION
-from intrinsic_cli.tasks.records import LONGEST_CELL, NUMBER, Table, in_all, shown
+from intrinsic_cli.tasks.table import LONGEST_CELL, NUMBER, Table, in_all, shown
 
 MOST_CLASSES = 1000
 LONGEST_NAME = 1000  # characters of a class name

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from intrinsic_cli.errors import ConfigError, DataError, near
 from intrinsic_cli.spec import TaskSpec
 from intrinsic_cli.tasks import pydoc
-from intrinsic_cli.tasks.records import Table
 from intrinsic_cli.tasks.rows import validates
 from intrinsic_cli.tasks.sources import Source
+from intrinsic_cli.tasks.table import Table
 
 LARGEST = 100  # numbers of `arithmetic` are below it
 

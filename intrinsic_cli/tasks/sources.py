@@ -16,7 +16,7 @@ from intrinsic_cli.errors import DataError, near
 from intrinsic_cli.spec import DataSpec, TaskSpec
 from intrinsic_cli.tasks import records
 from intrinsic_cli.tasks.layout import Layout, layout
-from intrinsic_cli.tasks.records import Table
+from intrinsic_cli.tasks.table import Table, as_text, joined, numbers
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _local(task: TaskSpec, path: Path, limit: int) -> Source:
         for file in splits[split]:
             table, digests[file] = records.read(file, task.columns, limit)
             pieces.append(table)
-        tables[split] = records.joined(pieces)
+        tables[split] = joined(pieces)
     _check_planned(task, root, digests)
     read = {split: named[split] for split in tables}
     return Source(tables, read, tuple(str(file.relative_to(place)) for file in found.unread))
@@ -151,9 +151,9 @@ def _table(data: Any, names: Sequence[str]) -> Table:
     """A split of `datasets` as a Table."""
     present = [name for name in names if name in data.column_names]
     values = {name: data[name][:] for name in present}
-    cells = {name: [records.as_text(value) for value in values[name]] for name in present}
-    numbers = {name: records.numbers(values[name]) for name in present}
+    cells = {name: [as_text(value) for value in values[name]] for name in present}
+    digits = {name: numbers(values[name]) for name in present}
     declared = {
         name: tuple(known) for name in present if (known := getattr(data.features[name], "names", None))
     }
-    return Table(len(data), tuple(data.column_names), cells, declared, numbers)
+    return Table(len(data), tuple(data.column_names), cells, declared, digits)

@@ -13,8 +13,8 @@ import numpy as np
 from intrinsic_cli.errors import DataError, printable
 from intrinsic_cli.spec import WRITTEN, DataSpec, TaskSpec, stream_seed
 from intrinsic_cli.tasks import columns, embedded, sources
-from intrinsic_cli.tasks.records import Table
 from intrinsic_cli.tasks.rows import Part, Rows, validates
+from intrinsic_cli.tasks.table import Table
 from intrinsic_cli.tasks.task import KINDS
 
 USES = ("to train on", "to validate", "held out")
