@@ -34,9 +34,8 @@ class _Letters(HydraOverrideVisitor):
     def visitFunction(self, ctx: Any) -> Any:
         if ctx.getChild(0).getText() == "choice":
             return super().visitFunction(ctx)
-        return HydraOverrideVisitor(self.functions).visitFunction(
-            ctx
-        )  # the numbers of range(1,3) are numbers
+        # The numbers of range(1,3) are numbers.
+        return HydraOverrideVisitor(self.functions).visitFunction(ctx)
 
 
 def read(word: str) -> Override:

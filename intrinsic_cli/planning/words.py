@@ -36,13 +36,7 @@ SEQUENCES = (
     "task.text", "task.labels", "task.metrics", "adapter.target", "subspace.include", "subspace.exclude",
     "search.seeds", "search.lr_multiples", "launcher.setup",
 )  # fmt: skip
-PLACES = (
-    "task",
-    "model",
-    "task.path",
-    "model.name",
-    "output_dir",
-)  # keys whose value may be any path
+PLACES = ("task", "model", "task.path", "model.name", "output_dir")  # keys whose value may be any path
 TEXTS = ("task.prompt",)  # keys whose value is taken as it stands, braces, commas and all
 MOST_RUNS = 10_000  # of one sweep, and values of one key: a slip such as range(1,1e9) ends in a line
 MAPPINGS = ("task.words", "adapter.args", "launcher.additional")  # keys whose value is a mapping of any keys

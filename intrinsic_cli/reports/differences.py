@@ -172,15 +172,9 @@ def answer(found: Sequence[Compared]) -> Answer:
 
 
 def _is_shown(each: Compared, definition: str) -> bool:
-    """Whether this definition asks for another score than the headline."""
-    values = [
-        (side.estimate(each.threshold, definition), side.estimate(each.threshold))
-        for side in (each.a, each.b)
-    ]
-    first = each.a.estimate(each.threshold).definition
-    return definition in each.by and (
-        definition == first or any(own.target not in (None, head.target) for own, head in values)
-    )
+    """Whether a table shows this definition of either curve."""
+    values = [value for side in (each.a, each.b) for value in side.shown(side.estimate(each.threshold))]
+    return definition in each.by and definition in {value.definition for value in values}
 
 
 def spell(found: Difference) -> str:
