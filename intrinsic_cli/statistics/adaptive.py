@@ -11,13 +11,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.estimate import Estimate, Measured
-from intrinsic_cli.statistics.points import Floats, Place, Point, rising
+from intrinsic_cli.statistics.points import Floats, Place, Point, counted, rising
 from intrinsic_cli.statistics.rates import best_rate
 from intrinsic_cli.statistics.targets import Scale
 
@@ -177,17 +178,16 @@ def _rank(
 ) -> list[int]:  # fmt: skip
     """The columns by mean score over the d's, best first; ties keep their order. Runs that failed score at chance,
     or as the worst one; those that collapsed do not count, and columns without any that does come last."""
-    scores: dict[tuple[int, float], list[float]] = {(d, search.lrs(d)[j]): [] for d in ds for j in columns}
-    runs = [p for p in subspace if p.seed in seeds and (p.d, p.lr) in scores]
-    rows = [[p for p in runs if p.d == d] for d in ds]
-    known = [search.scale.up(c) for p in runs if (c := p.choice(search.selection)) is not None]
-    lost = min(search.scale.up(search.scale.chance), *known) if known else 0.0
-    every = [rising(row, search.scale) for row in (*rows, baseline)]
-    for row, marks in zip(rows, collapsed(every, search.scale), strict=False):
-        for p, fell in zip(row, marks, strict=True):
-            if not fell and p.d is not None:
-                choice = p.choice(search.selection)
-                scores[p.d, p.lr].append(lost if choice is None else search.scale.up(choice))
+    scores: dict[tuple[int | None, float], list[float]] = {
+        (d, search.lrs(d)[j]): [] for d in ds for j in columns
+    }
+    scale, runs = search.scale, [p for p in subspace if p.seed in seeds and (p.d, p.lr) in scores]
+    rows = [rising([p for p in runs if p.d == d], scale) for d in ds]
+    marks = collapsed([*rows, rising(baseline, scale)], scale)
+    whole = counted([p for row in rows for p in row], scale.up(scale.chance))
+    for p, fell in zip(whole, chain.from_iterable(marks), strict=False):
+        if not fell and (choice := p.choice(search.selection)) is not None:
+            scores[p.d, p.lr].append(choice)
 
     def mean(column: int) -> float:
         each = [scores[d, search.lrs(d)[column]] for d in ds]

@@ -21,7 +21,7 @@ from intrinsic_cli.errors import ConfigError, DataError, one_of
 from intrinsic_cli.statistics.bootstrap import Replays, percentiles, replay
 from intrinsic_cli.statistics.curve import crossing
 from intrinsic_cli.statistics.logistic import Logistic, fit_logistic
-from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, rising, tabulate, take
+from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, counted, rising, tabulate, take
 from intrinsic_cli.statistics.rates import flattery
 from intrinsic_cli.statistics.rows import INFLUENCES, MARKS
 from intrinsic_cli.statistics.study import Study, bottom, prepare
@@ -186,13 +186,9 @@ class Measured:
         if not (apart or _count_failed(points)):
             return None
         chance = self.scale.up(self.scale.chance)
-        ds, rows = by_d(rising(self.subspace, self.scale))
-        rows = [*rows, rising(self.baseline, self.scale)]
-        lost = min(chance, *(p.score for row in rows for p in row if p.score is not None))
-        rows = [
-            [p if p.score is not None else replace(p, score=lost, holdout=lost) for p in row] for row in rows
-        ]
-        table = tabulate(rows, self.selection)
+        runs = counted(rising(points, self.scale), chance)
+        ds, rows = by_d(runs[: len(self.subspace)])
+        table = tabulate([*rows, runs[len(self.subspace) :]], self.selection)
         pick = choose(table.choice, table, chance)
         return np.log2(ds), take(table.score, pick), take(table.count, pick)
 

@@ -107,6 +107,16 @@ def rising(points: Sequence[Point], scale: Scale) -> list[Point]:
     ]
 
 
+def counted(points: Sequence[Point], chance: float) -> list[Point]:
+    """These `rising` runs, those that failed as ones that scored `chance`, or as the worst of all: of a loss,
+    chance may be better than what any run has reached."""
+    score, holdout = (
+        min([chance, *(value for p in points if (value := getattr(p, name)) is not None)])
+        for name in ("score", "holdout")
+    )
+    return [p if p.score is not None else replace(p, score=score, holdout=holdout) for p in points]
+
+
 def by_d(points: Sequence[Point]) -> tuple[list[int], list[list[Point]]]:
     """The d's in rising order and the runs of each. Raises DataError at a run without d."""
     groups: dict[int, list[Point]] = {}
