@@ -32,7 +32,7 @@ def load(task: TaskSpec, data: DataSpec, *, whole: bool = False) -> Rows:
     Where `task.validation` is None, or is `validation` and the data have one split only, a fifth of the
     training rows becomes the validation split, chosen by a hash of the row's text: rows with equal text stay
     together, and the choice is the same everywhere. With `whole`, for scoring alone, the training split validates
-    as it is where `task.validation` names it. Raises DataError when the rows can't be found, read, or used.
+    as it is where `task.validation` names it, and its rows may be of one label. Raises DataError when the rows can't be found, read, or used.
     """
     train, validation, names, origin = _read(task, data, whole)
     order = np.argsort(_raw_stream(data.seed, "rows", len(train)), kind="stable")
@@ -42,7 +42,8 @@ def load(task: TaskSpec, data: DataSpec, *, whole: bool = False) -> Rows:
         )
     left = order[data.holdout :]
     kept = left[: data.max_train]
-    _check_cut(task, names, train, {"holdout": left, "max_train": kept}, data)
+    if not whole:
+        _check_cut(task, names, train, {"holdout": left, "max_train": kept}, data)
     holdout = train.take(order[: data.holdout].tolist())
     if data.max_eval is not None and data.max_eval < len(validation):
         chosen = np.argsort(_raw_stream(data.seed, "rows/validation", len(validation)), kind="stable")
@@ -165,7 +166,7 @@ def _read(task: TaskSpec, data: DataSpec, whole: bool) -> tuple[Part, Part, tupl
     for split, part in (("training", train), ("validation", validation)):
         if not len(part):
             raise DataError(f"task {task.name}: the {split} split of {task.path} is empty; give more rows")
-    if only := _only_label(task, train.labels, names):
+    if (only := _only_label(task, train.labels, names)) and not whole:
         raise DataError(
             f"task {task.name}: all {len(train)} training rows of {task.path} have the label {only}; "
             "give rows with other labels too"

@@ -528,6 +528,21 @@ def test_eval_scores_all_rows_of_the_split_that_it_is_told(idim, runs, tmp_path)
     assert last_line(two, "task.validation=train", "data.max_eval=7") == "7 rows of two, bf16"
 
 
+def test_eval_scores_rows_of_one_label(idim, runs, tmp_path):
+    """Whose score is the share of that class that is found; all rows together have the mean of both."""
+    file, rows = export(runs["did bf16"][0], tmp_path), sentences(60)
+    found = {}
+    for label in ("calm", "loud", "both"):
+        own = [row for row in rows if label in ("both", row["label"])]
+        write_jsonl(tmp_path / f"{label}.jsonl", own)
+        words = (f"task={tmp_path / label}.jsonl", "task.labels=[calm,loud]", "task.validation=train")
+        status, out, err = idim("eval", file, *words, "data.max_train=3")
+        assert status == 0, err
+        assert f"{len(own)} rows of {label}" in out
+        found[label] = float(out.split()[1]) * len(own)
+    assert found["calm"] + found["loud"] == pytest.approx(found["both"], abs=0.01)
+
+
 @pytest.mark.long
 def test_eval_refuses_what_the_file_decides_and_tasks_of_other_labels(idim, files):
     status, _, err = idim("eval", files["did"], "task=pydoc-topic", "d=100")
