@@ -29,10 +29,11 @@ def load(task: TaskSpec, data: DataSpec, *, whole: bool = False) -> Rows:
     on `data.seed` alone, never on a run's seed. Validation rows keep the order of the file. Rows with equal text
     may lie on both sides of the holdout; the summary counts them.
 
-    Where `task.validation` is None, or is `validation` and the data have one split only, a fifth of the
-    training rows becomes the validation split, chosen by a hash of the row's text: rows with equal text stay
+    Where `task.validation` is None or `task.train`, or is `validation` and the data have one split only, a fifth of
+    the training rows becomes the validation split, chosen by a hash of the row's text: rows with equal text stay
     together, and the choice is the same everywhere. With `whole`, for scoring alone, the training split validates
-    as it is where `task.validation` names it, and its rows may be of one label. Raises DataError when the rows can't be found, read, or used.
+    as it is where `task.validation` names it, and its rows may be of one label. Raises DataError when the rows
+    can't be found, read, or used.
     """
     train, validation, names, origin = _read(task, data, whole)
     order = np.argsort(_raw_stream(data.seed, "rows", len(train)), kind="stable")
