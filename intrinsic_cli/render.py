@@ -1,4 +1,4 @@
-"""Numbers, settings and tables as text: for a terminal, a paper or a script.
+"""Numbers and tables as text: for a terminal, a paper or a script.
 
 A command hands over an `Answer`, and `render` sets it in one of FORMATS. What a name, a path or a setting
 spells is text in all of them: never a control sequence of a terminal, markup, LaTeX or a spreadsheet's formula.
@@ -304,42 +304,3 @@ def duration(seconds: float) -> str:
         return f"{math.ceil(seconds)} s"
     minutes = math.ceil(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
-
-
-def differences(
-    settings: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]
-) -> list[str]:
-    """`key=value ...` for each: the keys that differ among items of one label `within` any one place."""
-    values: dict[tuple[str, str], dict[str, set[str | None]]] = {}
-    keys = sorted({key for tree in settings for key in tree})
-    for tree, *place in zip(settings, labels, within, strict=True):
-        seen = values.setdefault((place[0], place[1]), {key: set() for key in keys})
-        for key in keys:
-            seen[key].add(tree.get(key))
-    differs = {(label, key) for (label, _), seen in values.items() for key in keys if len(seen[key]) > 1}
-    return [
-        " ".join(f"{_short(key)}={tree[key]}" for key in keys if (label, key) in differs and key in tree)
-        for tree, label in zip(settings, labels, strict=True)
-    ]
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """{"data.max_train": "4000"}: dotted keys, values as a user types them."""
-    dotted: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            dotted |= flat(value, f"{prefix}{key}.")
-        else:
-            text = "null" if value is None else json.dumps(value).replace('"', "")
-            dotted[prefix + key] = text[:8] if key == "fingerprint" else text
-    return dotted
-
-
-def _short(key: str) -> str:
-    return {"projection.kind": "projection"}.get(key, key.removeprefix("subspace."))
-
-
-def natural(text: str) -> list[str | float]:
-    """A sort key by which 4000 comes before 10000."""
-    parts = re.split(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)", text)
-    return [float(part) if i % 2 else part for i, part in enumerate(parts)]

@@ -25,9 +25,10 @@ from intrinsic_cli.errors import DataError, StoreError
 from intrinsic_cli.finetunes.arithmetic import space_of
 from intrinsic_cli.finetunes.file import SPACE, FineTune
 from intrinsic_cli.finetunes.rebuild import base_of
-from intrinsic_cli.render import Answer, Table, differences, flat, natural
+from intrinsic_cli.render import Answer, Table
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.rundir import RunDir
+from intrinsic_cli.settings import differences, flat, natural
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics.points import Point
 from intrinsic_cli.statistics.rates import best_rate

@@ -16,7 +16,7 @@ from intrinsic_cli.planning.baseline import full_runs, is_full, notes, own_keys
 from intrinsic_cli.planning.compose import compose_config
 from intrinsic_cli.planning.specs import look_again, number, one_or_many, one_run, output_dir, untrained
 from intrinsic_cli.planning.words import check_number, expand
-from intrinsic_cli.render import flat
+from intrinsic_cli.settings import flat
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.tasks.task import KINDS
 

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from intrinsic_cli.errors import StoreError
-from intrinsic_cli.render import differences, flat, natural
 from intrinsic_cli.result import RunResult
+from intrinsic_cli.settings import differences, flat, natural
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics import runs as points
 from intrinsic_cli.statistics.estimate import Estimate, Level, Measured
@@ -226,8 +226,8 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def told_apart(study: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]) -> list[str]:
-    """`render.differences` without hashes and chance, unless nothing else tells two studies apart: they follow from
-    the labels or the folder, which are named already."""
+    """`settings.differences` without hashes and chance, unless nothing else tells two studies apart: they follow
+    from the labels or the folder, which are named already."""
     follows = ("_hash", "fingerprint", "chance")
     plain = [{key: tree[key] for key in tree if not key.endswith(follows)} for tree in study]
     told = differences(plain, labels, within)

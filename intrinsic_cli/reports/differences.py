@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from intrinsic_cli.errors import ConfigError, StoreError, near
-from intrinsic_cli.render import Answer, Table, flat
+from intrinsic_cli.render import Answer, Table
 from intrinsic_cli.reports.cells import called, cell, defined, percent, symbol
 from intrinsic_cli.reports.curves import Curve, settings_of_space
+from intrinsic_cli.settings import flat
 from intrinsic_cli.statistics.difference import Difference, difference
 from intrinsic_cli.statistics.estimate import CONFIDENCE
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import writing
-from intrinsic_cli.render import duration, natural
+from intrinsic_cli.render import duration
 from intrinsic_cli.reports import curve_plots, svg
 from intrinsic_cli.reports.cells import called, cell, explain, full, goal, interval, point, symbol, way
 from intrinsic_cli.reports.curves import Curve, Found, few_seeds, spelled, untrained_at_the_end
@@ -24,6 +24,7 @@ from intrinsic_cli.reports.notes import footnotes
 from intrinsic_cli.reports.plot import Plot
 from intrinsic_cli.reports.tables import column, full_column, head, order
 from intrinsic_cli.result import RunResult, RunState
+from intrinsic_cli.settings import natural
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.store import Survey
 

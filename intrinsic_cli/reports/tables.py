@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import groupby
 
 from intrinsic_cli.errors import ConfigError, one_of
-from intrinsic_cli.render import Answer, Table, natural
+from intrinsic_cli.render import Answer, Table
 from intrinsic_cli.reports.cells import called, cell, explain, full, symbol
 from intrinsic_cli.reports.curves import Curve, Found, place, spelled
 from intrinsic_cli.reports.notes import footnotes
 from intrinsic_cli.reports.records import paper_records, records
 from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
+from intrinsic_cli.settings import natural
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
 

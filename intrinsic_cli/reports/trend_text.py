@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from intrinsic_cli.render import Answer, Table, natural
+from intrinsic_cli.render import Answer, Table
 from intrinsic_cli.reports import tables
 from intrinsic_cli.reports.axes import Axis
 from intrinsic_cli.reports.cells import called, explain, symbol
@@ -13,6 +13,7 @@ from intrinsic_cli.reports.curves import Curve
 from intrinsic_cli.reports.notes import footnotes
 from intrinsic_cli.reports.records import records
 from intrinsic_cli.reports.trends import Trend
+from intrinsic_cli.settings import natural
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import Correlation
 

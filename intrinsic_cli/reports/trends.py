@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from intrinsic_cli.errors import StoreError
-from intrinsic_cli.render import flat
 from intrinsic_cli.reports.axes import Axis, Lacking, model_key
 from intrinsic_cli.reports.curves import Curve, Found, settings_of_space, spelled, told_apart
+from intrinsic_cli.settings import flat
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.ranks import FEWEST_MODELS, Correlation, correlate
 from intrinsic_cli.statistics.targets import TARGETS

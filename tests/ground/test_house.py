@@ -15,7 +15,7 @@ ROOMS = (
 )  # fmt: skip
 GROUND = (
     "claims", "errors", "files", "history", "outcomes", "paths", "record", "registry", "render", "result", "rundir",
-    "sealed", "spec", "store",
+    "sealed", "settings", "spec", "store",
 )  # fmt: skip
 MOST_FLOORS = 8  # from cli to the ground
 

@@ -14,7 +14,7 @@ from support.made_runs import result, save, scored, study
 
 from intrinsic_cli.cli.main import main
 from intrinsic_cli.errors import ConfigError, StoreError
-from intrinsic_cli.render import natural, render
+from intrinsic_cli.render import render
 from intrinsic_cli.reports.curves import estimates, group
 from intrinsic_cli.reports.notes import footnotes
 from intrinsic_cli.reports.records import KEYS, records
@@ -130,12 +130,6 @@ def test_the_order_does_not_depend_on_the_order_of_runs():
         "model", "mrpc full accuracy", "mrpc SAID", "mrpc SAID chance", "mrpc DID", "mrpc DID chance",
         "rte full accuracy", "rte SAID", "rte SAID chance", "rte DID", "rte DID chance",
         "sst2 full accuracy", "sst2 DID", "sst2 DID chance",
-    ]  # fmt: skip
-
-
-def test_natural_order():
-    assert sorted(["step100", "step20", "null", "x=0.1", "x=0.05"], key=natural) == [
-        "null", "step20", "step100", "x=0.05", "x=0.1",
     ]  # fmt: skip
 
 

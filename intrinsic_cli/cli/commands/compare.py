@@ -48,8 +48,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
     from intrinsic_cli.errors import ConfigError
-    from intrinsic_cli.render import natural
     from intrinsic_cli.reports.axes import AXES, step_axis
+    from intrinsic_cli.settings import natural
 
     def members(spec: RunSpec) -> bool:
         return fnmatchcase(spec.model.label, arguments.models)

@@ -40,8 +40,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _facts(run: RunDir) -> dict[str, str]:
     """Configuration, result and circumstances of a run, by dotted keys."""
-    from intrinsic_cli.render import flat
     from intrinsic_cli.result import RunState
+    from intrinsic_cli.settings import flat
 
     state = run.state
     facts = {"state": str(state), **flat(run.spec().to_dict())}

@@ -29,8 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     import json
 
-    from intrinsic_cli.render import natural
     from intrinsic_cli.result import RunState
+    from intrinsic_cli.settings import natural
     from intrinsic_cli.store import Store
 
     survey = Store(arguments.dir).survey()
