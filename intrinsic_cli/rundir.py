@@ -430,8 +430,12 @@ class RunDir:
 
 
 def missing_run(path: str | Path) -> str:
-    """The way out where `path` is a run's name without its folder, as `idim status` prints it; else nothing."""
+    """The way out where `path` is a run's name without its folder, as `idim status` prints it, or a folder of runs;
+    else nothing."""
     name = os.fspath(path)
+    with suppress(OSError):
+        if next(Path(name).glob(f"*/{CONFIG}"), None) is not None:
+            return f"; it is a folder of runs, which idim status {name} lists"
     if os.path.lexists(name) or os.sep in name:
         return ""
     with suppress(OSError):

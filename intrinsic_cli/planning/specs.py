@@ -34,7 +34,7 @@ from intrinsic_cli.spec import (
     TaskSpec,
     TrainSpec,
 )
-from intrinsic_cli.tasks.task import KINDS
+from intrinsic_cli.tasks.task import KINDS, task_of
 
 PARTS = {
     "model": ModelSpec,
@@ -262,6 +262,7 @@ def _task(cfg: DictConfig, output: str) -> TaskSpec:
         raise ConfigError(
             "task.chat=true makes a turn of a prompt, and whole texts have none; set task.answer"
         )
+    task_of(task)  # which refuses metrics that the kind does not have
     folder = None if task.path is None else local_path(task.path, "task.path")
     if folder is None:
         return task

@@ -135,8 +135,8 @@ def step_axis(models: Iterable[ModelSpec], *, in_order: bool = False) -> Axis:
         return Axis("step", "pre-training step", lambda curve: named[model_key(curve.spec.model)].step or 0)
     if not in_order:
         raise StoreError(
-            f"{why}; give the checkpoints of one pre-training in their order: idim trajectory model.name=A,B, or "
-            "choose them by their names: idim compare --models 'bert-128-*'"
+            f"{why}; give the checkpoints of one pre-training in their order (idim trajectory model.name=A,B), or "
+            "choose among runs by their models (idim compare --models 'bert-128-*')"
         )
     places = {key: place for place, key in enumerate(named, start=1)}
     return Axis(

@@ -338,3 +338,12 @@ def test_a_name_as_status_prints_it_is_told_its_folder(idim, store, monkeypatch,
     status, _, said = idim(*(word.format(run.path.name) for word in words))
     assert status == 2
     assert f"did you mean {store.root.name}/{run.path.name}?" in said
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "{}"), ("diff", "{}", "{}"), ("export", "{}", "--out", "x.safetensors")]
+)
+def test_a_folder_of_runs_is_told_from_a_run(idim, store, words):
+    status, _, said = idim(*(word.format(store.root) for word in words))
+    assert (status, said.count("\n")) == (2, 1)
+    assert f"it is a folder of runs, which idim status {store.root} lists" in said

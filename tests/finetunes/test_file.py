@@ -486,6 +486,21 @@ def test_eval_reads_the_columns_of_the_training(idim, make_spec, tmp_path):
     assert (status, "answers calm, loud" in said) == (2, True)
 
 
+def test_eval_of_own_rows_asks_for_the_kind_and_the_metric_of_the_training(idim, make_spec, tmp_path):
+    folder = tmp_path / "graded"
+    folder.mkdir()
+    for name, rows in (("train", sentences(60)), ("validation", sentences(30, offset=1000))):
+        write_jsonl(folder / f"{name}.jsonl", [{**row, "label": int(row["label"] == "loud")} for row in rows])
+    for words in ({"regression": True, "metrics": ("spearman",)}, {"metrics": ("matthews", "f1")}):
+        spec = make_spec(path=folder, d=100, lr=0.05, max_steps=4, **words)
+        store = Store(tmp_path / f"runs {words['metrics'][0]}")
+        result = execute(spec, store, Loader())
+        (tmp_path / words["metrics"][0]).mkdir()
+        file = export(store.run(spec), tmp_path / words["metrics"][0])
+        status, out, said = idim("eval", file, f"task={folder}")
+        assert (status, out.splitlines()[0]) == (0, f"{words['metrics'][0]} {result.score:.4f}"), said
+
+
 def test_columns_that_a_known_data_set_has_anyway_are_not_asked_of_other_rows(
     idim, runs, task_folder, tmp_path
 ):

@@ -283,6 +283,19 @@ def test_a_search_tries_a_rate_once_however_often_it_is_named(words, rates):
     assert len([spec for spec in plan.specs if spec.is_full]) == len(search.lrs(50))
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["task.metrics=[auc]"], "'auc' is no classification metric; use accuracy"),
+        (["task=pydoc-lm", "task.metrics=[acuracy]"], "'acuracy' is no lm metric"),
+        (["task.regression=true"], "'accuracy' is no regression metric"),
+    ],
+)
+def test_a_metric_that_the_kind_does_not_have_is_refused_by_the_plan(words, part):
+    with pytest.raises(ConfigError, match=f"^task.metrics: {part}"):
+        sweep_plan(parse(["model=tiny", "d=50", *words]))
+
+
 def test_any_other_key_can_be_a_list():
     plan = sweep_plan(parse(["model=tiny", "d=50", "train.batch_size=8,16", "baseline.run=false"]))
     assert [spec.train.batch_size for spec in plan.specs] == [8, 16]

@@ -74,24 +74,29 @@ def execute(arguments: argparse.Namespace) -> int:
 def _asks(found: FineTune, overrides: Sequence[Override]) -> dict[str, Any]:
     """The keys of `task` by which the fine-tune says how it is asked: of a language model, all that it has.
 
-    Of others it is the columns of their rows, which hold for rows of one's own and for the data set trained on: one
-    that idim knows has its own columns, and a fine-tune of it read these and chose none.
+    Of others, on rows of one's own, its kind and its metric, where those are not as usual; and the columns of its
+    rows, which hold for rows of one's own and for the data set trained on: one that idim knows has its own columns,
+    and a fine-tune of it read these and chose none.
     """
     from intrinsic_cli.finetunes.file import HEADS
     from intrinsic_cli.planning import compose, options
     from intrinsic_cli.planning.words import setting
 
-    if not found.asks:
-        return {}
     if found.kind not in HEADS.values():
-        return {f"task.{key}": value for key, value in {"kind": found.kind, **found.asks}.items()}
+        asks = {"kind": found.kind, **found.asks} if found.asks else {}
+        return {f"task.{key}": value for key, value in asks.items()}
     known = set(options.options("task")) - {"custom"}
     meant = [each for override in overrides for each in options.meant(override, None)]
     task = next((each.value() for each in reversed(meant) if each.key_or_group == "task"), "custom")
+    own: dict[str, Any] = {}
+    if task not in known:
+        usual = compose.compose_config("run", [setting("task", "custom")]).task
+        own = {"task.kind": found.kind} if found.kind != usual.kind else {}
+        own |= {"task.metrics": [found.metric]} if found.metric not in usual.metrics else {}
+    columns = found.asks.get("text")
     if task != found.task and task in known:
-        return {}
-    if task != found.task and found.task in known:
-        usual = compose.compose_config("run", [setting("task", found.task)]).task.text
-        if list(usual) == found.asks["text"]:
-            return {}
-    return {"task.text": found.asks["text"]}
+        columns = None
+    elif task != found.task and found.task in known:
+        usual = compose.compose_config("run", [setting("task", found.task)]).task
+        columns = None if list(usual.text) == columns else columns
+    return own if columns is None else {**own, "task.text": columns}
