@@ -23,8 +23,8 @@ def collapsed(rows: Sequence[Sequence[Point]], scale: Scale) -> list[list[bool]]
 
     Scores are as `scale.up` gives them. A run is held against the median of its like (same d, same rate), and
     against the best median that its rate (by rank among its d's) has reached at a smaller d; full fine-tuning
-    against the best of any d too.
-    None is marked where the scatter of runs is unknown.
+    against the best of any d too. Where its like are at chance themselves, or below, a run has nothing to fall
+    from. None is marked where the scatter of runs is unknown.
     """
     cells, floor = [_cells(row) for row in rows], scale.floor
     sd = _scatter(cells, floor, scale.n_eval, scale.metric)
@@ -49,7 +49,7 @@ def _fell(p: Point, row: Sequence[Point], before: float, floor: float, sd: float
         return False
     like = [q.score for q in row if q is not p and q.lr == p.lr and q.score is not None]
     level = max([before, *([float(np.median(like))] if like else [])])
-    return level - p.score > CLEAR * sd
+    return level - p.score > CLEAR * sd and level > floor + AT_CHANCE * sd
 
 
 def _cells(row: Sequence[Point]) -> dict[float, Floats]:

@@ -10,7 +10,9 @@ PARTS = 8  # equal parts of a gap between two d's, over which its rise is spread
 # How evenly: Dirichlet concentration of a gap that rises alone, and of one beside which the curve rises alike.
 JUMP, SMOOTH = 0.2, 8.0
 STRETCH = 1.15  # so that the central 95 % of a jump's place is all of its gap
+WIDE = 2.4  # octaves of a gap, beyond which the curve may bend so much that a line says little
 FALL = 1.5  # standard errors by which a tail lies below the best d, where it is taken for a fall
+DIP = 4.0  # standard errors by which one d lies below an earlier one that is no worse than the best
 
 
 def crossing(
@@ -61,11 +63,12 @@ def within(share: Floats, spread: Floats, rng: np.random.Generator) -> Floats:
 def spreads(x: Floats, fit: Floats) -> Floats:
     """How evenly the rise inside each gap is spread: x, fit (K,) -> (K - 1,), for `within`.
 
-    A gap that rises like its steeper neighbour is likely smooth; one that rises alone may hold a jump.
+    A gap that rises like its steeper neighbour is likely smooth; one that rises alone may hold a jump, and a wide
+    one much of a bend.
     """
     slope = np.diff(fit) / np.diff(x)
     beside = np.maximum(np.append(0, slope[:-1]), np.append(slope[1:], 0))
-    alike = np.clip(beside / np.maximum(slope, 1e-12), 0, 1)
+    alike = np.clip(beside / np.maximum(slope, 1e-12), 0, 1) * np.minimum(1, WIDE / np.diff(x))
     return JUMP * (SMOOTH / JUMP) ** alike
 
 
@@ -74,16 +77,20 @@ def fallen(score: Floats, variance: Floats) -> Ints:
 
     Beyond the best d, the longest tail whose mean is worse by at least FALL standard errors of the difference takes
     no part: d_t is where the target is first reached. A shorter one would leave the first d's of a gradual fall,
-    which a monotone fit takes for what the d's before them can do.
+    which a monotone fit takes for what the d's before them can do. Nor does a dip, or what follows: a d that lies
+    clearly (DIP) below an earlier one which is no worse than the best by FALL.
     """
-    size = score.shape[1]
+    size, variance = score.shape[1], np.maximum(variance, 1e-12)
     best = np.argmax(score, axis=1)[:, None]
     top, top_variance = (np.take_along_axis(a, best, 1) for a in (score, variance))
-    weight = 1 / np.maximum(variance, 1e-12)
-    mass, total = (np.cumsum(a[:, ::-1], axis=1)[:, ::-1] for a in (weight, weight * score))
+    mass, total = (np.cumsum(a[:, ::-1], axis=1)[:, ::-1] for a in (1 / variance, score / variance))
     z = (top - total / mass) / np.sqrt(top_variance + 1 / mass)
-    worse = (np.arange(size) > best) & (z >= FALL)
-    return np.where(worse.any(axis=1), np.argmax(worse, axis=1), size)
+    place = np.arange(size)
+    worse = (place > best) & (z >= FALL)
+    first = np.argmax(score >= top - FALL * np.sqrt(variance + top_variance), axis=1)[:, None]
+    lead, lead_variance = (np.take_along_axis(a, first, 1) for a in (score, variance))
+    dips = (place > first) & (lead - score >= DIP * np.sqrt(lead_variance + variance))
+    return np.minimum(*(np.where(a.any(axis=1), np.argmax(a, axis=1), size) for a in (worse, dips)))
 
 
 def _cumulate(a: Floats) -> Floats:

@@ -23,8 +23,8 @@ from intrinsic_cli.statistics.curve import crossing
 from intrinsic_cli.statistics.logistic import Logistic, fit_logistic
 from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, counted, rising, tabulate, take
 from intrinsic_cli.statistics.rates import flattery
-from intrinsic_cli.statistics.rows import INFLUENCES, MARKS
-from intrinsic_cli.statistics.study import Study, bottom, prepare
+from intrinsic_cli.statistics.rows import CORRELATIONS, INFLUENCES, MARKS
+from intrinsic_cli.statistics.study import Study, prepare
 from intrinsic_cli.statistics.targets import CHANCE, TARGETS, Scale, begin, headline, target_score
 
 SELECTIONS = ("validation", "holdout")
@@ -175,7 +175,7 @@ class Measured:
     @cached_property
     def _logistic(self) -> Logistic | None:
         assert isinstance(self.study, Study)
-        return fit_logistic(self.study.x, self.study.score[:-1], self.study.runs[:-1], bottom(self.scale))
+        return fit_logistic(self.study.x, self.study.score[:-1], self.study.runs[:-1], self.scale.bottom)
 
     @cached_property
     def _of_all(self) -> tuple[Floats, Floats, Floats] | None:
@@ -345,9 +345,10 @@ def _undefined(study: Study, definition: str, target: float, threshold: float) -
     error = margin = 0.0
     variance = study.variance_over(wanted.level)
     if study.noise is not None and variance is not None:
-        # The best of several rates beats the score before training by luck so much the easier. Chance is the best
-        # constant answer to these very rows, which is hard enough to beat by luck (docs/statistics.md).
-        tries = 1 if wanted.level == CHANCE else int(np.sum(study.table.tried[-1] > 0))
+        # The best of several rates beats a level by luck so much the easier. Chance is most often the best constant
+        # answer to these very rows, which is hard enough to beat by luck (docs/statistics.md).
+        by_rows = wanted.level == CHANCE and study.scale.metric not in CORRELATIONS
+        tries = 1 if by_rows else int(np.sum(study.table.tried[-1] > 0))
         error = math.sqrt(variance)
         margin = error * float(stdtrit(study.noise.freedom[-1], 1 - 0.05 / tries))
     told = f"is not clearly {than} {wanted.level} ({up(level):.4g}){more}"
@@ -365,7 +366,7 @@ def _slower(study: Study) -> float | None:
     that was best there."""
     if study.kept == len(study.ds):
         return None
-    best = int(np.argmax(study.score[:-1]))
+    best = int(np.argmax(study.score[: study.kept]))
     scaled = study.lr[best] * math.sqrt(study.ds[best] / study.ds[study.kept])
     return float(scaled if scaled < study.lr[study.kept] else study.lr[study.kept] / 3)
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import fdtr, gammaincinv  # the quantiles of χ² are 2 · gammaincinv(freedom / 2, p)
 
 from intrinsic_cli.statistics.logistic import PARAMETERS, fit_logistic
-from intrinsic_cli.statistics.points import Floats, Grid, Ints
+from intrinsic_cli.statistics.points import ROUNDING, Floats, Grid, Ints
 from intrinsic_cli.statistics.rows import BLOCKS, sampling_variance
+from intrinsic_cli.statistics.targets import Scale
 
 KNOWN = 6  # degrees of freedom that stand for noise known from the rows alone
 ENOUGH = 5  # below so many, repeats say too little, and what a smooth curve leaves of the points counts too
@@ -54,9 +55,7 @@ class Noise:
         return np.maximum(self.score - self.told, 0) + self.row
 
 
-def measure_noise(
-    table: Grid, pick: Ints, x: Floats, chance: float, n_eval: int | None, metric: str
-) -> Noise | None:
+def measure_noise(table: Grid, pick: Ints, x: Floats, scale: Scale) -> Noise | None:
     """The noise of `table`, whose last row is full fine-tuning and whose others lie at x (K - 1,), log2 d. `pick`
     (K,) are the columns chosen.
 
@@ -67,12 +66,12 @@ def measure_noise(
     wild = _wild(table, pick)
     rows = _Rows.of(table, wild)
     least = np.zeros_like(table.score)
-    if n_eval is not None and rows is None:
-        least = sampling_variance(metric, table.score, n_eval)
+    if scale.n_eval is not None and rows is None:
+        least = sampling_variance(scale.metric, table.score, scale.n_eval, scale.chance)
     known = rows is not None or bool(np.any(least > 0))
     degrees = np.where(wild, 0, np.maximum(table.count - 1, 0)).sum(axis=1)
     repeats = int(degrees.sum())
-    rest, spare, by_rows = _residuals(table, x, chance, rows) if repeats < ENOUGH else (0.0, 0, 0.0)
+    rest, spare, by_rows = _residuals(table, x, scale.bottom, rows) if repeats < ENOUGH else (0.0, 0, 0.0)
     floored = spare > 0 and rest > 2 * gammaincinv(spare / 2, SURE) * (
         by_rows / spare if rows else np.mean(least)
     )
@@ -114,7 +113,7 @@ def _wild(table: Grid, pick: Ints) -> NDArray[np.bool_]:
     squares, degrees = _squares(table, table.score_left), np.maximum(table.count - 1, 0)
     chosen = np.arange(table.count.shape[1]) == pick[:, None]
     freedom, scatter = int(degrees[chosen].sum()), float(squares[chosen].sum())
-    if freedom < ENOUGH or scatter == 0:
+    if freedom < ENOUGH or scatter <= freedom * (ROUNDING * np.abs(table.score).max()) ** 2:
         return np.zeros_like(chosen)
     times = squares / np.maximum(degrees, 1) / (scatter / freedom)
     return ~chosen & (degrees > 0) & (fdtr(np.maximum(degrees, 1), freedom, times) > WILD)
@@ -155,7 +154,7 @@ def blocks(rows: Floats) -> Floats:
     return each if n <= BLOCKS else np.asarray(np.bincount(np.arange(n) % BLOCKS, each), dtype=float)
 
 
-def _residuals(table: Grid, x: Floats, chance: float, rows: _Rows | None) -> tuple[float, int, float]:
+def _residuals(table: Grid, x: Floats, bottom: float, rows: _Rows | None) -> tuple[float, int, float]:
     """What smooth curves leave of single runs: squares, degrees of freedom, and the squares that rows explain.
 
     Each learning rate's curve is fitted by itself.
@@ -165,7 +164,7 @@ def _residuals(table: Grid, x: Floats, chance: float, rows: _Rows | None) -> tup
     for column in range(width):
         count = table.count[:-1, column]
         some = np.flatnonzero(count)
-        fit = fit_logistic(x[some], table.score[some, column], count[some], chance)
+        fit = fit_logistic(x[some], table.score[some, column], count[some], bottom)
         if some.size < PARAMETERS + 2 or fit is None:
             continue
         rest += float(np.sum(count[some] * fit.left**2))

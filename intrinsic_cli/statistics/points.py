@@ -16,6 +16,8 @@ from intrinsic_cli.result import RunResult
 from intrinsic_cli.spec import LARGEST
 from intrinsic_cli.statistics.targets import Scale
 
+ROUNDING = 1e-9  # equal means of scores differ by less, as a part of their size
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -209,7 +211,9 @@ def choose(choice: Floats, table: Grid, chance: float) -> Ints:
     sound = covered & few_lost(table.lost, table.tried) & (2 * table.count >= table.tried)
     for part in (covered, sound):
         able = np.where(part.any(axis=-1, keepdims=True), part, able)
-    return np.argmax(np.where(able, value, -np.inf), axis=-1)
+    value = np.where(able, value, -np.inf)
+    best = value.max(axis=-1, keepdims=True)
+    return np.argmax(value >= best - ROUNDING * np.abs(best), axis=-1)
 
 
 def take(a: NDArray, pick: Ints) -> NDArray:

@@ -16,11 +16,8 @@ from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.points import Floats
 
 INFLUENCES = ("accuracy", "f1", "f1_macro", "matthews", "pearson", "spearman")
-LOSSES = {
-    "loss": "tokens",
-    "perplexity": "tokens",
-    "bits_per_byte": "bytes",
-}  # nats per what
+CORRELATIONS = ("matthews", "pearson", "spearman")  # of chance they have 0, whatever the rows are
+LOSSES = {"loss": "tokens", "perplexity": "tokens", "bits_per_byte": "bytes"}  # nats per what
 MARKS = ("exact_match", "number_match", "token_f1", "rouge_l")  # means of a mark of each row, from 0 to 1
 BLOCKS = 2048  # rows are summed into at most so many blocks: enough to tell a covariance
 
@@ -118,16 +115,21 @@ def _bits(m: Floats) -> Floats:
     return _ratio(m) / np.log(2)
 
 
-def sampling_variance(metric: str, score: Floats, n: int) -> Floats:
+def sampling_variance(metric: str, score: Floats, n: int, chance: float = 0.0) -> Floats:
     """The least variance of a score over n rows that the score alone tells: as `score`; 0 where it tells none.
 
-    accuracy: binomial. f1, marks of answers: as a share of at most n rows. matthews: of a binary table with even
-    margins, where it is 2 accuracy - 1. pearson, spearman: of a normal pair (Fisher 1915).
+    accuracy: binomial. f1: of as many rows called positive as are, f (1 - f) (2 - f) / 2 over their number, which
+    follows from the `chance` of calling all so, 2 q / (1 + q) for a share q; without it, and marks of answers: as a
+    share of at most n rows. matthews: of a binary table with even margins, where it is 2 accuracy - 1. pearson,
+    spearman: of a normal pair (Fisher 1915).
     """
+    if metric == "f1" and 0 < chance <= 1:
+        f, positive = np.clip(score, 0, 1), n * chance / (2 - chance)
+        return f * (1 - f) * (2 - f) / (2 * positive)
     if metric in ("accuracy", "f1", "f1_macro", *MARKS):
         share = np.clip(score, 0, 1)
         return share * (1 - share) / n
-    if metric in ("matthews", "pearson", "spearman"):
+    if metric in CORRELATIONS:
         rest = 1 - np.clip(score, -1, 1) ** 2
         return rest / n if metric == "matthews" else rest**2 / n
     return np.zeros_like(score)

@@ -58,7 +58,13 @@ class Study:
         """Of the score before training, by its rows, as far as the score alone tells it."""
         if self.scale.untrained is None or self.scale.n_eval is None:
             return 0.0
-        return float(sampling_variance(self.scale.metric, np.array(self.scale.untrained), self.scale.n_eval))
+        metric, score, n, chance = (
+            self.scale.metric,
+            self.scale.untrained,
+            self.scale.n_eval,
+            self.scale.chance,
+        )
+        return float(sampling_variance(metric, np.array(score), n, chance))
 
     def variance_over(self, level: str) -> float | None:
         """Variance of full fine-tuning's mean score less that of `level` (`Target.level`); None: unknown.
@@ -115,9 +121,9 @@ def _fitted(
     ds: list[int], table: Grid, scale: Scale, selection: str,
     apart: tuple[tuple[Point, ...], tuple[Point, ...]],
 ) -> Study:  # fmt: skip
-    x, chance = np.log2(ds), scale.up(scale.chance)
-    pick = choose(table.choice, table, chance)
-    noise = measure_noise(table, pick, x, bottom(scale), scale.n_eval, scale.metric)
+    x = np.log2(ds)
+    pick = choose(table.choice, table, scale.up(scale.chance))
+    noise = measure_noise(table, pick, x, scale)
     score, runs = take(table.score, pick), take(table.count, pick)
     variance = None if noise is None else take(noise.of_means(table), pick)
     kept = x.size if variance is None else int(fallen(score[None, :-1], variance[None, :-1])[0])
@@ -126,11 +132,6 @@ def _fitted(
         ds, x, table, noise, scale, selection, apart, pick, take(table.lr, pick), score, runs,
         variance, kept, np.append(fit, np.full(x.size - kept, fit[-1])), _start(table, noise, scale),
     )  # fmt: skip
-
-
-def bottom(scale: Scale) -> float:
-    """Where a curve rises from as d falls: the model before training where it was measured, else chance."""
-    return scale.up(scale.chance if scale.untrained is None else scale.untrained)
 
 
 def _start(table: Grid, noise: Noise | None, scale: Scale) -> Floats | None:

@@ -56,6 +56,11 @@ class Scale:
             else min(chance, self.up(self.untrained))
         )
 
+    @property
+    def bottom(self) -> float:
+        """Where a curve rises from as d falls, as `up`: the model before training where measured, else chance."""
+        return self.up(self.chance if self.untrained is None else self.untrained)
+
     def up(self, score: Any) -> Any:
         """A score (or an array of them) as statistics take it, where higher is better: a loss as its negative.
         The same again gives the score back."""

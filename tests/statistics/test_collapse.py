@@ -37,6 +37,12 @@ def test_runs_near_chance_are_not_judged_where_all_are_near():
     assert marks(row(8, 0.69), row(64, 0.70), row(None, 0.68, 0.74), chance=0.684, n_eval=408)[2] == [0, 0]
 
 
+def test_runs_below_chance_did_not_collapse_where_their_like_are_no_better():
+    """Of 872 rows a run has a standard deviation of 1.3 points: 0.61 and 0.70 are both far below 0.83."""
+    assert marks(row(8, 0.7), row(64, 0.72), row(None, 0.60, 0.61, 0.62), chance=0.8333)[2] == [0, 0, 0]
+    assert marks(row(8, 0.7), row(64, 0.9), row(None, 0.60, 0.61, 0.92), chance=0.8333)[2] == [1, 1, 0]
+
+
 def test_a_wide_scatter_is_no_collapse():
     rng = np.random.default_rng(0)
     rows = [row(d, *(0.62 + 0.06 * rng.standard_normal(4)).clip(0.5, 1).tolist()) for d in (8, 64, 512)]

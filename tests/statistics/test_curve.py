@@ -87,12 +87,30 @@ def test_a_gap_that_rises_alone_may_hold_a_jump():
     assert np.all(steady >= 5)
 
 
+def test_a_wide_gap_is_no_line_however_steady_the_rise():
+    fit = np.array([0.1, 0.2, 0.3, 0.4])
+    narrow, wide = (spreads(np.arange(4.0) * octaves, fit) for octaves in (2, math.log2(10)))
+    assert narrow == pytest.approx(8)
+    assert np.all(wide < 4)
+
+
 def test_the_tail_that_is_clearly_worse_is_a_fall():
     score = np.array([
         [0.5, 0.80, 0.82, 0.72, 0.69],  # 10 points under the best with a standard error of 1.4
         [0.5, 0.80, 0.82, 0.81, 0.81],  # within its noise
-        [0.5, 0.80, 0.70, 0.80, 0.82],  # a dip on the way up
+        [0.5, 0.80, 0.70, 0.80, 0.83],  # a dip on the way up: 0.83 is 2.1 errors above 0.80
         [0.5, 0.82, 0.80, 0.70, 0.60],  # gradual: it begins where all that follows is worse
     ])  # fmt: skip
     assert fallen(score, np.full_like(score, 1e-4)).tolist() == [3, 5, 5, 2]
     assert fallen(score, np.full_like(score, 1e-2)).tolist() == [5, 5, 5, 4]  # 0.22 is 1.6 errors
+
+
+@pytest.mark.parametrize("last", [0.819, 0.821])
+def test_what_comes_back_from_a_dip_takes_no_part_whether_or_not_it_is_the_best(last):
+    """The first top is no worse than the last by more than noise, and 0.76 lies 4.2 errors below it."""
+    score = np.array([[0.5, 0.75, 0.82, 0.79, 0.76, 0.77, 0.80, last]])
+    assert fallen(score, np.full_like(score, 1e-4)).tolist() == [4 if last > 0.82 else 3]
+    assert fallen(score, np.full_like(score, 2e-4)).tolist() == [8 if last > 0.82 else 3]  # 3.0 errors
+    # All that follows 0.82 together is no worse by 1.5 errors, and 0.74 by itself is by 5.
+    score = np.array([[0.5, 0.75, 0.82, 0.74, last, 0.82, 0.82, 0.82, 0.82]])
+    assert fallen(score, np.full_like(score, 1.25e-4)).tolist() == [3]

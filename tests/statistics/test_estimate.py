@@ -216,6 +216,76 @@ def test_targets_under_chance_are_called_undefined():
     assert np.mean([found.status == "undefined" for found in simulation.undefined_studies(60, 2003)]) >= 0.95
 
 
+@pytest.mark.parametrize(("metric", "rates", "status"), [
+    ("pearson", 1, "below_grid"), ("pearson", 7, "undefined"), ("accuracy", 7, "below_grid"),
+])  # fmt: skip
+def test_the_best_of_several_rates_has_to_beat_a_correlation_of_0_by_more(metric, rates, status):
+    """A run of 0.08 has a standard error of 0.03: 1.9 of them count (6 degrees of freedom), of seven rates 3.4."""
+    best = {"pearson": 0.08, "accuracy": 0.54}[metric]
+    chance, low = (0.0, 0.05) if metric == "pearson" else (0.5, 0.48)
+    baseline = [Point(None, 0, 1e-4 * 3**j, best if not j else low) for j in range(rates)]
+    found = estimate(
+        line({8: [best], 64: [best]}),
+        baseline,
+        chance=chance,
+        metric=metric,
+        n_eval=1000,
+        definition="chance",
+    )
+    assert found.status == status
+
+
+@pytest.mark.parametrize("last", [0.899, 0.901])
+def test_a_curve_that_comes_back_from_a_dip_has_reached_its_target_before(last):
+    scores = dict(zip(
+        [2**k for k in range(3, 13)], [0.55, 0.70, 0.89, 0.90, 0.90, 0.84, 0.78, 0.84, 0.90, last], strict=True,
+    ))  # fmt: skip
+    noise = (-0.01, -0.005, 0, 0.005, 0.01)
+    runs = line({d: [s + n for n in noise] for d, s in scores.items()})
+    found = estimate(runs, full(*(0.9 + n for n in noise)), chance=0.5, n_eval=872, definition="chance")
+    # 0.86 lies 16/19 of the way from 16 to 32.
+    assert found.d_t == math.ceil(16 * 2 ** (16 / 19))
+    assert found.falls_at == (128 if last < 0.9 else 256)
+    assert found.slower_lr == pytest.approx(0.1 * math.sqrt(64 / found.falls_at))
+
+
+@pytest.mark.parametrize("unit", [10, 1000])
+def test_the_unit_of_a_loss_changes_nothing(unit):
+    def study(unit):
+        scores = {8: (2.8,) * 3, 64: (2.7,) * 3, 512: (2.6,) * 3, 4096: (2.6, 2.61)}
+        runs = [
+            Point(d, seed, lr, unit * (v + more * (1 + seed)))
+            for d, row in scores.items() for lr, more in ((0.1, 0), (0.3, 0.05)) for seed, v in enumerate(row)
+        ]  # fmt: skip
+        base = [Point(None, seed, 0.1, unit * 2.6) for seed in range(3)]
+        found = estimate(runs, base, chance=3.0 * unit, metric="loss", higher_is_better=False, n_eval=400)
+        return found.status, found.d_t, found.low, found.high, found.low_open, found.high_open
+
+    assert study(unit) == study(1)
+
+
+@pytest.mark.long
+def test_intervals_hold_where_ds_are_a_decade_apart():
+    """A logistic curve bends inside such a gap, and crosses up to an octave before the line does."""
+    held = []
+    for i in range(150):
+        rng = np.random.default_rng(i)
+        truth, slope = rng.uniform(4.3, 15.6), rng.uniform(0.7, 3)
+
+        def observed(d, rng=rng, truth=truth, slope=slope):
+            mean = 0.5 + 0.4 / (1 + math.exp(-(math.log2(d) - truth) * slope - math.log(9))) if d else 0.9
+            return rng.binomial(5000, min(mean + 0.005 * rng.standard_normal(), 1.0)) / 5000
+
+        runs = line({10**j: [observed(10**j) for _ in range(5)] for j in range(1, 6)})
+        found = estimate(
+            runs, full(*(observed(None) for _ in range(5))), chance=0.5, n_eval=5000, definition="chance",
+            resamples=300,
+        )  # fmt: skip
+        low = 0 if found.low_open else found.low
+        held.append(low <= math.ceil(2**truth) and (found.high_open or found.high >= math.floor(2**truth)))
+    assert np.mean(held) >= 0.95
+
+
 def test_a_fall_at_large_d_takes_no_part():
     runs = line(
         {100: [0.6, 0.6], 1000: [0.80, 0.80], 3000: [0.82, 0.82], 10_000: [0.72, 0.72], 30_000: [0.69, 0.69]}

@@ -11,6 +11,7 @@ from intrinsic_cli.statistics.logistic import fit_logistic
 from intrinsic_cli.statistics.noise import measure_noise
 from intrinsic_cli.statistics.points import Point, by_d, choose, tabulate
 from intrinsic_cli.statistics.rows import influence, of_answers, sampling_variance
+from intrinsic_cli.statistics.targets import Scale
 from intrinsic_cli.tasks.generation import Generation
 from intrinsic_cli.tasks.lm import LanguageModelling
 from intrinsic_cli.tasks.metrics import CLASSIFICATION, REGRESSION
@@ -24,7 +25,7 @@ def table_of(points: list[Point], baseline: list[Point]):
 
 
 def noise_of(table, x, n_eval):
-    return measure_noise(table, choose(table.choice, table, 0.5), x, 0.5, n_eval, "accuracy")
+    return measure_noise(table, choose(table.choice, table, 0.5), x, Scale(0.5, n_eval))
 
 
 def points(scores: dict[int | None, list[float | None]], lr: float = 0.1) -> list[Point]:
@@ -213,6 +214,19 @@ def test_the_least_variance_of_a_score():
     # With even margins matthews is 2 accuracy - 1, so its variance is four times accuracy's.
     assert sampling_variance("matthews", np.array(0.6), 100) == pytest.approx(4 * 0.0016)
     assert sampling_variance("perplexity", np.array(3.0), 100) == 0
+    # Of F1, the rows that are positive count: a quarter, of which calling all so has 2 q / (1 + q) = 0.4.
+    assert sampling_variance("f1", np.array(0.5), 100, 0.4) == pytest.approx(0.5 * 0.5 * 1.5 / (2 * 25))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6])
+def test_the_least_variance_of_f1_is_that_of_answers_of_such_rows(share):
+    rng, n, hit = np.random.default_rng(5), 1000, 0.8
+    labels = rng.random((2000, n)) < share
+    false = hit * share * (1 / hit - 1) / (1 - share)  # as many rows are called positive as are
+    said = np.where(labels, rng.random(labels.shape) < hit, rng.random(labels.shape) < false)
+    f1 = 2 * (said & labels).sum(1) / (said.sum(1) + labels.sum(1))
+    least = sampling_variance("f1", np.mean(f1), n, 2 * share / (1 + share))
+    assert least == pytest.approx(np.var(f1), rel=0.25)
 
 
 def test_a_tie_goes_to_the_smallest_rate_and_one_lucky_run_does_not_win():
@@ -222,6 +236,27 @@ def test_a_tie_goes_to_the_smallest_rate_and_one_lucky_run_does_not_win():
     ]  # fmt: skip
     table = tabulate([row, other], "validation")
     assert choose(table.choice, table, 0.5).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("unit", [1, 10, 0.01])
+def test_means_that_are_equal_but_for_rounding_are_a_tie(unit):
+    """In floats the mean of three 0.8 is above that of two."""
+    row = points({8: [unit * 0.8] * 2}, lr=0.1) + points({8: [unit * 0.8] * 3}, lr=0.3)
+    table = tabulate([row], "validation")
+    assert choose(table.choice, table, 0.5 * unit).tolist() == [0]
+
+
+@pytest.mark.parametrize("value", [0.75, 0.8, 2.6])
+def test_seeds_that_agree_make_no_other_rate_wild_whatever_their_mean_rounds_to(value):
+    """One standard deviation of 0.05 in three cells, none in four: 3 * 2 * 0.05^2 over 14 degrees of freedom."""
+    rows = [
+        points({d: [v] * 3}, lr=0.1) + points({d: [v - 0.15, v - 0.1, v - 0.05]}, lr=0.2)
+        for d, v in ((8, value - 0.2), (64, value - 0.1), (512, value))
+    ]
+    table = tabulate([*rows, [Point(None, seed, 0.1, value) for seed in range(3)]], "validation")
+    x = np.log2([8, 64, 512])
+    noise = measure_noise(table, choose(table.choice, table, 0.0), x, Scale(0.0))
+    assert noise.score[0, 0] == pytest.approx((10 * 0.015 / 14 + 0.005) / (10 + 4))
 
 
 def test_a_rate_most_of_whose_runs_failed_loses_to_any_other():
