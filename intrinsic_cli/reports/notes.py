@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from intrinsic_cli.reports.cells import defined, symbol
-from intrinsic_cli.reports.curves import FEW_SEEDS, Curve, Found, few_seeds, untrained_at_the_end
+from intrinsic_cli.reports.curves import FEW_SEEDS, Curve, Found, few_seeds, levels_at, untrained_at_the_end
+from intrinsic_cli.statistics.curve import WIDE
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.pruning import THRESHOLD
 from intrinsic_cli.statistics.targets import HEADLINE
@@ -66,6 +68,12 @@ def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
         yield (
             f"{curve.name}: the score falls from d={value.falls_at} on, which takes no part: a rate too high? "
             f"Try lr={value.slower_lr:.2g} there."
+        )
+    beside = [level.d for level in levels_at(value)]
+    if value.status == "estimated" and math.log2(beside[-1] / beside[0]) > WIDE:
+        yield (
+            f"{curve.name}: {symbol(value.threshold)} lies between d={beside[0]} and d={beside[-1]}, which are far "
+            "apart: the number is more likely too high than too low, by up to an octave. Run some d between them."
         )
     if untrained_at_the_end(value):
         last = value.grid[-1]

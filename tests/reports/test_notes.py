@@ -21,6 +21,13 @@ def test_two_seeds_are_marked_and_explained():
     assert "*" not in text(found(PLAIN))
 
 
+@pytest.mark.parametrize(("ds", "told"), [((100, 400), False), ((100, 500), False), ((100, 1000), True)])
+def test_a_crossing_between_ds_far_apart_is_told(ds, told):
+    [(curve, value)] = found(study(dict(zip(ds, (0.60, 0.84), strict=True)), 0.80))
+    notes = [note for note in notes_on(curve, value) if f"lies between d={ds[0]} and d={ds[1]}" in note]
+    assert len(notes) == told
+
+
 def test_an_undefined_d90_says_why():
     both = found(study({100: 0.5, 400: 0.5}, 0.51, chance=0.684))
     assert grid(both)[1] == [["minilm", "0.510", "—", "—"]]
