@@ -434,7 +434,7 @@ def missing_run(path: str | Path) -> str:
     else nothing."""
     name = os.fspath(path)
     with suppress(OSError):
-        if next(Path(name).glob(f"*/{CONFIG}"), None) is not None:
+        if any(RunDir(file.parent).look().spec for file in Path(name).glob(f"*/{CONFIG}")):
             return f"; it is a folder of runs, which idim status {name} lists"
     if os.path.lexists(name) or os.sep in name:
         return ""

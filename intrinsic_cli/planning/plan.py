@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,12 +81,13 @@ class StudyPlan:
 
 
 def sweep_plan(
-    overrides: Sequence[Override], own: Path | None = None, typed: Collection[str] | None = None
+    overrides: Sequence[Override], own: Path | None = None, typed: AbstractSet[str] | None = None
 ) -> StudyPlan:
     """The plan of `idim sweep`, each run once. An adaptive search starts from its baseline.
 
     `own` is a folder with more files of tasks and models. `typed` are the keys that were asked for now, None all:
-    one that no run goes by is refused, and taken from the file of a study that was made with it.
+    one that no run goes by is refused, unless a study's file has both it and what makes it so: files of earlier
+    versions do.
     Raises ConfigError where the words can't be used, or make more runs than a sweep may have.
     """
     look_again()
@@ -167,13 +169,16 @@ def _refuse_lists(overrides: Sequence[Override]) -> None:
             raise ConfigError(f"{override.input_line}: a sweep has one {one}; give {key} one value")
 
 
-def _refuse_idle(cells: Sequence[DictConfig], typed: Collection[str]) -> None:
-    """Raise ConfigError at a `typed` key that no run of these cells goes by, unless its value is the usual one."""
+def _refuse_idle(cells: Sequence[DictConfig], typed: AbstractSet[str]) -> None:
+    """Raise ConfigError at a key that no run of these cells goes by, unless its value is the usual one, where it or
+    what makes it so is `typed`."""
     first, usual = cells[0], compose_config("sweep", [])
     if all(map(is_full, cells)):
         for key in ("lr", "seed"):
             own = f"baseline.{key}"
-            if own in typed and (some := one_or_many(first, own)) != one_or_many(usual, own):
+            if {own, "subspace", "adapter"} & typed and (some := one_or_many(first, own)) != one_or_many(
+                usual, own
+            ):
                 told = ",".join(map(str, some))
                 raise ConfigError(
                     f"{own}={told} is for full fine-tuning beside other runs, and subspace=full has no "
@@ -181,7 +186,7 @@ def _refuse_idle(cells: Sequence[DictConfig], typed: Collection[str]) -> None:
                 )
     some = one_or_many(first, "seed")
     searched = all(cfg.search.kind == "adaptive" and cfg.subspace.kind != "full" for cfg in cells)
-    if searched and "seed" in typed and some != one_or_many(usual, "seed"):
+    if searched and {"seed", "search"} & typed and some != one_or_many(usual, "seed"):
         told = ",".join(map(str, some))
         raise ConfigError(
             f"seed={told} is not what search=adaptive goes by; write search.seeds=[{told}] for its runs, and "

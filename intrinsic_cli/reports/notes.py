@@ -66,14 +66,14 @@ def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
         )
     if value.falls_at is not None and value.slower_lr is not None and value.status != "undefined":
         yield (
-            f"{curve.name}: the score falls from d={value.falls_at} on, which takes no part: a rate too high? "
-            f"Try lr={value.slower_lr:.2g} there."
+            f"{curve.name}: the score falls at d={value.falls_at}, from which on no d takes part: a rate too "
+            f"high? Try lr={value.slower_lr:.2g} there."
         )
     beside = [level.d for level in levels_at(value)]
     if value.status == "estimated" and math.log2(beside[-1] / beside[0]) > WIDE:
         yield (
             f"{curve.name}: {symbol(value.threshold)} lies between d={beside[0]} and d={beside[-1]}, which are far "
-            "apart: the number is more likely too high than too low, by up to an octave. Run some d between them."
+            "apart: the number is more likely too high than too low. Run some d between them."
         )
     if untrained_at_the_end(value):
         last = value.grid[-1]

@@ -191,7 +191,7 @@ def _rank(
 
     def mean(column: int) -> float:
         each = [scores[d, search.lrs(d)[column]] for d in ds]
-        return float(np.mean([np.mean(s) for s in each])) if all(each) else -math.inf
+        return math.fsum(math.fsum(s) / len(s) for s in each) if all(each) else -math.inf
 
     return sorted(columns, key=mean, reverse=True)
 

@@ -27,7 +27,7 @@ def collapsed(rows: Sequence[Sequence[Point]], scale: Scale) -> list[list[bool]]
     from. None is marked where the scatter of runs is unknown.
     """
     cells, floor = [_cells(row) for row in rows], scale.floor
-    sd = _scatter(cells, floor, scale.n_eval, scale.metric)
+    sd = _scatter(cells, floor, scale)
     if sd == 0:
         return [[False] * len(row) for row in rows]
     reached: dict[int, float] = {}  # by rank of the rate: the best median of the d's so far
@@ -60,7 +60,7 @@ def _cells(row: Sequence[Point]) -> dict[float, Floats]:
     return {lr: np.array(s, dtype=float) for lr, s in scores.items()}
 
 
-def _scatter(cells: Sequence[dict[float, Floats]], floor: float, n_eval: int | None, metric: str) -> float:
+def _scatter(cells: Sequence[dict[float, Floats]], floor: float, scale: Scale) -> float:
     """Standard deviation of a run, deaf to a few that collapsed, and no less than its rows allow; 0: unknown."""
     left: list[float] = []
     for scores in (s for of in cells for s in of.values() if s.size > 1):
@@ -68,8 +68,8 @@ def _scatter(cells: Sequence[dict[float, Floats]], floor: float, n_eval: int | N
         # The median of an odd number of runs is one of them.
         left += (off[scores.size % 2 :] * np.sqrt(scores.size / (scores.size - 1))).tolist()
     rows = 0.0
-    if n_eval is not None:
-        rows = float(np.sqrt(sampling_variance(metric, np.array(floor), n_eval)))
+    if scale.n_eval is not None:
+        rows = float(np.sqrt(sampling_variance(scale.metric, np.array(floor), scale.n_eval, scale.chance)))
     if len(left) < (FEW if rows else 2):
         return rows
     return max(1.4826 * float(np.median(left)), rows)

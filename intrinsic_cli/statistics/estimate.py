@@ -63,7 +63,7 @@ class Estimate:
                 which asks how many numbers suffice when training works.
     mean_d_t    d_t of the means over all runs, collapsed ones included and failed ones at chance; None where
                 there are none, or outside the grid.
-    falls_at    the first d of a fall beyond the best d, which takes no part; slower_lr: a rate to try there.
+    falls_at    the first d of a fall, or of a dip, from which on none takes part; slower_lr: a rate to try there.
     flattery    what choosing the learning rate on validation adds to the score; None without holdout scores.
     untrained   the score before training (d = 0); None where it was not measured.
 

@@ -113,7 +113,7 @@ def _wild(table: Grid, pick: Ints) -> NDArray[np.bool_]:
     squares, degrees = _squares(table, table.score_left), np.maximum(table.count - 1, 0)
     chosen = np.arange(table.count.shape[1]) == pick[:, None]
     freedom, scatter = int(degrees[chosen].sum()), float(squares[chosen].sum())
-    if freedom < ENOUGH or scatter <= freedom * (ROUNDING * np.abs(table.score).max()) ** 2:
+    if freedom < ENOUGH or scatter <= freedom * (ROUNDING * np.abs(table.score[chosen]).max()) ** 2:
         return np.zeros_like(chosen)
     times = squares / np.maximum(degrees, 1) / (scatter / freedom)
     return ~chosen & (degrees > 0) & (fdtr(np.maximum(degrees, 1), freedom, times) > WILD)

@@ -32,7 +32,7 @@ def track(result: RunResult) -> Track:
     point, name = runs.finished(result), f"eval_{result.metric}"
     history = RunDir(result.directory).history()
     before = {int(line["step"]): line[name] for line in history if name in line}
-    variance = float(sampling_variance(result.metric, np.array(result.score), result.n_eval))
+    variance = float(sampling_variance(result.metric, np.array(result.score), result.n_eval, result.chance))
     if point.rows is not None:
         variance = float(np.var(point.rows)) / point.rows.size
     if result.spec.train.patience is not None:  # its score is the best of its evaluations

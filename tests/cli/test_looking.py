@@ -347,3 +347,10 @@ def test_a_folder_of_runs_is_told_from_a_run(idim, store, words):
     status, _, said = idim(*(word.format(store.root) for word in words))
     assert (status, said.count("\n")) == (2, 1)
     assert f"it is a folder of runs, which idim status {store.root} lists" in said
+
+
+def test_a_folder_of_models_is_no_folder_of_runs(idim, tmp_path):
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    status, _, said = idim("show", tmp_path)
+    assert (status, "folder of runs" in said) == (2, False)

@@ -117,6 +117,18 @@ def test_a_file_may_have_a_key_that_no_run_goes_by_but_words_may_not(file, text,
 
 
 @pytest.mark.parametrize(
+    ("text", "typed", "start"),
+    [
+        ("d: [10, 1000]\nseed: [3, 4]\n", "search=adaptive", "seed=3,4 is not"),
+        ("d: [10, 1000]\nbaseline: {lr: [0.002], seed: 4}\n", "subspace=full", "baseline.lr=0.002 is for"),
+    ],
+)
+def test_words_that_leave_a_key_of_the_file_to_no_run_are_refused(file, text, typed, start, capsys):
+    assert cli.main(["sweep", str(file(f"model: tiny\n{text}")), "--dry-run", typed]) == 2
+    assert capsys.readouterr().err.startswith(f"idim: {start}")
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
         ("- a", "no mapping"), ("5", "can't be read"), ("'5': 1", "5 is not a key"), ("a: [", "can't be read"),

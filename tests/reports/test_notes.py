@@ -55,7 +55,7 @@ def test_what_happened_to_runs_is_said_under_the_table():
     shown = text(found(fell))
     assert "0 of 15 subspace runs and 1 of 3 of full fine-tuning collapsed to chance" in shown
     shown = text(found(spread({**HARD, 20_000: 0.60}, 0.80)))
-    assert "falls from d=20000 on" in shown
+    assert "falls at d=20000, from which on no d takes part" in shown
     assert "a rate too high? Try lr=" in shown
     # Where there is no d90 the fall of the curve is nobody's.
     shown = text(found(spread({**HARD, 20_000: 0.60}, 0.55)))

@@ -246,6 +246,17 @@ def test_means_that_are_equal_but_for_rounding_are_a_tie(unit):
     assert choose(table.choice, table, 0.5 * unit).tolist() == [0]
 
 
+def test_a_rate_whose_scores_are_huge_is_wild_all_the_same():
+    rows = [
+        points({d: [v, v + 0.05, v - 0.05]}, lr=0.1) + points({d: [-1e9, -3e9, -2e9]}, lr=0.9)
+        for d, v in ((8, -60), (64, -40), (512, -20))
+    ]
+    table = tabulate([*rows, points({1: [-20, -20.05, -19.95]}, lr=0.1)], "validation")
+    noise = measure_noise(table, choose(table.choice, table, -70), np.log2([8, 64, 512]), Scale(0.0))
+    assert noise.score[0, 0] < 0.01
+    assert noise.score[0, 1] > 1e17
+
+
 @pytest.mark.parametrize("value", [0.75, 0.8, 2.6])
 def test_seeds_that_agree_make_no_other_rate_wild_whatever_their_mean_rounds_to(value):
     """One standard deviation of 0.05 in three cells, none in four: 3 * 2 * 0.05^2 over 14 degrees of freedom."""

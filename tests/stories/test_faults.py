@@ -326,7 +326,7 @@ def test_a_full_disk_loses_and_invents_nothing(words, undisturbed, small_disk):
     for name, record in results(out).items():  # those that still had room
         assert undisturbed[0][name][0] == record["metrics"]
     filler.unlink()
-    status, table, said = end(idim(*words, "--retry-failed", f"output_dir={out}"))
+    status, table, said = end(idim(*words, f"output_dir={out}"))
     assert (status, table) == (0, undisturbed[1]), said
     assert same(out, undisturbed)
 

@@ -74,9 +74,9 @@ def execute(arguments: argparse.Namespace) -> int:
 def _asks(found: FineTune, overrides: Sequence[Override]) -> dict[str, Any]:
     """The keys of `task` by which the fine-tune says how it is asked: of a language model, all that it has.
 
-    Of others, on rows of one's own, its kind and its metric, where those are not as usual; and the columns of its
-    rows, which hold for rows of one's own and for the data set trained on: one that idim knows has its own columns,
-    and a fine-tune of it read these and chose none.
+    Of others, on rows of one's own that no word says the kind of, its kind and metric, where those are not as
+    usual; and the columns of its rows, which hold for rows of one's own and for the data set trained on: one that
+    idim knows has its own columns, and a fine-tune of it read these and chose none.
     """
     from intrinsic_cli.finetunes.file import HEADS
     from intrinsic_cli.planning import compose, options
@@ -89,7 +89,7 @@ def _asks(found: FineTune, overrides: Sequence[Override]) -> dict[str, Any]:
     meant = [each for override in overrides for each in options.meant(override, None)]
     task = next((each.value() for each in reversed(meant) if each.key_or_group == "task"), "custom")
     own: dict[str, Any] = {}
-    if task not in known:
+    if task not in known and not {"task.kind", "task.regression"} & {each.key_or_group for each in overrides}:
         usual = compose.compose_config("run", [setting("task", "custom")]).task
         own = {"task.kind": found.kind} if found.kind != usual.kind else {}
         own |= {"task.metrics": [found.metric]} if found.metric not in usual.metrics else {}
