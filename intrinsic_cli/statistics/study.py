@@ -56,15 +56,10 @@ class Study:
     @property
     def start_variance(self) -> float:
         """Of the score before training, by its rows, as far as the score alone tells it."""
-        if self.scale.untrained is None or self.scale.n_eval is None:
+        scale = self.scale
+        if scale.untrained is None or scale.n_eval is None:
             return 0.0
-        metric, score, n, chance = (
-            self.scale.metric,
-            self.scale.untrained,
-            self.scale.n_eval,
-            self.scale.chance,
-        )
-        return float(sampling_variance(metric, np.array(score), n, chance))
+        return float(sampling_variance(scale.metric, np.array(scale.untrained), scale.n_eval, scale.chance))
 
     def variance_over(self, level: str) -> float | None:
         """Variance of full fine-tuning's mean score less that of `level` (`Target.level`); None: unknown.

@@ -83,8 +83,8 @@ def _beside(file: str | None, plan: StudyPlan, store: Store) -> Path | None:
 
     if file is None or any(store.run(spec).path.exists() for spec in plan.specs):
         return None
-    folder = Path(file).parent
-    return folder if any(Store(folder).run(spec).path.exists() for spec in plan.specs) else None
+    there = Store(Path(file).parent)
+    return there.root if any(there.run(spec).path.exists() for spec in plan.specs) else None
 
 
 def _say_lost(failed: Sequence[str], store: Store) -> None:
