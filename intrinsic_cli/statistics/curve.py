@@ -10,7 +10,7 @@ PARTS = 8  # equal parts of a gap between two d's, over which its rise is spread
 # How evenly: Dirichlet concentration of a gap that rises alone, and of one beside which the curve rises alike.
 JUMP, SMOOTH = 0.2, 8.0
 STRETCH = 1.15  # so that the central 95 % of a jump's place is all of its gap
-WIDE = 2.4  # octaves of a gap, beyond which the curve may bend so much that a line says little
+WIDE = 1.8  # octaves of a gap, beyond which the curve may bend so much that a line says little
 FALL = 1.5  # standard errors by which a tail lies below the best d, where it is taken for a fall
 DIP = 4.0  # standard errors by which one d lies below an earlier one that is no worse than the best
 
@@ -87,9 +87,9 @@ def fallen(score: Floats, variance: Floats) -> Ints:
     z = (top - total / mass) / np.sqrt(top_variance + 1 / mass)
     place = np.arange(size)
     worse = (place > best) & (z >= FALL)
-    first = np.argmax(score >= top - FALL * np.sqrt(variance + top_variance), axis=1)[:, None]
-    lead, lead_variance = (np.take_along_axis(a, first, 1) for a in (score, variance))
-    dips = (place > first) & (lead - score >= DIP * np.sqrt(lead_variance + variance))
+    near = score >= top - FALL * np.sqrt(variance + top_variance)
+    lead = score[:, :, None] - score[:, None, :] >= DIP * np.sqrt(variance[:, :, None] + variance[:, None, :])
+    dips = (near[:, :, None] & lead & (place[:, None] < place)).any(axis=1)
     return np.minimum(*(np.where(a.any(axis=1), np.argmax(a, axis=1), size) for a in (worse, dips)))
 
 
