@@ -2,6 +2,7 @@
 
     python scripts/simulate_d90.py estimate    coverage by family of truth and number of seeds
     python scripts/simulate_d90.py rows        shared rows, large validation sets, other options
+    python scripts/simulate_d90.py grids       d's further and further apart
     python scripts/simulate_d90.py adaptive    the adaptive search with its default stop rule
     python scripts/simulate_d90.py difference  paired intervals of two d_t's ratio against unpaired ones
 
@@ -33,7 +34,7 @@ TASKS = {277: 0.527, 408: 0.684, 872: 0.509, 5463: 0.505, 40000: 0.632}
 SMALL = (277, 408, 872)
 SMOOTH = ("logistic", "gompertz", "exponential", "power", "kink", "double")
 HARD = ("step", "stairs", "hump", "collapse_full", "collapse_both", "heteroscedastic")
-FAMILIES = (*SMOOTH, *HARD, "noisy_full", "decline", "plateau")
+FAMILIES = (*SMOOTH, *HARD, "noisy_full", "decline", "dip", "steep", "plateau")
 RESAMPLES = 500
 
 
@@ -128,6 +129,8 @@ def _smooth(family: str, rng: np.random.Generator, chance: float, top: float) ->
             return 0.95 * np.clip(0.5 + a * u / 4, 0, 1) + 0.05 / (1 + np.exp(-u))
         if family == "double":
             return b / (1 + np.exp(-2 * a * u)) + (1 - b) / (1 + np.exp(-2 * a * (u - gap)))
+        if family == "steep":  # from a tenth to nine tenths of the rise in 1.4 to 4.2 octaves
+            return 1 / (1 + np.exp(-3 * a * u))
         return 1 / (1 + np.exp(-a * u))
 
     return lambda u: chance + (top - chance) * share(u)
@@ -149,6 +152,13 @@ def _hard(family: str, rng: np.random.Generator, chance: float, top: float, targ
         return lambda u: np.maximum(
             chance + (top - chance) / (1 + np.exp(-a * (u + 2))) - slope * np.maximum(u - fall_at, 0), chance
         )
+    if family == "dip":  # behind the crossing, an octave or two wide
+        depth, narrow = rng.uniform(0.06, 0.25), rng.uniform(0.3, 0.8)
+        return lambda u: (
+            chance
+            + (top - chance) / (1 + np.exp(-a * (u + 2)))
+            - depth * np.exp(-(((u - fall_at) / narrow) ** 2))
+        )
     fall, b = rng.uniform(0.06, 0.2), rng.uniform(1.0, 3.0)
     return lambda u: (
         chance + (top - chance) / (1 + np.exp(-a * (u + 2))) - fall / (1 + np.exp(-b * (u - fall_at)))
@@ -156,39 +166,40 @@ def _hard(family: str, rng: np.random.Generator, chance: float, top: float, targ
 
 
 def draw_truth(
-    rng: np.random.Generator, family: str, n_eval: int, where: str, threshold: float, definition: str
-) -> Truth:
-    """A curve and a range of 5 to 9 octaves of d that holds its d_t, or misses it by 1 to 4 octaves."""
+    rng: np.random.Generator, family: str, n_eval: int, where: str, threshold: float, definition: str,
+    octaves: float | None = None,
+) -> Truth:  # fmt: skip
+    """A curve and a range of so many octaves of d, else 5 to 9, that holds its d_t, or misses it by 1 to 4."""
     fine = np.linspace(-12, 22, 6801)
     while True:
         chance, full = TASKS[n_eval], rng.uniform(0.8, 0.92)
         base = chance if definition == "chance" else 0.0
         target = base + threshold * (full - base)
         top = full * rng.uniform(0.97, 1.02)
-        octaves = rng.uniform(5, 9)
-        if family in ("step", "stairs", "hump", "decline"):
+        span = octaves or rng.uniform(5, 9)
+        if family in ("step", "stairs", "hump", "decline", "dip"):
             curve = _hard(family, rng, chance, top, target)
         else:
-            shape = str(rng.choice(SMOOTH)) if family not in SMOOTH else family
+            shape = family if family in (*SMOOTH, "steep") else str(rng.choice(SMOOTH))
             if family == "plateau":
                 top = target - rng.uniform(0.01, 0.03)
             curve = _smooth(shape, rng, chance, top)
         reached = curve(fine) >= target
         if family == "plateau":
             at = float(fine[np.argmax(curve(fine) >= chance + 0.97 * (top - chance))])
-            low = at / math.log(2) - rng.uniform(0.2, 0.7) * octaves
+            low = at / math.log(2) - rng.uniform(0.2, 0.7) * span
         elif not reached.any() or reached[0]:
             continue
         else:
             at = _first(curve, target, fine[np.argmax(reached) - 1], fine[np.argmax(reached)])
-            inside = (1, octaves - 2) if family in ("hump", "decline") else (0, octaves)
-            span = {"inside": inside, "below_grid": (-4, -1), "above_grid": (octaves + 1, octaves + 4)}[where]
-            low = at / math.log(2) - rng.uniform(*span)
+            inside = (1, span - 2) if family in ("hump", "decline", "dip") else (0, span)
+            place = {"inside": inside, "below_grid": (-4, -1), "above_grid": (span + 1, span + 4)}[where]
+            low = at / math.log(2) - rng.uniform(*place)
         # A target at chance is no d90.
         if target <= chance + 0.01:
             continue
         shift = rng.uniform(3, 8) - low  # octaves to move all by, so that d_min lies between 8 and 256
-        ends = [round(2 ** (low + shift + more)) for more in (0, octaves)]
+        ends = [round(2 ** (low + shift + more)) for more in (0, span)]
         d_t = math.inf if family == "plateau" else math.exp(at + shift * math.log(2))
         return Truth(family, _moved(curve, shift * math.log(2)), chance, full, d_t, *ends)
 
@@ -228,9 +239,10 @@ def draw_study(
     rng: np.random.Generator, family: str = "logistic", where: str = "inside", *, threshold: float = 0.9,
     definition: str = "score", rates: int | None = None, seeds: int | None = None,
     n_eval: int | Sequence[int] = SMALL, rho: float | None = None, unstable: float = 1.0,
+    octaves: float | None = None,
 ) -> Study:  # fmt: skip
     n = n_eval if isinstance(n_eval, int) else int(rng.choice(n_eval))
-    truth = draw_truth(rng, family, n, where, threshold, definition)
+    truth = draw_truth(rng, family, n, where, threshold, definition, octaves)
     columns = rates or int(rng.choice([1, 3]))
     fell = rng.uniform(0.15, 0.3)
     hetero = family == "heteroscedastic"
@@ -260,19 +272,19 @@ def ask(study: Study, subspace: list[Point], baseline: list[Point], **options: o
 
 def studies(
     count: int, seed: int, family: str = "logistic", where: str = "inside", *, draw: dict | None = None,
-    rows: bool = False, **options: object,
+    rows: bool = False, ds: int | None = None, **options: object,
 ) -> list[tuple[Study, Estimate]]:  # fmt: skip
-    """Studies on grids of 6 to 10 d's, and their estimates. `draw`: options of draw_study; with `rows`, every
-    run says which rows it got right."""
+    """Studies on grids of `ds` d's, else 6 to 10, and their estimates. `draw`: options of draw_study; with `rows`,
+    every run says which rows it got right."""
     aim = {k: v for k, v in options.items() if k in ("threshold", "definition")}
     done = []
     for i in range(count):
         rng = np.random.default_rng([seed, i, *family.encode()])
         study = draw_study(rng, family, where, **aim, **(draw or {}))  # type: ignore[arg-type]
-        ds = np.unique(np.geomspace(study.d_min, study.d_max, int(rng.integers(6, 11))).round().astype(int))
+        grid = np.geomspace(study.d_min, study.d_max, ds or int(rng.integers(6, 11)))
         subspace, baseline = (
             [replace(p, rows=right) if rows else p for p, right in study.world.grid(part, study.seeds, rng)]
-            for part in (map(int, ds), [None])
+            for part in (map(int, np.unique(grid.round().astype(int))), [None])
         )
         done.append((study, ask(study, subspace, baseline, **options)))
     return done
@@ -397,6 +409,26 @@ def rows_table(n: int) -> None:
     table("truth | called so", (f"{name} | {np.mean(v):.1%}" for name, v in called.items()))
 
 
+def grids_table(n: int) -> None:
+    """Six d's of one factor, counted from chance."""
+
+    def row(factor: int, seeds: int, families: Sequence[str]) -> str:
+        drawn = {"octaves": 5 * math.log2(factor), "seeds": seeds, "n_eval": (872, 5463)}
+        each = -(-n // len(families))
+        done = [
+            pair for f in families for pair in studies(each, 307, f, draw=drawn, ds=6, definition="chance")
+        ]
+        high = np.median([e for s, f in done if (e := error(s.truth, f)) is not None])
+        name = "smooth" if families is SMOOTH else families[0]
+        return f"{factor} | {name} | {seeds} | {summary(done)} | {high:z.2f}"
+
+    factors = [(factor, families) for factor in (2, 3, 4, 5, 8, 10) for families in (SMOOTH, ("steep",))]
+    table(
+        f"a factor of | truth | seeds | {SUMMARY} | too high by",
+        (row(factor, seeds, families) for factor, families in factors for seeds in (3, 5)),
+    )
+
+
 def adaptive_table(n: int) -> None:
     def row(family: str) -> str:
         done, runs, narrow = [], [], []
@@ -460,7 +492,7 @@ def difference_table(n: int) -> None:
         closed = len(shares) / len(held[True])
         return (
             f"{kind} | {'smooth' if families is SMOOTH else 'hard'} | {seeds} | {np.mean(held[True]):.1%} | "
-            f"{np.mean(held[False]):.1%} | {1 - np.median(shares):.0%} | {1 - closed:.0%}"
+            f"{np.mean(held[False]):.1%} | {1 - np.median(shares):z.0%} | {1 - closed:.0%}"
         )
 
     kinds = [(kind, families) for kind in ("spaces", "models") for families in (SMOOTH, HARD)]
@@ -488,6 +520,7 @@ def main() -> None:
     tables = {
         "estimate": estimate_table,
         "rows": rows_table,
+        "grids": grids_table,
         "adaptive": adaptive_table,
         "difference": difference_table,
     }

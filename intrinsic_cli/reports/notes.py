@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from intrinsic_cli.reports.cells import defined, symbol
 from intrinsic_cli.reports.curves import FEW_SEEDS, Curve, Found, few_seeds, levels_at, untrained_at_the_end
-from intrinsic_cli.statistics.curve import WIDE
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.pruning import THRESHOLD
 from intrinsic_cli.statistics.targets import HEADLINE
+
+APART = 2.2  # octaves between two d's, from which on d_t may be half an octave too high
 
 
 def footnotes(found: Found) -> list[str]:
@@ -70,7 +71,7 @@ def notes_on(curve: Curve, value: Estimate) -> Iterator[str]:
             f"high? Try lr={value.slower_lr:.2g} there."
         )
     beside = [level.d for level in levels_at(value)]
-    if value.status == "estimated" and math.log2(beside[-1] / beside[0]) > WIDE:
+    if value.status == "estimated" and math.log2(beside[-1] / beside[0]) > APART:
         yield (
             f"{curve.name}: {symbol(value.threshold)} lies between d={beside[0]} and d={beside[-1]}, which are far "
             "apart: the number is more likely too high than too low. Run some d between them."

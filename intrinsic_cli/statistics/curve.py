@@ -89,7 +89,7 @@ def fallen(score: Floats, variance: Floats) -> Ints:
     worse = (place > best) & (z >= FALL)
     near = score >= top - FALL * np.sqrt(variance + top_variance)
     lead = score[:, :, None] - score[:, None, :] >= DIP * np.sqrt(variance[:, :, None] + variance[:, None, :])
-    dips = (near[:, :, None] & lead & (place[:, None] < place)).any(axis=1)
+    dips = np.any(near[:, :, None] & lead & (place[:, None] < place), axis=1)
     return np.minimum(*(np.where(a.any(axis=1), np.argmax(a, axis=1), size) for a in (worse, dips)))
 
 
