@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 DISTRIBUTION = "intrinsic-cli"  # what pip calls this project; `idim` there is somebody else's
@@ -105,31 +101,9 @@ class Stopped(IdimError):
         self.exit_status = 128 + number
 
 
-def check_new(option: str, folder: Path) -> None:
-    """Raise StoreError unless `folder`, which `option` names, is not there yet or empty."""
-    with writing(option, folder, "folder"):
-        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if taken:
-        raise StoreError(f"{option} {folder} is there already; give a new folder")
-
-
 class Pruned(IdimError):
     """A run that was ended at an evaluation, as it can't matter; `record` says when, by what score and why."""
 
     def __init__(self, record: dict[str, Any]) -> None:
         super().__init__(record["reason"])
         self.record = record
-
-
-@contextmanager
-def writing(option: str, path: Path, kind: str) -> Iterator[None]:
-    """Raise StoreError where `path`, a `file` or `folder` that `option` names, can't be written."""
-    try:
-        yield
-    except Exception as error:
-        native = re.search(r"\(os error (\d+)\)", str(error))  # of a library in Rust, whose class is its own
-        number = int(native[1]) if native else getattr(error, "errno", None)
-        if number is None and not isinstance(error, OSError):
-            raise
-        reason = error if number is None else os.strerror(number)
-        raise StoreError(f"{option} {path} can't be written ({reason}); choose another {kind}") from error

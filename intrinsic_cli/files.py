@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -14,7 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from intrinsic_cli.errors import DamagedError, StoreError, writing
+from intrinsic_cli.errors import DamagedError, StoreError
 
 LOOKS = 5  # at a file that changes while it is read
 DEEPEST = 50  # of JSON; a run's files nest four deep
@@ -47,6 +48,28 @@ def write_whole(path: Path, *parts: bytes) -> None:
 def is_full(error: StoreError) -> bool:
     """Whether a file could not be written for want of space, of the disk or of its user's share."""
     return getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def writing(option: str, path: Path, kind: str) -> Iterator[None]:
+    """Raise StoreError where `path`, a `file` or `folder` that `option` names, can't be written."""
+    try:
+        yield
+    except Exception as error:
+        native = re.search(r"\(os error (\d+)\)", str(error))  # of a library in Rust, whose class is its own
+        number = int(native[1]) if native else getattr(error, "errno", None)
+        if number is None and not isinstance(error, OSError):
+            raise
+        reason = error if number is None else os.strerror(number)
+        raise StoreError(f"{option} {path} can't be written ({reason}); choose another {kind}") from error
+
+
+def check_new(option: str, folder: Path) -> None:
+    """Raise StoreError unless `folder`, which `option` names, is not there yet or empty."""
+    with writing(option, folder, "folder"):
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken:
+        raise StoreError(f"{option} {folder} is there already; give a new folder")
 
 
 @contextmanager

@@ -46,7 +46,15 @@ def unpack(path: Path) -> dict[str, dict[str, np.ndarray]]:
                 with packed.open(member) as column:
                     values = np.lib.format.read_array(column, allow_pickle=False)
                 tables.setdefault(split, {})[name] = values
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+    ) as error:
         raise DamagedError(f"{path} is damaged ({error}); delete its folder or run it again") from error
     return tables
 
@@ -58,5 +66,6 @@ def _narrow(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f":
         return values.astype(np.float32)
     if values.dtype.kind in "iu":
-        return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+        least, most = int(values.min(initial=0)), int(values.max(initial=0))
+        return values.astype(np.min_scalar_type(min(least, -most - 1) if least < 0 else most))
     return values

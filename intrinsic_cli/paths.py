@@ -1,88 +1,22 @@
-"""What a name means: a file or folder here, and what it must hold, or an id at the hub, and whether it answers.
-
-Without a network the hub's clients retry for half a minute per file. So the hub is probed once per process,
-and when it does not answer all three client libraries are told to work from their caches alone.
-"""
+"""What a name means: a file or folder here, and what it must hold, or an id at the hub."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
-import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from intrinsic_cli.errors import DataError, IdimError, ModelError
 from intrinsic_cli.spec import ModelSpec
 
-PROBE_SECONDS = 2.0
-OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 DATA_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 # What the hub's libraries write beside the data.
 NOT_DATA = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 MOST_FILES = 10_000  # under a folder that stands for a model or a data set
 # `name` or `owner/name`. Anything else (`./x`, `../x`, `/x`, `a/b/c`, `x.csv`) can only be a local path.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-
-
-@functools.cache
-def online() -> bool:
-    """Whether the hub answers within 2 s. Asked once per process; False at once in offline mode.
-
-    Offline mode is any of HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, HF_DATASETS_OFFLINE set to 1, true, yes
-    or on. The address is HF_ENDPOINT where it is set.
-    """
-    if any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE_VARIABLES):
-        return False
-    answers: list[bool] = []
-    # A thread, because no socket timeout bounds the look-up of the host's name.
-    probe = threading.Thread(target=lambda: answers.append(_answers()), daemon=True)
-    probe.start()
-    probe.join(PROBE_SECONDS)
-    return answers == [True]
-
-
-def _answers() -> bool:
-    from huggingface_hub import constants, get_session
-
-    try:
-        return get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS).status_code < 500
-    except Exception:  # the session's HTTP library is the hub client's own choice, and so are its errors
-        return False
-
-
-def go_offline_if_unreachable() -> bool:
-    """Put the hub's clients into offline mode when the hub does not answer. Returns whether they are offline.
-
-    The environment variables reach child processes and libraries imported later; libraries imported before
-    have copied them into constants, which are set too.
-    """
-    if online():
-        return False
-    for name in OFFLINE_VARIABLES:
-        os.environ[name] = "1"
-    from huggingface_hub import constants
-
-    constants.HF_HUB_OFFLINE = True  # transformers asks huggingface_hub
-    if "datasets" in sys.modules:
-        import datasets
-
-        datasets.config.HF_HUB_OFFLINE = True
-        datasets.config.HF_DATASETS_OFFLINE = True
-    return True
-
-
-def quiet() -> None:
-    """Stop the progress bars and load reports of the hub's clients: the new head is no news to us."""
-    import transformers
-    from huggingface_hub.utils import disable_progress_bars
-
-    disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)  # errors are raised too
 
 
 def local_path(name: str, key: str, error: type[IdimError] = DataError) -> Path | None:

@@ -28,7 +28,7 @@ from intrinsic_cli.files import parse_json, publish, read_json, write_whole
 from intrinsic_cli.history import Progress, is_number
 from intrinsic_cli.outcomes import pack, unpack
 from intrinsic_cli.result import RunBound, RunResult, RunState
-from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.spec import RunSpec, digest
 
 log = logging.getLogger(__name__)
 
@@ -354,7 +354,7 @@ class RunDir:
             raise DamagedError(f"{told}; {again}") from error
         except StoreError as error:
             raise StoreError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-        if self._wanted is not None and result.spec.run_id != self._wanted.run_id:
+        if self._wanted is not None and digest(result.spec.run_id) != digest(self._wanted.run_id):
             raise StoreError(f"{path} is of another run, {result.spec.run_id}; rename or move its folder")
         return result
 

@@ -31,9 +31,8 @@ CACHES = ("auto", "store", "regenerate", "stream")
 KERNELS = ("auto", "numba", "torch", "triton")
 QUANTIZE = ("4bit", "8bit")
 OVER_QUANTIZED = ("lora", "randlora", "ia3", "fourierft", "unilora")  # adapters that PEFT puts over either
-TASK_KINDS = ("classification", "regression", "lm", "choice", "generation")
 WRITTEN = ("lm", "generation")  # kinds whose right answers are texts
-TASK_KEYS: dict[str, tuple[str, ...]] = {  # of language models, that a kind takes
+TASK_KEYS: dict[str, tuple[str, ...]] = {  # of each kind, those of language models that it takes
     "classification": (), "regression": (), "lm": ("prompt", "answer", "chat", "pack"),
     "choice": ("prompt", "words", "chat"), "generation": ("prompt", "answer", "chat"),
 }  # fmt: skip
@@ -148,7 +147,7 @@ class ModelSpec:
 class TaskSpec:
     """A task on texts and where its rows come from.
 
-    `kind` is one of TASK_KINDS; `regression` is the name that `kind=regression` began with, and goes with it.
+    `kind` is one of TASK_KEYS; `regression` is the name that `kind=regression` began with, and goes with it.
     `path` is a hub id, a local folder or file, or None for rows of idim's own. `config` is the builder's
     configuration (`mrpc` of GLUE), or which of its own rows (`tasks.embedded`). `text` names one or two text
     columns.
@@ -199,7 +198,7 @@ class TaskSpec:
             )
         object.__setattr__(self, "kind", "regression" if self.regression else self.kind)
         object.__setattr__(self, "regression", self.kind == "regression")
-        _one_of("task.kind", self.kind, TASK_KINDS)
+        _one_of("task.kind", self.kind, tuple(TASK_KEYS))
         _at_least("task.max_new_tokens", self.max_new_tokens, 1, most=1e5)
         self._check_words()
         if len(self.text) not in (1, 2):
@@ -609,6 +608,11 @@ class RunSpec:
     def from_dict(cls, tree: Mapping[str, Any]) -> RunSpec:
         """The inverse of `to_dict`. Raises ConfigError at an unknown or missing key and a value of another type."""
         return record(cls, tree, "run")
+
+
+def digest(run_id: str) -> str:
+    """The end of a run's name, which says what the run is, whatever its model is called."""
+    return run_id.rpartition("-")[2]
 
 
 # All keys that named a run while names were made of every value. Never add one: a run that has a new key's value

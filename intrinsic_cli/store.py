@@ -16,7 +16,7 @@ from intrinsic_cli.errors import StoreError, one_line
 from intrinsic_cli.files import write_whole
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.rundir import CONFIG, RESULT, Look, RunDir
-from intrinsic_cli.spec import RunSpec
+from intrinsic_cli.spec import RunSpec, digest
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +57,12 @@ class Survey:
 
 class Store:
     """All the runs under one output folder, however deep. A folder is a run's if its name is the run's id, or
-    one that earlier versions gave it; of several, the one nearest to the root and first by name is the run's."""
+    one that earlier versions gave it; of several, the one nearest to the root and first by name is the run's. A
+    finished run of the same model under another label is the same run."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._deeper: dict[str, Path] | None = None
+        self._by_digest: dict[str, list[Path]] | None = None
         self._told: set[str] = set()
 
     def check_writable(self) -> None:
@@ -82,11 +83,13 @@ class Store:
         for name in names:
             if os.path.isdir(self.root / name):
                 return RunDir(self.root / name, spec)
-        if self._deeper is None:  # what lies in folders of the root was not made by a command at work here
-            found = [path for path, _ in _folders(self.root)]
-            self._deeper = {path.name: path for path in reversed(found)}
-        there = (self._deeper[name] for name in names if name in self._deeper)
-        return RunDir(next(there, self.root / spec.run_id), spec)
+        if self._by_digest is None:  # what lies in folders of the root was not made by a command at work here
+            self._by_digest = {}
+            for path, _ in _folders(self.root):
+                self._by_digest.setdefault(digest(path.name), []).append(path)
+        alike = [path for name in names for path in self._by_digest.get(digest(name), ())]
+        there = (path for path in alike if path.name in names or _has_result(path))
+        return RunDir(min(there, key=lambda path: len(path.parts), default=self.root / spec.run_id), spec)
 
     def survey(self) -> Survey:
         """Look at every run under the root. Raises StoreError where that is no folder."""
@@ -111,13 +114,13 @@ class Store:
             ids = (name,) if look.spec is None else (look.spec.run_id, *look.spec.legacy_ids)
             if look.spec is None and not RUN_NAME.fullmatch(name):
                 continue  # a folder with a config.json of another program
-            if name in ids and _digest(ids[0]) not in chosen:
-                chosen[_digest(ids[0])] = look
+            if name in ids and digest(ids[0]) not in chosen:
+                chosen[digest(ids[0])] = look
                 real.add(os.path.realpath(look.path))
             else:
                 left_out.append((look, ids[0]))
         told = [
-            (look.path, _why_not(look, own, chosen.get(_digest(own))))
+            (look.path, _why_not(look, own, chosen.get(digest(own))))
             for look, own in left_out
             if os.path.realpath(look.path) not in real
         ]
@@ -165,9 +168,10 @@ class Store:
             log.warning("\n  ".join([head, *map(one_line, lines[:TOLD]), *more]))
 
 
-def _digest(run_id: str) -> str:
-    """The end of a run's name, which says what the run is, whatever its model is called."""
-    return run_id.rpartition("-")[2]
+def _has_result(path: Path) -> bool:
+    """Whether a folder holds a result of the run that it is called by."""
+    look = RunDir(path).look()
+    return look.result is not None and look.result.spec.run_id == path.name
 
 
 def _why_not(look: Look, own: str, chosen: Look | None) -> str:

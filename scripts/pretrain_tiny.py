@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
-from intrinsic_cli.paths import quiet
+from intrinsic_cli.hub import quiet
 from intrinsic_cli.spec import stream_seed
 from intrinsic_cli.tasks.pydoc import corpus as pydoc_corpus
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from intrinsic_cli.bounds import theory
 from intrinsic_cli.bounds.description import Description
+from intrinsic_cli.bounds.quantise import MAX_LEVELS
 from intrinsic_cli.bounds.seen import Answer
 from intrinsic_cli.bounds.theory import Bound
 from intrinsic_cli.errors import ConfigError, one_of
@@ -37,18 +38,21 @@ class Options:
     groups: str = "none"
 
     def __post_init__(self) -> None:
-        if not self.levels or min(self.levels) < 1 or self.screen < 0 or self.qat_steps < 0:
-            raise ConfigError(
-                f"levels={list(self.levels)}, screen={self.screen} and qat_steps={self.qat_steps} can't be negative"
-            )
+        told = ",".join(map(str, self.levels))
+        if not self.levels or not all(1 <= number <= MAX_LEVELS for number in self.levels):
+            raise ConfigError(f"--levels {told}: each is a number from 1 to {MAX_LEVELS}, as in 2,4,8")
+        for option, value in (("--screen", self.screen), ("--qat-steps", self.qat_steps)):
+            if value < 0:
+                raise ConfigError(f"{option} {value} can't be negative")
         if not 0 < self.delta < 1:
             raise ConfigError(
-                f"delta={self.delta} is the probability that a bound fails; use one between 0 and 1"
+                f"--delta {self.delta} is the probability that a bound fails; use one between 0 and 1"
             )
-        if not all(0 < noise < 1 for noise in self.noise):
-            raise ConfigError(f"noise={list(self.noise)} are shares of θ; use numbers between 0 and 1")
+        if not all(0 < share < 1 for share in self.noise):
+            told = ",".join(map(str, self.noise))
+            raise ConfigError(f"--gaussian {told}: each is a share of θ, between 0 and 1")
         if self.groups not in GROUPS:
-            raise ConfigError(f"groups={self.groups!r}{one_of(self.groups, GROUPS)}")
+            raise ConfigError(f"--groups {self.groups}{one_of(self.groups, GROUPS)}")
 
 
 @dataclass(frozen=True)

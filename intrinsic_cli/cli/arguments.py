@@ -89,6 +89,20 @@ def read(folder: str) -> Survey:
     return survey
 
 
+def numbers(kind: type[int] | type[float], example: str) -> Callable[[str], list[float]]:
+    """What reads an option like `example`, numbers between commas, each once."""
+
+    def parse(text: str) -> list[float]:
+        try:
+            return list(dict.fromkeys(kind(word) for word in text.split(",")))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a list of numbers such as {example}"
+            ) from error
+
+    return parse
+
+
 def print_answer(answer: Answer, form: str = "table") -> None:
     """Print what a command found, no wider than the terminal (or COLUMNS) and in letters that it has."""
     width = shutil.get_terminal_size(fallback=(0, 0)).columns

@@ -5,7 +5,18 @@ from __future__ import annotations
 from argparse import Action, ArgumentParser
 from collections.abc import Sequence
 
-from intrinsic_cli.spec import CACHES, GROUPS, HEADS, KERNELS, NORMALIZE, PRECISIONS, TRACKERS
+from intrinsic_cli.spec import (
+    CACHES,
+    CLIPS,
+    GROUPS,
+    HEADS,
+    KERNELS,
+    NORMALIZE,
+    PRECISIONS,
+    QUANTIZE,
+    TASK_KEYS,
+    TRACKERS,
+)  # fmt: skip
 
 SCRIPTS = {
     "bash": """_idim() {
@@ -31,8 +42,9 @@ compdef _idim idim""",
 
 
 VALUES = {
-    "train.precision": PRECISIONS, "subspace.normalize": NORMALIZE, "subspace.groups": GROUPS,
+    "train.precision": PRECISIONS, "train.clip": CLIPS, "subspace.normalize": NORMALIZE, "subspace.groups": GROUPS,
     "subspace.head": HEADS, "projection.cache": CACHES, "projection.kernel": KERNELS, "tracker": TRACKERS,
+    "task.kind": tuple(TASK_KEYS), "model.quantize": QUANTIZE,
 }  # fmt: skip
 
 

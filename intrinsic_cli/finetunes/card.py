@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from intrinsic_cli import paths
+from intrinsic_cli import hub
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.spec import BUILTIN_MODELS
@@ -104,7 +104,7 @@ def push(source: Path, repo: str, *, private: bool = False) -> str:
     """
     found = FineTune.read(source)
     card = write(found, repo)
-    if not paths.online():
+    if not hub.online():
         raise ModelError(
             f"can't upload to {repo}: the hub can't be reached; connect to a network and try again"
         )

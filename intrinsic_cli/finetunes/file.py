@@ -26,16 +26,9 @@ from torch import Tensor
 from intrinsic_cli.errors import IdimError, StoreError
 from intrinsic_cli.files import opened, parse_json
 from intrinsic_cli.projections import KINDS
+from intrinsic_cli.record import record
 from intrinsic_cli.rundir import THETA, RunDir, missing_run
-from intrinsic_cli.spec import (
-    PRECISIONS,
-    AdapterSpec,
-    ModelSpec,
-    ProjectionSpec,
-    SubspaceSpec,
-    TaskSpec,
-    record,
-)
+from intrinsic_cli.spec import PRECISIONS, AdapterSpec, ModelSpec, ProjectionSpec, SubspaceSpec, TaskSpec
 from intrinsic_cli.tasks.task import KINDS as TASKS
 from intrinsic_cli.training.theta import fingerprint
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from intrinsic_cli.errors import ModelError, StoreError, check_new, writing
-from intrinsic_cli.files import new_folder, write_whole
+from intrinsic_cli.errors import ModelError, StoreError
+from intrinsic_cli.files import check_new, new_folder, write_whole, writing
 from intrinsic_cli.finetunes.file import SUFFIX, FineTune
 from intrinsic_cli.models import adapters, pretrained
 from intrinsic_cli.models.pretrained import LoadedModel

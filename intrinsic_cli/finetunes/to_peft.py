@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from intrinsic_cli.errors import ConfigError, check_new, to_install
-from intrinsic_cli.files import new_folder
+from intrinsic_cli.errors import ConfigError, to_install
+from intrinsic_cli.files import check_new, new_folder
 from intrinsic_cli.finetunes.card import base_id
 from intrinsic_cli.finetunes.file import FineTune
 from intrinsic_cli.finetunes.rebuild import base_of, build

@@ -218,8 +218,8 @@ def _check_size(model: nn.Module, spec: AdapterSpec, names: Sequence[str]) -> No
     for value in asked:
         if isinstance(value, int | float) and value > most:
             raise ConfigError(
-                f"adapter={spec.kind} of size {value:,} would have more numbers than four of "
-                f"{type(model).__name__}; take at most {most:,}"
+                f"adapter={spec.kind} of size {value:,} would have more numbers than "
+                f"{'four of ' if spec.kind in RANKS else ''}{type(model).__name__}; take at most {most:,}"
             )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from intrinsic_cli import paths
+from intrinsic_cli import hub, paths
 from intrinsic_cli.errors import ModelError, is_failure, to_install
 from intrinsic_cli.models import apart, files, quantized
 from intrinsic_cli.spec import ModelSpec
@@ -37,7 +37,7 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
     folder = (
         minilm_folder() if spec.name == "minilm" else paths.local_path(spec.name, "model.name", ModelError)
     )
-    offline = folder is None and paths.go_offline_if_unreachable()
+    offline = folder is None and hub.go_offline_if_unreachable()
     if folder is not None:
         no_revision(spec)
         paths.check_model(folder, spec)
@@ -209,7 +209,7 @@ def _explain(spec: ModelSpec, error: BaseException, offline: bool, folder: Path 
             f"model {spec.name} has no safetensors weights, and pickled weights can run code; "
             "add model.allow_pickle=true if you trust them, or choose a model.revision that has safetensors"
         )
-    if offline:
+    if offline and files.cached(spec) is None:
         from huggingface_hub import constants
 
         return (

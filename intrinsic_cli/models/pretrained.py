@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from intrinsic_cli import paths
+from intrinsic_cli import hub
 from intrinsic_cli.errors import ModelError
 from intrinsic_cli.models import adapters, checkpoints, soundness
 from intrinsic_cli.models.drawn import private_rng, tiny, tiny_decoder
@@ -61,7 +61,7 @@ def load(
         )
     task = KINDS[kind]
     labels = task.settings(num_labels)
-    paths.quiet()
+    hub.quiet()
     with private_rng(0):
         if spec.name == "tiny":
             model, tokenizer = tiny(spec, labels) if task.fresh_head else tiny_decoder(spec)

@@ -60,9 +60,8 @@ def own_keys(cfg: DictConfig) -> Iterator[None]:
 def notes(overrides: Sequence[Override], cfg: DictConfig, full: DictConfig) -> tuple[str, ...]:
     """What may surprise in a plan: which rates full fine-tuning has."""
     given = {override.key_or_group for override in overrides}
-    if full.baseline.run is False or any(
-        each.key_or_group == "subspace" and "full" in values(each) for each in overrides
-    ):
+    whole = any(each.key_or_group == "subspace" and "full" in values(each) for each in overrides)
+    if full.baseline.run is False or (whole and cfg.adapter.kind == "none"):
         return ()
     own, full_own = _tuned(cfg), len(_full_rates(cfg, full))
     if "baseline.lr" in given and full_own < own:

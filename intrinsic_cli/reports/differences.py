@@ -179,7 +179,7 @@ def _is_shown(each: Compared, definition: str) -> bool:
 
 
 def spell(found: Difference) -> str:
-    """`-1.25 [-1.80, -0.71]`, with `< ` or `> ` before an end that lies beyond the d's that were run, or a dash."""
+    """`-1.25 [-1.80, -0.71]`, with −∞ or ∞ for an end that is open, or a dash."""
     if found.reason:
         return "—"
     middle = "—" if found.value is None else f"{found.value:.2f}"

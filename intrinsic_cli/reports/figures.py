@@ -19,7 +19,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from intrinsic_cli.errors import ConfigError, printable, to_install, writing
+from intrinsic_cli.errors import ConfigError, printable, to_install
+from intrinsic_cli.files import writing
 from intrinsic_cli.render import can_draw
 from intrinsic_cli.reports.fonts import families
 from intrinsic_cli.reports.plot import ARROWS, Plot

@@ -31,7 +31,7 @@ def results(folder: str | Path) -> DataFrame:
 
 
 def _row(result: RunResult) -> dict[str, Any]:
-    spec, held = result.spec, result.holdout_metrics
+    spec = result.spec
     return {
         "run_id": result.run_id, "study": result.study, "model": spec.model.label,
         "revision": spec.model.revision, "task": spec.task.title, "subspace": spec.subspace.kind,
@@ -39,8 +39,8 @@ def _row(result: RunResult) -> dict[str, Any]:
         "projection": spec.projection.kind if spec.subspace.has_theta else None,
         "normalize": spec.subspace.normalize if spec.subspace.has_theta else None, "d": result.d, "m": result.m,
         "D": result.D, "lr": spec.lr, "seed": spec.seed, "metric": result.metric, "score": result.score,
-        "holdout": held[result.metric] if held else None, "chance": result.chance, "n_train": result.n_train,
-        "n_eval": result.n_eval, "steps": result.steps, "seconds": result.seconds["total"],
+        "holdout": result.holdout, "chance": result.chance, "n_train": result.n_train,
+        "n_eval": result.n_eval, "steps": result.steps, "seconds": result.total_seconds,
         "precision": result.precision, "device": result.device, "path": str(result.path),
     }  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from intrinsic_cli.errors import writing
+from intrinsic_cli.files import writing
 
 CELL, EDGE, CHARACTER = 56, 12, 7
 POSITIVE, NEGATIVE = (59, 111, 212), (209, 72, 15)  # of the figures' data and accent

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from intrinsic_cli.reports.cells import defined, symbol
 from intrinsic_cli.reports.curves import FEW_SEEDS, Curve, Found, few_seeds, levels_at, untrained_at_the_end
 from intrinsic_cli.statistics.estimate import Estimate
-from intrinsic_cli.statistics.pruning import THRESHOLD
-from intrinsic_cli.statistics.targets import HEADLINE
+from intrinsic_cli.statistics.targets import HEADLINE, THRESHOLD
 
 APART = 2.2  # octaves between two d's, from which on d_t may be half an octave too high
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from intrinsic_cli import __version__
-from intrinsic_cli.errors import writing
+from intrinsic_cli.files import writing
 from intrinsic_cli.render import duration
 from intrinsic_cli.reports import curve_plots, svg
 from intrinsic_cli.reports.cells import called, cell, explain, full, goal, interval, point, symbol, way

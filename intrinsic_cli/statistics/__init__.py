@@ -1,1 +1,1 @@
-"""d_t as a statistic: pure functions on arrays of scores. Nothing here loads torch."""
+"""d_t as a statistic: functions of scores, which `runs` takes from results. Nothing here loads torch."""

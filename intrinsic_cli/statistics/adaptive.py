@@ -20,7 +20,7 @@ from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.estimate import Estimate, Measured
 from intrinsic_cli.statistics.points import Floats, Place, Point, counted, rising
 from intrinsic_cli.statistics.rates import best_rate
-from intrinsic_cli.statistics.targets import Scale
+from intrinsic_cli.statistics.targets import THRESHOLD, Scale
 
 # Octaves between the d's of the coarse curve, and the longest gap left where the crossing lies.
 COARSE, FINE = 2.0, 1.0
@@ -50,8 +50,9 @@ class Search:
     rel_width   stop when high / low - 1 is below it.
     budget      stop at this many runs, full fine-tuning's included.
     scale       what scores mean.
+    definition  of the target, as in `estimate`, and resamples too.
 
-    The others are options of `estimate`. Raises ConfigError at a value that can't be used.
+    Raises ConfigError at a value that can't be used.
     """
 
     d_min: int
@@ -61,10 +62,7 @@ class Search:
     rel_width: float
     budget: int
     scale: Scale
-    threshold: float = 0.9
-    selection: str = "validation"
     definition: str | None = None
-    seed: int = 0
     resamples: int = 500
 
     def __post_init__(self) -> None:
@@ -94,8 +92,8 @@ class Search:
         return min(FINE, math.log2(1 + self.rel_width) / 2)
 
     def measured(self, subspace: Sequence[Point], baseline: Sequence[Point]) -> Measured:
-        """These runs, to be asked for `estimate(threshold, definition)`."""
-        return Measured(subspace, baseline, self.scale, self.selection, self.seed, self.resamples)
+        """These runs, to be asked for an estimate."""
+        return Measured(subspace, baseline, self.scale, resamples=self.resamples)
 
 
 def propose(
@@ -118,8 +116,8 @@ def propose(
     if room <= 0 and slots > 0:
         return Plan((), True, f"the budget of {search.budget} runs is spent")
     measured = search.measured(subspace, baseline)
-    found = measured.estimate(search.threshold, search.definition)
-    if measured.hopeless(search.threshold, search.definition):
+    found = measured.estimate(THRESHOLD, search.definition)
+    if measured.hopeless(THRESHOLD, search.definition):
         return Plan((), True, found.reason)
     for stage in _opening(subspace, baseline, search):
         column, runs, reason = stage
@@ -167,7 +165,7 @@ def _around_crossing(
     if not curve:
         return coarse[len(coarse) // 2 - 1 :][:2]
     quick = replace(search, resamples=1)  # the interval is not looked at
-    found = quick.measured(curve, full).estimate(search.threshold, search.definition)
+    found = quick.measured(curve, full).estimate(THRESHOLD, search.definition)
     k = coarse.index(found.reached[0].d) if found.reached else len(coarse) - 1
     return coarse[max(k, 1) - 1 :][:2]
 
@@ -186,8 +184,8 @@ def _rank(
     marks = collapsed([*rows, rising(baseline, scale)], scale)
     whole = counted([p for row in rows for p in row], scale.up(scale.chance))
     for p, fell in zip(whole, chain.from_iterable(marks), strict=False):
-        if not fell and (choice := p.choice(search.selection)) is not None:
-            scores[p.d, p.lr].append(choice)
+        if not fell and p.score is not None:
+            scores[p.d, p.lr].append(p.score)
 
     def mean(column: int) -> float:
         each = [scores[d, search.lrs(d)[column]] for d in ds]
@@ -200,7 +198,7 @@ def _spare(baseline: Sequence[Point], search: Search, taken: set[Place]) -> list
     """Work for slots that would wait: seeds of full fine-tuning at its best learning rate."""
     if not baseline:
         return []
-    best = best_rate(baseline, search.scale, search.selection)
+    best = best_rate(baseline, search.scale)
     lr = best[0] if best else min(p.lr for p in baseline)
     return [run for s in search.seeds[:FULL_RUNS] if (run := Place(None, s, lr)) not in taken]
 
@@ -216,7 +214,7 @@ def _narrow(
     base = None if measured.replays is None else measured.replays.begin(found.definition)
     if measured.replays is None or found.full_lr is None or base is None:
         return Plan((), True, "the noise is unknown: give more than one seed, or n_eval")
-    spread, runs = measured.replays.crossings(base, search.threshold), list[Place]()
+    spread, runs = measured.replays.crossings(base, THRESHOLD), list[Place]()
     while len(runs) < room:
         run = _most_telling(spread, found.full_lr, search, column, taken | set(runs))
         if run is None:
@@ -250,7 +248,7 @@ def _most_telling(
     weight = [np.interp(at, x, hat) for hat in np.eye(x.size)]
     share = [(d, search.lrs(d)[column], float(np.mean(w**2))) for d, w in zip(ds, weight, strict=True)]
     gain = {}
-    for d, lr, part in (*share, (None, full_lr, search.threshold**2)):
+    for d, lr, part in (*share, (None, full_lr, THRESHOLD**2)):
         unused = [s for s in search.seeds if Place(d, s, lr) not in taken]
         if unused:
             gain[Place(d, unused[0], lr)] = part / (count[d, lr] * (count[d, lr] + 1))

@@ -12,7 +12,8 @@ from scipy.special import gammaincinv  # the quantiles of χ² are 2 · gammainc
 
 from intrinsic_cli.spec import stream_seed
 from intrinsic_cli.statistics.curve import crossing, fallen, spreads
-from intrinsic_cli.statistics.points import Floats, choose, take
+from intrinsic_cli.statistics.points import Floats, take
+from intrinsic_cli.statistics.rates import choose
 from intrinsic_cli.statistics.study import Study
 from intrinsic_cli.statistics.targets import Scale, begin, target_score
 

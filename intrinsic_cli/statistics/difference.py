@@ -16,7 +16,7 @@ from intrinsic_cli.statistics.bootstrap import percentiles, replay
 from intrinsic_cli.statistics.estimate import CONFIDENCE, Measured
 from intrinsic_cli.statistics.points import Floats
 from intrinsic_cli.statistics.study import Study
-from intrinsic_cli.statistics.targets import begin, headline, target_score
+from intrinsic_cli.statistics.targets import THRESHOLD, begin, headline, target_score
 
 SHARED = ("full fine-tuning", "rows")
 
@@ -44,7 +44,7 @@ class Difference:
 
 
 def difference(
-    a: Measured, b: Measured, *, threshold: float = 0.9, definition: str | None = None,
+    a: Measured, b: Measured, *, threshold: float = THRESHOLD, definition: str | None = None,
     same_full: bool = False, same_rows: bool = False, paired: bool = True,
 ) -> Difference:  # fmt: skip
     """A against B, with the seed and the number of replays of A.

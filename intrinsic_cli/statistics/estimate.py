@@ -21,11 +21,11 @@ from intrinsic_cli.errors import ConfigError, DataError, one_of
 from intrinsic_cli.statistics.bootstrap import Replays, percentiles, replay
 from intrinsic_cli.statistics.curve import crossing
 from intrinsic_cli.statistics.logistic import Logistic, fit_logistic
-from intrinsic_cli.statistics.points import Floats, Point, by_d, choose, counted, rising, tabulate, take
-from intrinsic_cli.statistics.rates import flattery
+from intrinsic_cli.statistics.points import Floats, Point, by_d, counted, rising, tabulate, take
+from intrinsic_cli.statistics.rates import choose, flattery
 from intrinsic_cli.statistics.rows import CORRELATIONS, INFLUENCES, MARKS
 from intrinsic_cli.statistics.study import Study, prepare
-from intrinsic_cli.statistics.targets import CHANCE, TARGETS, Scale, begin, headline, target_score
+from intrinsic_cli.statistics.targets import CHANCE, TARGETS, THRESHOLD, Scale, begin, headline, target_score
 
 SELECTIONS = ("validation", "holdout")
 CONFIDENCE = 0.95
@@ -193,7 +193,7 @@ class Measured:
         return np.log2(ds), take(table.score, pick), take(table.count, pick)
 
     def estimate(
-        self, threshold: float = 0.9, definition: str | None = None, confidence: float = CONFIDENCE
+        self, threshold: float = THRESHOLD, definition: str | None = None, confidence: float = CONFIDENCE
     ) -> Estimate:
         """d_t at one target; None is the definition that stands first for the scale (`targets.headline`). Raises
         ConfigError at an option that can't be used."""
@@ -202,7 +202,7 @@ class Measured:
             self._asked[asked] = self._estimate(*asked)
         return self._asked[asked]
 
-    def hopeless(self, threshold: float = 0.9, definition: str | None = None) -> bool:
+    def hopeless(self, threshold: float = THRESHOLD, definition: str | None = None) -> bool:
         """Whether there is no d_t however little runs scatter: full fine-tuning's mean, or the target, is no better
         than what it has to beat. Runs to come may tell that they scatter less than they seem to."""
         definition = definition or headline(self.scale)
@@ -258,7 +258,7 @@ def estimate(
     baseline: Sequence[Point],
     *,
     chance: float,
-    threshold: float = 0.9,
+    threshold: float = THRESHOLD,
     definition: str | None = None,
     confidence: float = CONFIDENCE,
     selection: str = "validation",

@@ -1,4 +1,4 @@
-"""The score against d, as arrays: runs grouped by d and learning rate, and the choice of the rate."""
+"""The score against d, as arrays: runs grouped by d and learning rate."""
 
 from __future__ import annotations
 
@@ -182,38 +182,6 @@ def _means(values: Sequence[float | None], cell: Ints, count: Ints) -> tuple[Flo
     each = np.array(values, dtype=float)
     mean = np.bincount(cell, each, count.size).reshape(count.shape) / np.maximum(count, 1)
     return mean, each - mean.ravel()[cell]
-
-
-def few_lost(lost: Ints, tried: Ints) -> NDArray[np.bool_]:
-    """Whether at most a quarter of the runs that were tried failed: a rate that loses more is not to be chosen."""
-    return 4 * lost <= tried
-
-
-def with_lost(mean: Floats, table: Grid, chance: float) -> Floats:
-    """Means (..., K, L) of all runs of each cell, where those that failed count as ones that scored `chance`, or as
-    the worst mean of their row: of a loss, chance may be better than what any run has reached."""
-    held = table.count + table.lost
-    worst = np.where(table.count > 0, mean, np.inf).min(axis=-1, keepdims=True)
-    return (table.count * mean + table.lost * np.minimum(chance, worst)) / np.maximum(held, 1)
-
-
-def choose(choice: Floats, table: Grid, chance: float) -> Ints:
-    """The column of each row's best learning rate: (..., K, L) -> (..., K).
-
-    A run that failed counts as `with_lost` has it. Only columns with at least half the runs of the
-    row's best-covered one take part, so that one lucky run does not beat the mean of five. Of these, where
-    there are any, only columns of whose runs at most a quarter failed and half count. A tie goes to the
-    first: the smallest learning rate.
-    """
-    value = with_lost(choice, table, chance)
-    able = table.count > 0
-    covered = able & (2 * table.tried >= table.tried.max(axis=-1, keepdims=True))
-    sound = covered & few_lost(table.lost, table.tried) & (2 * table.count >= table.tried)
-    for part in (covered, sound):
-        able = np.where(part.any(axis=-1, keepdims=True), part, able)
-    value = np.where(able, value, -np.inf)
-    best = value.max(axis=-1, keepdims=True)
-    return np.argmax(value >= best - ROUNDING * np.abs(best), axis=-1)
 
 
 def take(a: NDArray, pick: Ints) -> NDArray:

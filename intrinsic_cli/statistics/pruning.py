@@ -14,12 +14,11 @@ from functools import cached_property
 
 import numpy as np
 
-from intrinsic_cli.statistics.points import Place, Point, few_lost
-from intrinsic_cli.statistics.rates import best_rate
-from intrinsic_cli.statistics.targets import TARGETS, Scale, begin, target_score
+from intrinsic_cli.statistics.points import Place, Point
+from intrinsic_cli.statistics.rates import best_rate, few_lost
+from intrinsic_cli.statistics.targets import TARGETS, THRESHOLD, Scale, begin, target_score
 
 BEHIND, BELOW, ABOVE = "behind", "below", "above"
-THRESHOLD = 0.9  # the share of full fine-tuning's score whose d_t is kept
 CLEAR = 2.0  # standard errors by which a score must lie off, at least, to be no luck of the rows
 
 
@@ -75,7 +74,6 @@ class Known:
     pruned: Sequence[tuple[Place, str]]
     scale: Scale
     diverged: Sequence[Place] = ()
-    threshold: float = THRESHOLD
 
     def limits(self, place: Place) -> list[Limit]:
         """The scores that end the run of that place early."""
@@ -126,7 +124,7 @@ class Known:
         if None not in self._best:
             return None
         full, begins = self._best[None][1], [begin(name, self.scale) for name in TARGETS]
-        targets = [target_score(full, base, self.threshold) for base in begins if base is not None]
+        targets = [target_score(full, base, THRESHOLD) for base in begins if base is not None]
         return min(targets), max(targets)
 
     @cached_property

@@ -49,10 +49,10 @@ def influence(metric: str, predictions: NDArray, labels: NDArray) -> NDArray:
     if metric in ("f1", "f1_macro", "matthews"):
         classes = np.unique(np.concatenate([labels, predictions, [0, 1] if metric == "f1" else []]))
         true, said = (np.searchsorted(classes, side) for side in (labels, predictions))
-        k = classes.size
-        each = np.eye(k * k)[true * k + said]
+        one = np.eye(classes.size, dtype=bool)
+        each = np.concatenate([one[true] & one[said], one[true], one[said]], axis=1).astype(float)
         of_mean = {"f1": _f1, "f1_macro": _f1_macro, "matthews": _matthews}[metric]
-        return _expand(each, lambda mean: of_mean(mean.reshape(*mean.shape[:-1], k, k)))
+        return _expand(each, lambda mean: of_mean(*np.split(mean, 3, axis=-1)))
     if metric in ("pearson", "spearman"):
         x, y = (np.asarray(side, dtype=float) for side in (labels, predictions))
         if metric == "spearman":
@@ -77,23 +77,20 @@ def _expand(each: Floats, of_mean: Callable[[Floats], Floats]) -> NDArray:
         return (value + (each - mean) @ slopes).astype(np.float32)
 
 
-def _f1(c: Floats) -> Floats:
-    """c (..., 2, 2): shares of true class by said class."""
-    hit = c[..., 1, 1]
-    return 2 * hit / (2 * hit + c[..., 0, 1] + c[..., 1, 0])
+def _f1(hit: Floats, true: Floats, said: Floats) -> Floats:
+    """Each (..., k): shares of rows that are rightly said, truly and said to be of each class; here of 1 of two."""
+    return 2 * hit[..., 1] / (true[..., 1] + said[..., 1])
 
 
-def _f1_macro(c: Floats) -> Floats:
-    hit = np.diagonal(c, axis1=-2, axis2=-1)
-    return np.mean(2 * hit / (c.sum(-1) + c.sum(-2)), axis=-1)
+def _f1_macro(hit: Floats, true: Floats, said: Floats) -> Floats:
+    return np.mean(2 * hit / (true + said), axis=-1)
 
 
-def _matthews(c: Floats) -> Floats:
+def _matthews(hit: Floats, true: Floats, said: Floats) -> Floats:
     """Gorodkin 2004, on shares."""
-    true, said, total = c.sum(-1), c.sum(-2), c.sum((-1, -2))
-    hit = np.trace(c, axis1=-2, axis2=-1)
+    total = true.sum(-1)
     spread = [total**2 - np.sum(side**2, axis=-1) for side in (true, said)]
-    return (hit * total - np.sum(true * said, axis=-1)) / np.sqrt(spread[0] * spread[1])
+    return (hit.sum(-1) * total - np.sum(true * said, axis=-1)) / np.sqrt(spread[0] * spread[1])
 
 
 def _correlation(m: Floats) -> Floats:

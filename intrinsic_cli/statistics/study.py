@@ -11,7 +11,8 @@ from scipy.optimize import isotonic_regression
 from intrinsic_cli.statistics.collapse import collapsed
 from intrinsic_cli.statistics.curve import crossing, fallen
 from intrinsic_cli.statistics.noise import Noise, blocks, measure_noise
-from intrinsic_cli.statistics.points import Floats, Grid, Ints, Point, by_d, choose, rising, tabulate, take
+from intrinsic_cli.statistics.points import Floats, Grid, Ints, Point, by_d, rising, tabulate, take
+from intrinsic_cli.statistics.rates import choose
 from intrinsic_cli.statistics.rows import sampling_variance
 from intrinsic_cli.statistics.targets import CHANCE, Scale
 

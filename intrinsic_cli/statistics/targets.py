@@ -99,6 +99,7 @@ TARGETS = {
     ),
 }  # fmt: skip
 HEADLINE = "score"  # the paper's
+THRESHOLD = 0.9  # the paper's share; searches and pruning look for its d_t
 
 
 def headline(scale: Scale) -> str:

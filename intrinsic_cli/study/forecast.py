@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.study.sweep import cells
 from intrinsic_cli.training.inputs import Inputs, Load
-from intrinsic_cli.training.schedule import total_steps
+from intrinsic_cli.training.schedule import evaluation_steps, total_steps
 from intrinsic_cli.training.trainer import Trainer
 from intrinsic_cli.training.untrained import measure
 
@@ -70,8 +70,8 @@ def forecast(
             low, high = min(runs, key=_size), max(runs, key=_size)
             ends = [cost(run, inputs) for run in ((low, high) if _size(low) < _size(high) else (low,))]
             for spec in runs:
-                steps, evals = total_steps(spec, len(inputs.train)), spec.train.evals
-                each = [end.of(steps, evals) for end in ends]
+                steps = total_steps(spec, len(inputs.train))
+                each = [end.of(steps, len(evaluation_steps(steps, spec.train.evals))) for end in ends]
                 part = (_size(spec) - _size(low)) / max(_size(high) - _size(low), 1)
                 total += each[0] + part * (each[-1] - each[0])
     return total / len(specs) * math.ceil(len(specs) / slots) if specs else 0.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from intrinsic_cli import paths
+from intrinsic_cli import hub, paths
 from intrinsic_cli.errors import DataError, near
 from intrinsic_cli.spec import DataSpec, TaskSpec
 from intrinsic_cli.tasks import records
@@ -118,11 +118,11 @@ def _check_planned(task: TaskSpec, root: Path, digests: Mapping[Path, str]) -> N
 
 
 def _hub(task: TaskSpec) -> Source:
-    offline = paths.go_offline_if_unreachable()
+    offline = hub.go_offline_if_unreachable()
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
-    paths.quiet()
+    hub.quiet()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if task.path in _PACKAGED_DATASETS_MODULES:  # it would read the working directory

@@ -293,8 +293,10 @@ def named(folder):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"levels": ()}, "levels"), ({"screen": -1}, "screen"), ({"delta": 0}, "delta=0"),
-        ({"noise": (0.5, 1)}, "noise"), ({"groups": "words"}, "none, texts, phrases"),
+        ({"levels": ()}, "--levels : each"), ({"levels": (2, 0)}, "--levels 2,0: each"),
+        ({"levels": (300,)}, "--levels 300: each.*from 1 to 256"), ({"screen": -1}, "--screen -1 can't be"),
+        ({"qat_steps": -2}, "--qat-steps -2 can't be"), ({"delta": 0}, "--delta 0 is"),
+        ({"noise": (0.5, 1)}, "--gaussian 0.5,1: each"), ({"groups": "words"}, "none, texts, phrases"),
     ],
 )  # fmt: skip
 def test_options_that_mean_nothing(options, match):
@@ -366,7 +368,7 @@ def test_the_command(study, capsys):
             assert f"true error at most {found.risk:.4f}" in captured.err
             assert (found.levels, found.delta) == (2, 0.05)
     assert cli.main(["bound", str(study.root), "--levels", "2", "--delta", "2"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("idim: delta=2.0")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("idim: --delta 2.0 is")
     with pytest.raises(SystemExit) as left:
         cli.main(["bound", str(study.root), "--gaussian", "much"])
     assert left.value.code == 2

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from support.rows import sentences, write_jsonl
 
-from intrinsic_cli import __version__, paths
+from intrinsic_cli import __version__, hub
 from intrinsic_cli.cli import commands
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.cli.completion import SCRIPTS, candidates
@@ -91,9 +91,9 @@ def offline(monkeypatch):
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    paths.online.cache_clear()
+    hub.online.cache_clear()
     yield
-    paths.online.cache_clear()
+    hub.online.cache_clear()
 
 
 BAD = {

@@ -14,8 +14,8 @@ ROOMS = (
     "tasks", "training",
 )  # fmt: skip
 GROUND = (
-    "claims", "errors", "files", "history", "outcomes", "paths", "record", "registry", "render", "result", "rundir",
-    "sealed", "settings", "spec", "store",
+    "claims", "errors", "files", "history", "hub", "outcomes", "paths", "record", "registry", "render", "result",
+    "rundir", "sealed", "settings", "spec", "store",
 )  # fmt: skip
 MOST_FLOORS = 8  # from cli to the ground
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -289,6 +290,29 @@ def test_torn_outcomes_are_damaged(cut, tmp_path_factory):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * cut // 100])
     with pytest.raises(DamagedError, match="run it again"):
         run.outcomes()
+
+
+@given(bit=st.integers(0, 10**6))
+@settings(max_examples=200)
+def test_outcomes_with_a_flipped_bit_are_damaged_or_as_they_were(bit, tmp_path_factory):
+    run = RunDir(tmp_path_factory.mktemp("flipped"))
+    run.keep_outcomes(tables())
+    path = run.path / OUTCOMES
+    content = bytearray(path.read_bytes())
+    content[bit // 8 % len(content)] ^= 1 << bit % 8
+    path.write_bytes(content)
+    with suppress(DamagedError):  # else a bit of a date, of a name, or of nothing that is read
+        columns = [column for part in run.outcomes().values() for column in part.values()]
+        kept = [column for part in tables().values() for column in part.values()]
+        for column, before in zip(columns, kept, strict=True):
+            np.testing.assert_array_equal(column, before)
+
+
+@pytest.mark.parametrize("values", [[-1, 5], [-1, 200], [-(2**40), 3], [-3, 2**40], [2**63]])
+def test_outcomes_keep_whole_numbers_of_either_sign(values, tmp_path):
+    run = RunDir(tmp_path)
+    run.keep_outcomes({"validation": {"label": np.array(values)}})
+    assert run.outcomes()["validation"]["label"].tolist() == values
 
 
 def test_outcomes_that_unpack_to_more_than_memory_are_refused(tmp_path, monkeypatch):

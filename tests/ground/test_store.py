@@ -145,6 +145,34 @@ def test_a_sweep_finds_what_the_table_counts(store):
     assert there.run(new).path == store.root / new.run_id
 
 
+def test_a_sweep_finds_the_finished_runs_of_a_model_under_another_label(tmp_path):
+    one, twin = (
+        made_runs.result(100, 0.7, seed=1, changes={"model": {"name": name, "fingerprint": "f" * 64}})
+        for name in ("a/bert", "b/bert-copy")
+    )
+    made_runs.save([one], tmp_path)
+    assert one.run_id != twin.run_id
+    found = Store(tmp_path).run(twin.spec)
+    assert (found.path.name, found.state) == (one.run_id, RunState.DONE)
+    assert found.result().score == 0.7
+    (found.path / RESULT).unlink()  # what is not finished is begun under its own name
+    assert Store(tmp_path).run(twin.spec).path.name == twin.run_id
+    made_runs.save([one], tmp_path)
+    found.path.rename(tmp_path / twin.run_id.replace("bert-copy", "something-else"))  # nobody's name
+    assert Store(tmp_path).run(twin.spec).path.name == twin.run_id
+
+
+def test_a_sweep_takes_the_folder_nearest_to_the_root_whatever_it_is_called(store):
+    spec = next(run.spec for run in STUDY if run.spec.legacy_ids)
+    today, before = store.root / "a" / "b" / spec.run_id, store.root / "c" / spec.legacy_ids[0]
+    shutil.copytree(store.root / spec.run_id, before)
+    shutil.copytree(store.root / spec.run_id, today)
+    shutil.rmtree(store.root / spec.run_id)
+    there = Store(store.root)
+    assert there.run(spec).path == before
+    assert before in {look.path for look in there.survey().runs}
+
+
 def test_a_folder_of_another_program_is_no_run(store):
     (store.root / "model").mkdir()
     (store.root / "model" / CONFIG).write_text('{"model_type": "bert"}')
@@ -324,8 +352,7 @@ def test_a_history_line_that_is_no_numbers_is_named(store):
         (run.path / HISTORY).write_text('{"step": 1, "loss": 2}\n' + line + "\n")
         with pytest.raises(StoreError, match=rf"{HISTORY}, line 2 is damaged"):
             run.history()
-    assert run.path.name  # the run itself stands
-    assert run.state is RunState.DONE
+    assert run.state is RunState.DONE  # the run itself stands
 
 
 def test_files_longer_than_a_run_writes_are_not_held(store):

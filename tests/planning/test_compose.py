@@ -496,6 +496,12 @@ def test_full_fine_tuning_is_tuned_as_far_as_theta(words, rates):
     assert (list(plan.notes) == told) is (len(rates) > 1 and "baseline.lr" not in str(words))
 
 
+def test_full_fine_tuning_beside_an_adapter_is_said_to_be_tuned_too():
+    plan = sweep_plan(parse(["adapter=lora", "subspace=full", "lr=0.001,0.003"]))
+    assert sum(spec.is_full for spec in plan.specs) == 2
+    assert "full fine-tuning tries 2 learning rates, as θ does (baseline.lr=… sets them)" in plan.notes
+
+
 def test_many_rates_of_full_fine_tuning_stay_within_a_decade_of_its_own():
     plan = sweep_plan(parse(["model=tiny", "d=50", f"lr=[{','.join(f'0.{i}' for i in range(1, 10))}]"]))
     rates = sorted(spec.lr for spec in plan.specs if spec.d is None)

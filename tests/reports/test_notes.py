@@ -60,7 +60,7 @@ def test_what_happened_to_runs_is_said_under_the_table():
     # Where there is no d90 the fall of the curve is nobody's.
     shown = text(found(spread({**HARD, 20_000: 0.60}, 0.55)))
     assert "not clearly above chance" in shown
-    assert "falls from" not in shown
+    assert "falls at" not in shown
 
 
 def test_a_gain_that_is_none_says_so():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
@@ -9,7 +11,8 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.statistics.logistic import fit_logistic
 from intrinsic_cli.statistics.noise import measure_noise
-from intrinsic_cli.statistics.points import Point, by_d, choose, tabulate
+from intrinsic_cli.statistics.points import Point, by_d, tabulate
+from intrinsic_cli.statistics.rates import choose
 from intrinsic_cli.statistics.rows import influence, of_answers, sampling_variance
 from intrinsic_cli.statistics.targets import Scale
 from intrinsic_cli.tasks.generation import Generation
@@ -207,6 +210,20 @@ def test_influence_of_three_classes_and_of_constant_answers():
     assert not np.any(influence("matthews", np.zeros(300, int), labels > 0))
     with pytest.raises(ConfigError, match="'bleu'"):
         influence("bleu", said, labels)
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "matthews"])
+def test_influence_of_many_classes_needs_no_table_of_their_pairs(metric):
+    """150 classes squared, for each of 4,500 rows, are 0.8 GB."""
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 150, 4500)
+    said = np.where(rng.random(4500) < 0.5, labels, rng.integers(0, 150, 4500))
+    tracemalloc.start()
+    each = influence(metric, said, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6
+    assert np.mean(each) == pytest.approx(METRICS[metric]({"prediction": said, "label": labels}), abs=1e-6)
 
 
 def test_the_least_variance_of_a_score():

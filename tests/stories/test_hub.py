@@ -11,14 +11,14 @@ import pytest
 import torch
 import transformers as hf
 
-from intrinsic_cli import paths
+from intrinsic_cli import hub
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.spec import ModelSpec
 
 STATE = """
 import os, datasets, huggingface_hub, transformers
-from intrinsic_cli import paths
-offline = paths.go_offline_if_unreachable()
+from intrinsic_cli import hub
+offline = hub.go_offline_if_unreachable()
 print(offline, huggingface_hub.is_offline_mode(), datasets.config.HF_HUB_OFFLINE,
       transformers.utils.hub.is_offline_mode(), os.environ.get("HF_HUB_OFFLINE"))
 """
@@ -27,7 +27,7 @@ print(offline, huggingface_hub.is_offline_mode(), datasets.config.HF_HUB_OFFLINE
 def state(endpoint, **env):
     """What a fresh process says of its offline mode when the hub is at `endpoint`."""
     clean = {
-        k: v for k, v in os.environ.items() if k not in paths.OFFLINE_VARIABLES and "proxy" not in k.lower()
+        k: v for k, v in os.environ.items() if k not in hub.OFFLINE_VARIABLES and "proxy" not in k.lower()
     }
     done = subprocess.run(
         [sys.executable, "-c", STATE],
@@ -84,6 +84,31 @@ def offline(code, home, *words):
     return subprocess.run(command, env=os.environ | env, capture_output=True, text=True)
 
 
+def into_the_cache(folder, home, name):
+    """Move a model's folder to where the hub's client would have put it."""
+    repository = home / "hub" / f"models--{name}"
+    (repository / "snapshots").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    folder.rename(repository / "snapshots" / ("0" * 40))
+
+
+def test_a_model_in_the_cache_that_can_not_be_read_says_what_is_wrong(tmp_path):
+    base = pretrained.load(ModelSpec("tiny"), 2)
+    for part in (base.model, base.tokenizer):
+        part.save_pretrained(tmp_path / "torn")
+    weights = tmp_path / "torn" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    into_the_cache(tmp_path / "torn", tmp_path / "home", "some--torn")
+    code = (
+        "from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
+        "pretrained.load(ModelSpec('some/torn'), 2)"
+    )
+    last = offline(code, tmp_path / "home").stderr.splitlines()[-1]
+    assert "ModelError: the weights of model some/torn are corrupt" in last
+    assert "cache" not in last
+
+
 def test_a_model_that_is_not_in_the_cache(tmp_path):
     code = (
         "from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
@@ -124,11 +149,7 @@ def test_pickled_weights_in_the_hubs_cache_only_when_allowed(tmp_path):
     config.save_pretrained(bert)
     pretrained.load(ModelSpec("tiny"), 2).tokenizer.save_pretrained(bert)
     torch.save(hf.AutoModel.from_config(config).state_dict(), bert / "pytorch_model.bin")
-    repository = cache / "hub" / "models--some--pickled"
-    (repository / "snapshots").mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0" * 40)
-    bert.rename(repository / "snapshots" / ("0" * 40))
+    into_the_cache(bert, cache, "some--pickled")
     code = (
         "import sys; from intrinsic_cli.models import pretrained; from intrinsic_cli.spec import ModelSpec;"
         "print(pretrained.load(ModelSpec('some/pickled', allow_pickle=len(sys.argv) > 1), 2).head)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from intrinsic_cli.cli.arguments import folder, print_answer, table_format
+from intrinsic_cli.cli.arguments import folder, numbers, print_answer, read, table_format
 
 SUMMARY = "bound the true error of finished subspace runs"
 EXAMPLES = """\
@@ -19,7 +19,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     folder(parser)
     table_format(parser)
     parser.add_argument(
-        "--levels", type=_integers, metavar="K,...", help="levels of θ to try; default 2,3,4,6,8,16"
+        "--levels",
+        type=numbers(int, "2,4,8"),
+        metavar="K,...",
+        help="levels of θ to try; default 2,3,4,6,8,16",
     )
     parser.add_argument("--delta", type=float, default=0.05, help="the bound may fail so often; default 0.05")
     parser.add_argument(
@@ -30,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--qat-steps", type=int, default=0, metavar="N", help="fine-tune θ at its levels first; default 0"
     )
     parser.add_argument(
-        "--gaussian", type=_shares, default=(), metavar="D,...",
+        "--gaussian", type=numbers(float, "0.3,0.5"), default=(), metavar="D,...",
         help="also bound a draw around θ that is off by a share D of its square, such as 0.3,0.5,0.7",
     )  # fmt: skip
     parser.add_argument(
@@ -44,9 +47,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from intrinsic_cli.bounds.bounded import LEVELS, Options
     from intrinsic_cli.reports import curves
     from intrinsic_cli.rundir import RunDir
-    from intrinsic_cli.store import Store
 
-    survey = Store(arguments.dir).read()
+    survey = read(arguments.dir)
     results = survey.results
     options = Options(
         levels=arguments.levels or LEVELS, delta=arguments.delta, screen=arguments.screen,
@@ -64,19 +66,3 @@ def execute(arguments: argparse.Namespace) -> int:
         rows.append(row)
     print_answer(tables.answer(rows), arguments.format)
     return 0
-
-
-def _integers(text: str) -> list[int]:
-    """`2,4,8` as integers."""
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 2,4,8") from error
-
-
-def _shares(text: str) -> list[float]:
-    """`0.3,0.5` as numbers."""
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of shares such as 0.3,0.5") from error

@@ -30,17 +30,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from intrinsic_cli.errors import ConfigError, StoreError
+    from intrinsic_cli.errors import ConfigError
+    from intrinsic_cli.rundir import RunDir
     from intrinsic_cli.store import Store
 
-    found = []
-    for run in Store(arguments.dir).runs():
-        if run.state == arguments.state:
-            try:
-                run.spec()
-            except StoreError:  # a folder of somebody else's, such as a model
-                continue
-            found.append(run)
+    # A folder without a configuration is somebody else's, such as a model.
+    looks = (
+        look for look in Store(arguments.dir).survey().runs if look.state == arguments.state and look.spec
+    )
+    found = [RunDir(look.path) for look in looks]
     what = f"{len(found)} {arguments.state} run{'s' * (len(found) != 1)} of {arguments.dir}"
     if found and not arguments.yes:
         for run in found:

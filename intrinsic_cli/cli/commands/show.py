@@ -67,7 +67,7 @@ def _print_result(result: RunResult) -> None:
 
 def _print_curve(run: RunDir) -> None:
     """The losses and scores of its history, at most ten lines of it."""
-    lines = [line for line in run.history() if "step" in line]
+    lines = run.history()
     kept = (
         sorted({round(i * (len(lines) - 1) / 9) for i in range(10)}) if len(lines) > 10 else range(len(lines))
     )

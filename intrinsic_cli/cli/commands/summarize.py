@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from intrinsic_cli.cli.arguments import folder, print_answer, read, selection, table_format
+from intrinsic_cli.cli.arguments import folder, numbers, print_answer, read, selection, table_format
 
 SUMMARY = "print the d90 table of finished runs"
 EXAMPLES = """\
@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     table_format(parser)
     parser.add_argument(
         "--threshold",
-        type=_numbers,
+        type=numbers(float, "0.8,0.9"),
         default=[0.9],
         metavar="T,...",
         help="share of the full score; default 0.9 (d90)",
@@ -40,11 +40,3 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     print_answer(tables.answer(found, arguments.reference, normalised=arguments.normalised), arguments.format)
     return 0
-
-
-def _numbers(text: str) -> list[float]:
-    """`0.8,0.9` as numbers, each once."""
-    try:
-        return list(dict.fromkeys(float(word) for word in text.split(",")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0.8,0.9") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from intrinsic_cli.cli.arguments import folder, print_answer, table_format
+from intrinsic_cli.cli.arguments import folder, print_answer, read, table_format
 from intrinsic_cli.errors import printable
 
 SUMMARY = "show how near the tasks of finished runs are in the space of θ"
@@ -26,9 +26,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from intrinsic_cli.finetunes import space
     from intrinsic_cli.reports import heatmap
-    from intrinsic_cli.store import Store
 
-    found = space.spaces(Store(arguments.dir).results())
+    found = space.spaces(read(arguments.dir).results)
     print_answer(space.answer(found), arguments.format)
     if arguments.figures:
         for each in found:
