@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from intrinsic_cli.reports.cells import cell
-from intrinsic_cli.statistics.difference import Difference, difference
+from intrinsic_cli.reports.differences import spell
+from intrinsic_cli.statistics.difference import difference
 from intrinsic_cli.statistics.estimate import Measured
 from intrinsic_cli.statistics.points import Point
 from intrinsic_cli.statistics.targets import TARGETS, Scale, begin, headline
@@ -51,14 +52,6 @@ def points(scored: list[tuple[str, list[float]]], *, full: bool, unit: float) ->
             exact = round(score / unit) * unit if unit else score
             found.append(Point(None if full else int(said), seed, float(said) if full else 1.0, exact))
     return found
-
-
-def octaves(apart: Difference) -> str:
-    """`-1.75 octaves [−∞, 0.40]`: log2 of A's d_t over B's."""
-    value = "—" if apart.value is None else f"{apart.value:.2f}"
-    low = "−∞" if apart.low is None else f"{apart.low:.2f}"
-    high = "∞" if apart.high is None else f"{apart.high:.2f}"
-    return f"{value} octaves [{low}, {high}]"
 
 
 def main() -> None:
@@ -103,7 +96,7 @@ def main() -> None:
                 curves[0], curve, threshold=asked.threshold, definition=definition, same_full=True
             )
             if not apart.reason:
-                print(f"{asked.curves[0]} against {name}{by}: {octaves(apart)}")
+                print(f"{asked.curves[0]} against {name}{by}, in octaves: {spell(apart)}")
 
 
 if __name__ == "__main__":
