@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from intrinsic_cli.reports.cells import cell
+from intrinsic_cli.reports.cells import called, cell, symbol
 from intrinsic_cli.reports.differences import spell
 from intrinsic_cli.statistics.difference import difference
 from intrinsic_cli.statistics.estimate import Measured
@@ -79,24 +79,20 @@ def main() -> None:
     full = points(of[asked.full], full=True, unit=unit)
     curves = [Measured(points(of[name], full=False, unit=unit), full, scale) for name in asked.curves]
     for definition in [name for name in TARGETS if begin(name, scale) is not None]:
-        by = "" if definition == headline(scale) else f" by {definition}"
-        found = {
-            name: curve.estimate(asked.threshold, definition)
-            for name, curve in zip(asked.curves, curves, strict=True)
-        }
-        if by and all(
-            v.target == c.estimate(asked.threshold).target
-            for v, c in zip(found.values(), curves, strict=True)
-        ):
+        found = [curve.estimate(asked.threshold, definition) for curve in curves]
+        first = [curve.estimate(asked.threshold) for curve in curves]
+        if definition != headline(scale) and [v.target for v in found] == [v.target for v in first]:
             continue
-        for name, value in found.items():
-            print(f"{name}{by}: {cell(value)} {value.reason if value.status == 'undefined' else ''}".rstrip())
+        what = called(symbol(asked.threshold), definition)
+        for name, value in zip(asked.curves, found, strict=True):
+            why = value.reason if value.status == "undefined" else ""
+            print(f"{name}: {what} {cell(value)} {why}".rstrip())
         for name, curve in zip(asked.curves[1:], curves[1:], strict=True):
             apart = difference(
                 curves[0], curve, threshold=asked.threshold, definition=definition, same_full=True
             )
             if not apart.reason:
-                print(f"{asked.curves[0]} against {name}{by}, in octaves: {spell(apart)}")
+                print(f"{asked.curves[0]} against {name}: {what}, octaves {spell(apart)}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_the_d90_is_that_of_the_line_between_the_ds(tmp_path, monkeypatch, capsy
     page = tmp_path / "page.md"
     page.write_text(PAGE, encoding="utf-8")
     first = told([str(page), "best", "did", "--chance", "0.5"], monkeypatch, capsys).splitlines()[0]
-    assert first.startswith("did: 200* [")
+    assert first.startswith("did: d90 200* [")
 
 
 def test_a_row_that_is_not_there_is_told(tmp_path, monkeypatch, capsys):
@@ -69,7 +69,7 @@ def test_a_row_that_is_not_there_is_told(tmp_path, monkeypatch, capsys):
 def commands_and_blocks():
     for page in sorted((ROOT / "docs").glob("*.md")):
         for commands, block in re.findall(
-            r"```sh\n((?:python scripts/d90_of_page\.py .*\n)+)```\n\n```\n(.*?)```",
+            r"```sh\n((?:python scripts/d90_of_page\.py [^\n]*\n)+)```\n\n```\n(.*?)```",
             page.read_text("utf-8"),
             re.S,
         ):
