@@ -37,6 +37,8 @@ def unpack(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
     tables: dict[str, dict[str, np.ndarray]] = {}
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         with zipfile.ZipFile(path) as packed:
             members = packed.infolist()
             if sum(member.file_size for member in members) > LARGEST:

@@ -309,7 +309,7 @@ class RunDir:
         without the file, which earlier versions did not write. Raises DamagedError where it is not whole.
         """
         path = self.path / OUTCOMES
-        return unpack(path) if path.is_file() else None
+        return unpack(path) if os.path.lexists(path) else None
 
     def keep_bound(self, bound: RunBound) -> None:
         """Write what `idim bound` found, in place of what it found before."""

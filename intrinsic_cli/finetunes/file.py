@@ -140,7 +140,7 @@ class FineTune:
             max_length=spec.data.max_length, labels=result.label_names,
             kind=spec.task.kind, task=spec.task.name, metric=result.metric,
             score=result.score, n_eval=result.n_eval, tensors=tensors, settings_hash=result.settings_hash,
-            adapter=spec.adapter, asks=_asks(spec.task), spared=metadata.get("spared") == "true",
+            adapter=spec.adapter, asks=asks_of(spec.task), spared=metadata.get("spared") == "true",
         )  # fmt: skip
 
     @classmethod
@@ -189,7 +189,7 @@ class FineTune:
         return save({k: t.contiguous() for k, t in self.tensors.items()}, metadata={"idim": _json(tree)})
 
 
-def _asks(task: TaskSpec) -> dict[str, Any]:
+def asks_of(task: TaskSpec) -> dict[str, Any]:
     """`FineTune.asks` of a task, as JSON holds it."""
     if task.kind in HEADS.values():
         return {} if task.text == COLUMNS else {"text": list(task.text)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from intrinsic_cli.errors import DataError
-from intrinsic_cli.finetunes.file import FineTune
+from intrinsic_cli.finetunes.file import FineTune, asks_of
 from intrinsic_cli.finetunes.rebuild import base_of, build
 from intrinsic_cli.models import quantized
 from intrinsic_cli.spec import DataSpec, TaskSpec
@@ -41,10 +41,25 @@ def score(
     rows = splits.load(spec, data, whole=True)
     check_labels(found, spec, rows.label_names)
     task.check(rows.label_names)
+    if rows.apart is not None and not task.fresh_head:
+        _check_split(found, spec)
     base = base_of(found, model, trust_remote_code=trust_remote_code)
     encoded = task.encode(rows.validation, rows.label_names, base, data.max_length)
     answers = answer(task, build(found, base), encoded, found.precision, batch_size)
     return task.score(answers), len(encoded), rows.apart
+
+
+def _check_split(found: FineTune, task: TaskSpec) -> None:
+    """Raise DataError where a fifth of the rows is set apart by texts that are made otherwise than in training: of
+    the file that was trained on, other rows would be."""
+    own = asks_of(task)
+    for key in ("prompt", "text"):
+        if own.get(key) != found.asks.get(key):
+            raise DataError(
+                f"task.{key} is not that of training, by which a fifth of the rows was set apart: rows that were "
+                f"trained on may be scored; add task.validation={task.train} to score all rows, or leave "
+                f"task.{key} out"
+            )
 
 
 def check_labels(found: FineTune, task: TaskSpec, labels: Sequence[str]) -> None:

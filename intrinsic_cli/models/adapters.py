@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import nn
 
 from intrinsic_cli.errors import ConfigError, near
@@ -82,7 +84,7 @@ def attach(
             and a layer with an adapter holds the old one as its `base_layer`.
         head: names of the parameters that were not pre-trained; they get no adapter.
         seed: of what the adapter draws: its stream is "adapter".
-        idle: names of linear layers that the model never calls (`watched`); they get no adapter.
+        idle: names of linear layers that the model never calls as ones (`watched`); they get no adapter.
 
     Raises ConfigError where a pattern matches no layer, and where the adapter does not fit the model.
     """
@@ -99,17 +101,24 @@ def attach(
 
 @contextmanager
 def watched(model: nn.Module) -> Iterator[set[str]]:
-    """The names of the linear layers that the model never calls, known once the block, where it answers, is left.
+    """The names of the linear layers that the model never calls as ones, known once the block, where it answers, is
+    left.
 
     Where a model's code reads such a layer's weight by itself, as Mamba's does of `dt_proj`, an adapter in its
-    place would never act, and would be added to the weight in the end. A layer counts as called where one of its
-    kind is, by its name but for the numbers: a few rows reach some experts of a mixture, and some layers of a model
-    that drops them.
+    place would never act, and would be added to the weight in the end. Where a class of its own takes or gives
+    something else than vectors of the weight's sizes, as routers of mixtures do, none can stand in its place. A
+    layer counts as called where one of its kind is, by its name but for the numbers: a few rows reach some experts
+    of a mixture, and some layers of a model that drops them.
     """
     linear = _linear(model)
     called, idle = set[str](), set[str]()
+
+    def note(name: str, layer: nn.Module, args: Any, kwargs: Any, given: Any) -> None:
+        if _is_plain(layer, next(iter((*args, *kwargs.values())), None), given):
+            called.add(_kind(name))
+
     hooks = [
-        model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.add(_kind(name)))
+        model.get_submodule(name).register_forward_hook(partial(note, name), with_kwargs=True)
         for name in linear
     ]
     try:
@@ -118,6 +127,14 @@ def watched(model: nn.Module) -> Iterator[set[str]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _is_plain(layer: Any, taken: Any, given: Any) -> bool:
+    """Whether a linear layer takes (..., in) and gives (..., out) of its weight's sizes."""
+    sizes = (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else layer.weight.shape
+    if not (isinstance(taken, torch.Tensor) and isinstance(given, torch.Tensor)):
+        return False
+    return (*taken.shape[:-1], *sizes) == (*given.shape[:-1], taken.shape[-1], given.shape[-1])
 
 
 def _kind(name: str) -> str:
@@ -179,7 +196,7 @@ def _targets(model: nn.Module, spec: AdapterSpec, head: Sequence[str], idle: Seq
             why = (
                 f"which PEFT gives no adapter={spec.kind}, as code for GPUs reads their weights alone"
                 if some[0] in refused
-                else "which it never calls where it answers a row, so that an adapter there would do nothing"
+                else "which it never calls as linear ones where it answers a row, so that no adapter can act there"
             )
             raise ConfigError(
                 f"adapter.target={pattern!r} names layers of {type(model).__name__} ({some[0]}), {why}; "

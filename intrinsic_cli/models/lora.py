@@ -14,6 +14,7 @@ import torch
 from peft.tuners.lora import layer as peft
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from transformers.pytorch_utils import Conv1D
 
 
 class _Product(torch.autograd.Function):
@@ -71,5 +72,7 @@ def in_one_product(model: nn.Module) -> None:
             continue
         drops = any(not isinstance(each, nn.Identity) for each in module.lora_dropout.values())
         frozen = not any(p.requires_grad for p in module.base_layer.parameters())
-        if frozen and not (drops or module.lora_variant or any(module.lora_bias.values())):
+        # A class with arithmetic of its own keeps it.
+        plain = type(module.base_layer).forward in (nn.Linear.forward, Conv1D.forward)
+        if frozen and plain and not (drops or module.lora_variant or any(module.lora_bias.values())):
             module.__class__ = Linear

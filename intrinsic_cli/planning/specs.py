@@ -152,7 +152,7 @@ def number(key: str, value: Any, kind: type) -> Any:
     finite = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= limit
     if not finite or (kind is int and value != int(value)):
         wanted, example = ("an integer", 500) if kind is int else ("a finite number", 0.1)
-        raise ConfigError(f"{key}={value} is not {wanted}; write it as {key}={example}")
+        raise ConfigError(f"{key}={value!r} is not {wanted}; write it as in {key}={example}")
     return kind(value)
 
 

@@ -38,7 +38,9 @@ def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
     """
     typed = {override.key_or_group for override in given}
     words = sound_text(Path(path))
-    own = _overrides(_tree(path, words), yaml.load(words, _Letters))
+    own = list(_overrides(_tree(path, words), yaml.load(words, _Letters)))
+    if not own:
+        raise ConfigError(f"{path} has no words of a study; write lines such as task: mrpc")
     found = [override for override in own if override.key_or_group not in typed]
     return [*found, *given]
 

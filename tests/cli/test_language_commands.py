@@ -90,6 +90,13 @@ def test_a_study_from_sweep_to_report(kind, family, models, folder, tmp_path, id
         w for w in own if w == PROMPT
     ]
     assert asked.get("words") == ({"calm": "quiet", "loud": "noisy"} if kind == "choice" else None)
+    if PROMPT in own:  # of rows that were set apart by the text that a prompt makes of them
+        [rows] = folder.glob("train*")
+        other = ("eval", tmp_path / "small.safetensors", f"task={rows}", "task.prompt={text} was")
+        status, _, said = idim(*other)
+        assert (status, "task.prompt is not that of training" in said) == (2, True)
+        assert idim(*other, "task.validation=train")[0] == 0
+        assert "was set apart by hash" in idim(*other[:-1])[1]
     status, _, said = idim("export", out / untrained["run_id"], "--out", tmp_path)
     assert (status, "trained nothing" in said) == (2, True)
 

@@ -307,6 +307,20 @@ def test_a_folder_that_is_no_run_is_refused(idim, store, tmp_path):
         assert "config.json is not the configuration of a run (" in said
 
 
+def test_a_finished_run_is_shown_whatever_its_other_files_hold(idim, store):
+    run = store.run(result(300, 0.5).spec)
+    before = idim("show", run.path)[1].splitlines()
+    (run.path / "config.json").unlink()
+    (run.path / "history.jsonl").write_bytes(b"\xff\xfe{]\n")
+    status, printed, _ = idim("show", run.path)
+    assert status == 0
+    lines = printed.splitlines()
+    assert lines[:4] == before[:4]
+    assert "history.jsonl, line 1 is damaged" in lines[4]
+    assert lines[-1].startswith(f"{run.path}")
+    assert idim("show", run.path, "--json")[0] == 0
+
+
 def test_words_of_a_spec_with_a_rate_that_is_the_default_still_have_it(store):
     spec = replace(store.results()[0].spec, lr=0.231)
     assert "lr=0.231" in specs.words_of(spec)

@@ -323,6 +323,12 @@ def test_outcomes_that_unpack_to_more_than_memory_are_refused(tmp_path, monkeypa
         run.outcomes()
 
 
+def test_outcomes_that_are_a_folder_are_damaged(tmp_path):
+    (tmp_path / OUTCOMES).mkdir()
+    with pytest.raises(DamagedError, match="run it again"):
+        RunDir(tmp_path).outcomes()
+
+
 def test_outcomes_hold_no_pickles(tmp_path):
     np.savez(tmp_path / OUTCOMES, **{"validation.label": np.array([{}], dtype=object)})
     with pytest.raises(DamagedError):

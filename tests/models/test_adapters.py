@@ -209,10 +209,53 @@ def test_experts_and_layers_that_no_row_reached_keep_their_adapters():
     with adapters.watched(model) as idle:
         model(torch.ones(4))
     assert idle == {"gate", "spare.up"}
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert not any(module._forward_hooks for module in model.modules())
     adapters.attach(model, SPECS["lora"], idle=sorted(idle))
     adapted = {name.partition(".lora_")[0] for name in trained(model)}
     assert adapted == {f"layers.{i}.expert_{j}.up" for i in range(2) for j in range(3)}
+
+
+class Scored(nn.Linear):
+    """A layer that gives its scores twice, as routers of mixtures do."""
+
+    def forward(self, x):
+        scores = super().forward(x)
+        return scores, scores.softmax(-1)
+
+
+class Grouped(nn.Linear):
+    """A layer whose input is longer than its weight: each half of it goes through the whole."""
+
+    def forward(self, x):
+        return sum(super(Grouped, self).forward(half) for half in x.chunk(2, -1))
+
+
+class OfItsOwn(nn.Linear):
+    def forward(self, input):
+        return super().forward(input) / 2
+
+
+def test_linear_layers_that_take_or_give_something_else_get_no_adapter():
+    class Mixture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.router, self.grouped, self.halved, self.last = (
+                Scored(4, 3),
+                Grouped(2, 4),
+                OfItsOwn(4, 5),
+                nn.Linear(5, 2),
+            )
+
+        def forward(self, x):
+            return self.last(self.halved(self.grouped(x))) + self.router(x)[1][..., :2]
+
+    model = Mixture()
+    with adapters.watched(model) as idle:
+        before = model(torch.ones(6, 4))
+    assert idle == {"router", "grouped"}
+    adapters.attach(model, SPECS["lora"], idle=sorted(idle))
+    assert {name.partition(".lora_")[0] for name in trained(model)} == {"halved", "last"}
+    torch.testing.assert_close(model(torch.ones(6, 4)), before)  # LoRA begins at 0
 
 
 def test_layers_that_peft_adapts_by_their_last_name_alone_are_refused():

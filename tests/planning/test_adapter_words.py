@@ -107,7 +107,7 @@ def test_a_run_with_an_adapter_can_be_typed_and_written_down(words, wanted):
         ("adapter=lora adapter.args=3", "adapter.args"),
         ("adapter=lora adapter.args={x:nan}", "adapter.args"),
         ("adapter=lora adapter.target=[]", "adapter.target=[] leaves nothing to adapt"),
-        ("adapter=lora adapter.default_lr=x subspace=full", "adapter.default_lr=x is not a finite number"),
+        ("adapter=lora adapter.default_lr=x subspace=full", "adapter.default_lr='x' is not a finite number"),
         ("adapter=lora adapter.lr_sqrt_d=3", "adapter.lr_sqrt_d"),
     ],
 )

@@ -48,6 +48,14 @@ def test_a_file_means_what_the_same_words_mean(file):
     assert len(ids(parse(WORDS))) == 2 * 2 * (2 + 2)
 
 
+@pytest.mark.parametrize("text", ["", "{}", "null", "---", "# task: mrpc", "defaults: []"])
+def test_a_file_without_words_is_no_study(file, text):
+    with pytest.raises(
+        ConfigError, match=r"study.yaml has no words of a study; write lines such as task: mrpc"
+    ):
+        study_file.read(file(text), parse(["d=50"]))
+
+
 def test_words_stand_in_place_of_the_file_s(file):
     changed = study_file.read(file(STUDY), parse(["task=sst2", "task.text=sentence", "d=7", "seed=3"]))
     kept = [word for word in WORDS if not word.startswith(("task", "d="))]

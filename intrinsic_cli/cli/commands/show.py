@@ -37,7 +37,8 @@ def execute(arguments: argparse.Namespace) -> int:
         raise StoreError(f"{arguments.run} is not a folder{hint}")
     path = Path(arguments.run)
     run = RunDir(path if path.name not in ("", "..") else path.resolve())
-    spec, look = run.spec(), run.look()
+    look = run.look()
+    spec = look.spec or run.spec()
     if arguments.json:
         if look.result is None:
             raise StoreError(f"{run.path} has no result, as it is {look.state}; leave --json out")
@@ -66,8 +67,14 @@ def _print_result(result: RunResult) -> None:
 
 
 def _print_curve(run: RunDir) -> None:
-    """The losses and scores of its history, at most ten lines of it."""
-    lines = run.history()
+    """The losses and scores of its history, at most ten lines of it; why not, where it is damaged."""
+    from intrinsic_cli.errors import StoreError
+
+    try:
+        lines = run.history()
+    except StoreError as error:
+        tell(f"{error}; its losses are not shown")
+        return
     kept = (
         sorted({round(i * (len(lines) - 1) / 9) for i in range(10)}) if len(lines) > 10 else range(len(lines))
     )
