@@ -21,37 +21,47 @@ from intrinsic_cli.statistics.estimate import Measured
 from intrinsic_cli.statistics.points import Point
 from intrinsic_cli.statistics.targets import TARGETS, Scale, begin, headline
 
+Row = list[tuple[int | float, list[float]]]  # below a d, a whole number, or a rate: the scores of the seeds
+SCORES = re.compile(r"[-−]?[\d.]+( / [-−]?[\d.]+)*")
 
-def rows(page: str) -> Iterator[tuple[str, list[tuple[str, list[float]]]]]:
-    """Every row of the page's tables that has scores: its name, and (head, scores) of its cells."""
+
+def rows(page: str) -> Iterator[tuple[str, Row]]:
+    """Every row of the page's tables that has scores, with its name."""
     head: list[str] = []
     for line in page.splitlines():
-        cells = [part.strip() for part in line.strip("| ").split("|")] if line.startswith("|") else []
-        if line.startswith("| |"):
-            cells = ["", *cells]
-        if not cells:
+        if not line.startswith("|"):
             head = []
-        elif not head:
-            head = cells
-        elif not set(line) <= set("|- "):
-            below = zip(head[1:], cells[1:], strict=False)
-            scored = [(of, [float(s.replace("−", "-")) for s in text.split(" / ")]) for of, text in below
-                      if re.fullmatch(r"[-−]?[\d.]+( / [-−]?[\d.]+)*", text)]  # fmt: skip
-            if scored:
-                yield cells[0], scored
-
-
-def points(scored: list[tuple[str, list[float]]], *, full: bool, unit: float) -> list[Point]:
-    """The runs of a row; a score is the nearest multiple of `unit`, where that is not 0."""
-    found = []
-    for head, scores in scored:
-        said = re.sub(r"^(d = |full, )", "", head).replace(",", "")
-        if full != ("e-" in said):
             continue
-        for seed, score in enumerate(scores):
-            exact = round(score / unit) * unit if unit else score
-            found.append(Point(None if full else int(said), seed, float(said) if full else 1.0, exact))
-    return found
+        cells = [part.strip() for part in line.split("|")[1:]]
+        if not head:
+            head = cells
+            continue
+        below = ((place(top), text) for top, text in zip(head[1:], cells[1:], strict=False))
+        scored = [
+            (at, [float(score.replace("−", "-")) for score in text.split(" / ")])
+            for at, text in below
+            if at is not None and SCORES.fullmatch(text)
+        ]
+        if scored:
+            yield cells[0], scored
+
+
+def place(head: str) -> int | float | None:
+    """The d or the learning rate that a column is headed by; None for another head."""
+    said = re.sub(r"^(d = |full, )", "", head).replace(",", "")
+    if re.fullmatch(r"\d+", said):
+        return int(said)
+    return float(said) if re.fullmatch(r"[\d.]+e-\d+", said) else None
+
+
+def points(row: Row, *, full: bool, unit: float) -> list[Point]:
+    """The runs of a row; a score is the nearest multiple of `unit`, where that is not 0."""
+    runs = [(at, seed, score) for at, scores in row for seed, score in enumerate(scores)]
+    if unit:
+        runs = [(at, seed, round(score / unit) * unit) for at, seed, score in runs]
+    if full:
+        return [Point(None, seed, rate, score) for rate, seed, score in runs if isinstance(rate, float)]
+    return [Point(d, seed, 1.0, score) for d, seed, score in runs if isinstance(d, int)]
 
 
 def main() -> None:
@@ -69,7 +79,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.9)
     asked = parser.parse_args()
 
-    of: dict[str, list[tuple[str, list[float]]]] = {}
+    of: dict[str, Row] = {}
     for name, scored in rows(asked.page.read_text(encoding="utf-8")):
         of.setdefault(name, scored)
     if missing := {asked.full, *asked.curves} - of.keys():

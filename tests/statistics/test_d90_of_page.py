@@ -13,6 +13,10 @@ from support.scripts import load
 ROOT = Path(__file__).parents[2]
 script = load("d90_of_page")
 PAGE = """
+| task | full | d90 |
+| --- | --- | --- |
+| best | 0.80 | 200 |
+
 | | d = 100 | 400 | 1,600 |
 | --- | --- | --- | --- |
 | did | 0.60 / 0.62 | 0.84 / 0.82 | 0.84 / 0.86 |
@@ -35,10 +39,10 @@ def told(words, monkeypatch, capsys):
 def test_scores_are_read_by_row_and_head():
     found = list(script.rows(PAGE))
     assert found == [
-        ("did", [("d = 100", [0.60, 0.62]), ("400", [0.84, 0.82]), ("1,600", [0.84, 0.86])]),
-        ("other", [("400", [0.5])]),
-        ("did", [("3e-5", [0.1, 0.2]), ("1e-4", [-0.3])]),
-        ("best", [("3e-5", [0.70, 0.72]), ("1e-4", [0.79, 0.81])]),
+        ("did", [(100, [0.60, 0.62]), (400, [0.84, 0.82]), (1600, [0.84, 0.86])]),
+        ("other", [(400, [0.5])]),
+        ("did", [(3e-5, [0.1, 0.2]), (1e-4, [-0.3])]),
+        ("best", [(3e-5, [0.70, 0.72]), (1e-4, [0.79, 0.81])]),
     ]
     (a, b, *_), (one, *_) = (
         script.points(scored, full=full, unit=unit) for (_, scored), full, unit in
