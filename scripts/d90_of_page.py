@@ -19,7 +19,7 @@ from intrinsic_cli.reports.differences import spell
 from intrinsic_cli.statistics.difference import difference
 from intrinsic_cli.statistics.estimate import Measured
 from intrinsic_cli.statistics.points import Point
-from intrinsic_cli.statistics.targets import TARGETS, Scale, begin, headline
+from intrinsic_cli.statistics.targets import TARGETS, THRESHOLD, Scale, begin, headline
 
 Row = list[tuple[int | float, list[float]]]  # below a d, a whole number, or a rate: the scores of the seeds
 SCORES = re.compile(r"[-−]?[\d.]+( / [-−]?[\d.]+)*")
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--metric", default="accuracy")
     parser.add_argument("--untrained", type=float, help="score before training")
     parser.add_argument("--lower", action="store_true", help="a lower score is better")
-    parser.add_argument("--threshold", type=float, default=0.9)
+    parser.add_argument("--threshold", type=float, default=THRESHOLD)
     asked = parser.parse_args()
 
     of: dict[str, Row] = {}

@@ -16,7 +16,7 @@ from intrinsic_cli.spec import (
     QUANTIZE,
     TASK_KEYS,
     TRACKERS,
-)  # fmt: skip
+)
 
 SCRIPTS = {
     "bash": """_idim() {
