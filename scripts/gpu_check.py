@@ -196,12 +196,15 @@ def encoder(large: bool) -> torch.nn.Module:
 
 
 class Steps:
-    """Training steps of 32 rows of 128 tokens, full or in a subspace of d = 1,000."""
+    """Training steps of 32 rows of 128 tokens, full or in a subspace of d = 1,000; `coarse`: of weights that
+    bfloat16 holds exactly, as a checkpoint in it has."""
 
-    def __init__(self, space: str, precision: str, large: bool) -> None:
+    def __init__(self, space: str, precision: str, large: bool, coarse: bool) -> None:
         before = torch.cuda.memory_allocated() if GPU else 0
         torch.manual_seed(0)
         self.model = encoder(large).train()
+        if coarse:
+            self.model.bfloat16().float()
         self.precision = precision
         dtype = torch.bfloat16 if precision == "pure_bf16" else None
         self.space: Full | Subspace
@@ -241,23 +244,25 @@ def step_figures() -> Iterator[Figure]:
     """(d) and (e): a subspace step ÷ a full one, in pairs, and the memory of both."""
     for large in (False, True) if GPU else (False,):
         name = "RoBERTa-large" if large else "RoBERTa-base" if GPU else "tiny"
-        for precision in ("fp32", "bf16", "pure_bf16"):
-            full, did = (Steps(space, precision, large) for space in ("full", "did"))
+        for precision, coarse in (
+            ("fp32", False),
+            ("bf16", False),
+            ("pure_bf16", False),
+            ("pure_bf16", True),
+        ):
+            full, did = (Steps(space, precision, large, coarse) for space in ("full", "did"))
+            kind = f"{name}, {precision}" + ", a bfloat16 checkpoint" * coarse
             pairs = [(full.several(), did.several()) for _ in range(7 if GPU else 2)]
             target = 1.02 if GPU else None
             ratio = statistics.median(b / a for a, b in pairs)
-            yield Figure(f"step, {name}, {precision}: DID ÷ full", ratio, "×", target)
-            yield Figure(
-                f"step, {name}, {precision}: full", 1e3 * statistics.median(a for a, _ in pairs), "ms"
-            )
+            yield Figure(f"step, {kind}: DID ÷ full", ratio, "×", target)
+            yield Figure(f"step, {kind}: full", 1e3 * statistics.median(a for a, _ in pairs), "ms")
             for part, action in (("write", did.space.write), ("collect", did.space.collect)):
-                yield Figure(f"step, {name}, {precision}: {part} alone", 1e3 * seconds(action, 10), "ms")
+                yield Figure(f"step, {kind}: {part} alone", 1e3 * seconds(action, 10), "ms")
             if full.peak and did.peak:
                 limit = 0.6 if precision == "pure_bf16" else None
-                yield Figure(
-                    f"peak memory, {name}, {precision}: DID ÷ full", did.peak / full.peak, "×", limit
-                )
-                yield Figure(f"peak memory, {name}, {precision}: full", full.peak, "MiB")
+                yield Figure(f"peak memory, {kind}: DID ÷ full", did.peak / full.peak, "×", limit)
+                yield Figure(f"peak memory, {kind}: full", full.peak, "MiB")
 
 
 def idim(*words: str, **environment: str) -> str:

@@ -20,7 +20,7 @@ from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
 from intrinsic_cli.projections.contract import Projection, Scales, add_to_all, fold_all, fold_rows
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec, stream_seed
-from intrinsic_cli.subspace.exact import Exact
+from intrinsic_cli.subspace.exact import Exact, narrowed
 from intrinsic_cli.subspace.selection import free_dimensions, group_of, scale_names, select
 from intrinsic_cli.subspace.streaming import Streamed, keep_no_freed_memory, layers_of, own_weights
 
@@ -209,7 +209,7 @@ class Subspace(nn.Module):
     ) -> dict[str, Tensor]:
         """Freeze all other weights, cast the model, and give what is trained tensors of its own. Returns θ_0.
 
-        The tensors that the model came with are θ_0, which others may share.
+        On a CPU the tensors that the model came with are θ_0, which others may share. A GPU has a copy of its own.
         """
         trained = [*moved.values(), *direct]
         keep = {id(p) for p in trained}
@@ -217,6 +217,8 @@ class Subspace(nn.Module):
         for p in self._frozen:
             p.requires_grad_(False)
         starts = {name: p.data.contiguous() for name, p in moved.items()}
+        if any(start.is_cuda for start in starts.values()):
+            starts = narrowed(starts)
         self._direct_starts = [(p, p.data) for p in direct]
         if dtype is not None:
             model.to(dtype)

@@ -83,12 +83,13 @@ def test_many_tensors_of_several_types_at_once(kind, monkeypatch):
     kernel._pieces.cache_clear()
     sizes = (1, 40, 5_000, 384, 9_000)
     types = (torch.float32, torch.bfloat16, torch.float32, torch.float16, torch.bfloat16)
-    scales = (1.0, 0.5, 2.0, -1.5, 1.0)
+    written = (torch.float32, torch.float32, torch.bfloat16, torch.float16, torch.float32)
+    scales = torch.tensor((1.0, 0.5, 2.0, -1.5, 1.0))
     results = []
     for name in ("triton", "triton", "torch"):
         Ps = [make_projection(kind, shape=(D, 100), seed=i, kernel=name) for i, D in enumerate(sizes)]
         w0 = [randn(D, seed=10 + i, dtype=types[i]) for i, D in enumerate(sizes)]
-        out = [torch.empty_like(w) for w in w0]
+        out = [torch.empty(D, dtype=written[i]) for i, D in enumerate(sizes)]
         add_to_all(Ps, w0, Ps[0].encode(randn(100, dtype=torch.float32)), scales, out)
         z = Ps[0].accumulator(torch.float32)
         fold_all(Ps, w0, scales, z)

@@ -19,7 +19,7 @@ def test_it_measures_what_it_names(tmp_path):
     assert told["broken"] == {}
     figures = {figure["name"]: figure["value"] for figure in told["figures"]}
     assert figures["draws that differ from the CPU's"] == 0
-    assert sum("DID ÷ full" in name and name.startswith("step") for name in figures) in (3, 6)
+    assert sum("DID ÷ full" in name and name.startswith("step") for name in figures) in (4, 8)
     assert all(name in done.stdout for name in figures)
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from intrinsic_cli.spec import SubspaceSpec
 from intrinsic_cli.subspace.attach import Full, Subspace
+from intrinsic_cli.subspace.exact import narrowed
 
 
 def network():
@@ -60,6 +61,41 @@ def test_a_head_trained_beside_a_subspace_goes_as_far_in_bfloat16(lr):
         went.append(distance(space.direct, start))
         assert all(p.dtype == torch.float32 for p in space.parameters())
     assert float(went[1] / went[0]) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_start_takes_two_bytes_a_number_where_these_hold_it_exactly(dtype):
+    torch.manual_seed(0)
+    own = {"a": torch.randn(60, 50), "head": torch.randn(3, 50), "norm": torch.ones(50)}
+    coarse = own | {"a": own["a"].to(dtype).float(), "zero": torch.tensor([-0.0, 0.0, float("inf")])}
+    found = narrowed(coarse)
+    kept = {"a": dtype, "head": torch.float32, "norm": torch.bfloat16, "zero": torch.bfloat16}
+    assert {name: values.dtype for name, values in found.items()} == kept
+    for name, values in coarse.items():
+        assert torch.equal(found[name].float().view(torch.int32), values.view(torch.int32))  # to the bit
+    assert found["head"] is coarse["head"]
+    # Of weights that are float32 nothing is turned: not even what could be, which would be a launch for little.
+    assert all(values is own[name] for name, values in narrowed(own).items())
+    # Nor what a half has no number for.
+    for odd in (float("nan"), 1 + 2**-12):
+        values = torch.full((4,), odd)
+        assert narrowed({"w": values})["w"] is values
+
+
+@pytest.mark.parametrize("target", [torch.float32, torch.bfloat16])
+def test_narrow_starts_give_the_same_weights_to_the_bit(target):
+    coarse = network().to(torch.bfloat16)
+    written = []
+    for model in (copy.deepcopy(coarse).float(), copy.deepcopy(coarse)):
+        space = Subspace(model, "said", 40, seed=3, dtype=target)
+        with torch.no_grad():
+            space.theta.normal_(generator=torch.Generator().manual_seed(1))
+            space.lam.uniform_(generator=torch.Generator().manual_seed(2))
+        space.write()
+        written.append(list(model.parameters()))
+        assert all(p.dtype == target for p in model.parameters())
+    for wide, narrow in zip(*written, strict=True):
+        assert torch.equal(wide, narrow)
 
 
 def test_float32_weights_are_trained_themselves():

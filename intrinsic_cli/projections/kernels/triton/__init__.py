@@ -163,7 +163,7 @@ class _Group:
         """(tensors,): `scales` of those chosen, times the factors of their projections."""
         if not isinstance(scales, torch.Tensor):
             return _scaled(self, tuple(float(scales[i]) for i in chosen))
-        given = scales if len(chosen) == len(scales) else scales[list(chosen)]
+        given = scales if len(chosen) == len(scales) else scales[_indices(tuple(chosen), self.device)]
         return (self.factors * given).to(self.real)
 
     def zeros(self, *shape: int) -> torch.Tensor:
@@ -266,6 +266,11 @@ _weights_places, _gradients_places = (lru_cache(maxsize=512)(_places) for _ in r
 @lru_cache(maxsize=512)
 def _scaled(group: _Group, scales: tuple[float, ...]) -> torch.Tensor:
     return (group.factors * _numbers(scales, torch.float64, group.device)).to(group.real)
+
+
+@lru_cache(maxsize=512)
+def _indices(chosen: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return _numbers(chosen, torch.int64, device)
 
 
 @lru_cache(maxsize=8)
