@@ -50,7 +50,7 @@ class Claim:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            _say_once(self._folder.parent, error)
+            _say_once(self._folder.parent, error.strerror or str(error))
         # A lease that beats has an owner who lives. One found with the lock free is most likely a dead one's.
         patience = 0.5 if not self._locked and beats(self._folder) else PATIENCE
         try:
@@ -72,10 +72,10 @@ class Claim:
 
 
 @cache
-def _say_once(folder: Path, error: OSError) -> None:
+def _say_once(folder: Path, reason: str) -> None:
     log.warning(
         "%s: the file system has no locks (%s); runs are claimed by files with a heartbeat instead, and one whose "
-        "machine dies is free %d s later", folder, error.strerror, BEATS,
+        "machine dies is free %d s later", folder, reason, BEATS,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -56,6 +57,8 @@ def unpack(path: Path) -> dict[str, dict[str, np.ndarray]]:
         zipfile.BadZipFile,
         zlib.error,
         EOFError,
+        TypeError,  # of a header that describes no array, as the next
+        tokenize.TokenError,
     ) as error:
         raise DamagedError(f"{path} is damaged ({error}); delete its folder or run it again") from error
     return tables

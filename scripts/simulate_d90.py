@@ -479,9 +479,7 @@ def difference_table(n: int) -> None:
         for i in range(n):
             family = families[i % len(families)]
             sides, truth = two_studies(np.random.default_rng([306, i, seeds]), family, seeds, kind)
-            found = {
-                p: difference(*sides, same_full=kind == "spaces", same_rows=True, paired=p) for p in held
-            }
+            found = {p: difference(*sides, same_full=p and kind == "spaces", same_rows=p) for p in held}
             if found[True].reason:
                 continue
             for paired, each in found.items():

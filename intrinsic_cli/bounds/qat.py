@@ -54,7 +54,7 @@ def finetune(found: FineTune, spec: RunSpec, inputs: Inputs, levels: int, steps:
             for group in optimizer.param_groups:
                 group["lr"] = RATE * spec.lr * (1 - step / steps)
             optimizer.step()
-            space.theta.grad = None
+            space.zero_grad()  # of a trained head too, by whose length θ is clipped
         last = learned().detach().half().float()
         theta = last[_nearest(latent, last)].cpu()
     return replace(found, tensors={**found.tensors, "theta": theta})

@@ -56,7 +56,7 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
                 files.check_dtypes(spec, folder)
             elif not offline:
                 files.check_download(spec, there)
-            _check_files(spec, source, options, folder, files.weights(there))
+            numbers = _check_files(spec, source, options, folder, files.weights(there))
             config = AutoConfig.from_pretrained(source, **options)
             set_layers(config, spec)
             for key, value in {**labels, "return_dict": True}.items():
@@ -67,8 +67,8 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
                 config.attention_type = "original_full"  # as Big Bird has it for good from a short row on
             model_class = task.model_class(config)
             skeleton = files.skeleton(spec, model_class, config)
-            if (weights := files.weights(there)) is not None:
-                files.check_skeleton(spec, skeleton, weights)
+            if numbers is not None:
+                files.check_skeleton(spec, skeleton, numbers)
             head = head_layers(skeleton) if task.fresh_head else []
             model, report = getattr(transformers, model_class).from_pretrained(
                 source, config=config, dtype=torch.float32, use_safetensors=None if spec.allow_pickle else True,
@@ -98,17 +98,18 @@ def from_pretrained(spec: ModelSpec, task: type[Task], labels: dict[str, Any]) -
 
 def _check_files(
     spec: ModelSpec, source: str, options: dict[str, Any], folder: Path | None, weights: int | None
-) -> None:
+) -> int | None:
     """Refuse what the small files of a model ask for, before anything is built from them or its weights, of so many
-    bytes, are fetched."""
+    bytes, are fetched. Returns how many numbers these hold at most."""
     from transformers import AutoTokenizer, PretrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
     from transformers.utils.peft_utils import find_adapter_config_file
 
     settings, _ = PretrainedConfig.get_config_dict(source, **options)
     own = {"config.json": settings, "tokenizer_config.json": get_tokenizer_config(source, **options)}
-    files.check_config(spec, settings, weights)
     quantized.check_config(spec, settings)
+    numbers = None if weights is None else quantized.most_numbers(settings, weights)
+    files.check_config(spec, settings, numbers)
     for file, tree in own.items():
         files.check_code(spec, tree, file, asks=folder is not None)
     offline = folder is None and options["local_files_only"]
@@ -118,6 +119,7 @@ def _check_files(
             "merge it into the weights and save those, or remove its files"
         )
     _check_tokenizer(spec, AutoTokenizer, source, options, own["tokenizer_config.json"])
+    return numbers
 
 
 def head_layers(model: Any) -> list[str]:

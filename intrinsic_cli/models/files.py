@@ -46,7 +46,7 @@ def sizes(spec: ModelSpec, folder: Path | None, *, offline: bool) -> dict[str, i
 
 
 def weights(files: Mapping[str, int]) -> int | None:
-    """Bytes of all weights: at least one for every number that they hold. None where no file is known."""
+    """Bytes of all weights. None where no file is known."""
     return (
         sum(size for name, size in files.items() if name.endswith((".safetensors", ".bin")))
         if files
@@ -142,9 +142,9 @@ def _object(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def check_config(spec: ModelSpec, config: Mapping[str, Any], weights: int | None) -> None:
-    """Check the numbers of a config.json before a model is built from it: none may be more than its `weights`, in
-    bytes, could hold, where these are known."""
+def check_config(spec: ModelSpec, config: Mapping[str, Any], most: int | None) -> None:
+    """Check the numbers of a config.json before a model is built from it: none may be above `most`, as many as its
+    weights hold, where that is known."""
     for key, value in _entries(config):
         if not isinstance(value, int):
             continue
@@ -152,7 +152,7 @@ def check_config(spec: ModelSpec, config: Mapping[str, Any], weights: int | None
             raise ModelError(
                 f"model {spec.name}: {key}={value} of its config.json is above {MOST_PARTS}; mend the file"
             )
-        if weights is not None and value > weights + SLACK:
+        if most is not None and value > most + SLACK:
             raise ModelError(
                 f"model {spec.name}: {key}={value} of its config.json is more than its weights could hold; "
                 "the files don't belong together, so copy or download them again"
@@ -203,8 +203,8 @@ def skeleton(spec: ModelSpec, model_class: str, config: Any) -> nn.Module:
         )
 
 
-def check_skeleton(spec: ModelSpec, model: nn.Module, weights: int) -> None:
-    """Compare the size of a model's skeleton with that of its `weights`, in bytes."""
+def check_skeleton(spec: ModelSpec, model: nn.Module, most: int) -> None:
+    """Refuse a skeleton of a model that has more numbers than `most`, as many as its weights hold."""
     for key, parameter in model.named_parameters():
         if not parameter.numel():
             raise ModelError(
@@ -212,7 +212,7 @@ def check_skeleton(spec: ModelSpec, model: nn.Module, weights: int) -> None:
                 "mend the sizes there"
             )
     size = sum(p.numel() for p in model.parameters())
-    if size > weights + SLACK:
+    if size > most + SLACK:
         raise ModelError(
             f"model {spec.name}: its config.json describes {size} numbers, more than its weights could hold; "
             "the files don't belong together, so copy or download them again"

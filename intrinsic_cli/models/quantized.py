@@ -58,6 +58,12 @@ def check_config(spec: ModelSpec, settings: Mapping[str, Any]) -> None:
         )
 
 
+def most_numbers(settings: Mapping[str, Any], weights: int) -> int:
+    """How many numbers `weights` bytes hold at most, by a config.json: two a byte of 4 bits each, else one."""
+    given = settings.get("quantization_config")
+    return weights * (2 if isinstance(given, Mapping) and given.get("load_in_4bit") else 1)
+
+
 def config(bits: str, head: Sequence[str]) -> Any:
     """transformers' BitsAndBytesConfig for `4bit` (NF4, products in bfloat16) or `8bit`, which leaves the modules
     named `head` as they are; for none, a language model's output."""

@@ -15,7 +15,7 @@ from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.statistics import runs as points
 from intrinsic_cli.statistics.estimate import Estimate, Level, Measured
 from intrinsic_cli.statistics.pruning import counts
-from intrinsic_cli.statistics.targets import TARGETS, begin
+from intrinsic_cli.statistics.targets import TARGETS, THRESHOLD, begin
 from intrinsic_cli.store import Survey
 
 KINDS = ("full", "said", "did")  # in the order of the paper's columns, before those of adapters
@@ -85,7 +85,7 @@ class Curve:
             self.selection,
         )
 
-    def estimate(self, threshold: float = 0.9, definition: str | None = None) -> Estimate:
+    def estimate(self, threshold: float = THRESHOLD, definition: str | None = None) -> Estimate:
         """d_t of this curve; None is the definition that stands first for its scores."""
         return self.measured.estimate(threshold, definition)
 
@@ -183,7 +183,7 @@ def place(kind: str) -> tuple[int, str]:
 
 
 def estimates(
-    curves: Iterable[Curve], *, thresholds: Sequence[float] = (0.9,), selection: str = "validation"
+    curves: Iterable[Curve], *, thresholds: Sequence[float] = (THRESHOLD,), selection: str = "validation"
 ) -> list[tuple[Curve, Estimate]]:
     """d_t of every curve at every threshold, with learning rates chosen by `selection`."""
     chosen = chosen_by(selection, curves)

@@ -12,6 +12,7 @@ from intrinsic_cli.reports.records import records
 from intrinsic_cli.result import RunResult
 from intrinsic_cli.statistics.estimate import Estimate, estimate
 from intrinsic_cli.statistics.points import Point
+from intrinsic_cli.statistics.targets import THRESHOLD
 from intrinsic_cli.store import Store
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _row(result: RunResult) -> dict[str, Any]:
 
 def summarize(
     folder: str | Path,
-    thresholds: Sequence[float] = (0.9,),
+    thresholds: Sequence[float] = (THRESHOLD,),
     selection: str = "validation",
     *,
     normalised: bool = False,
@@ -69,7 +70,7 @@ def d90(
     baseline: Iterable[Point | float],
     *,
     chance: float,
-    threshold: float = 0.9,
+    threshold: float = THRESHOLD,
     **options: Any,
 ) -> Estimate:
     """The d90 of scores from anywhere: `d90([(100, 0.60), (400, 0.84)], [0.80], chance=0.5).d_t`.

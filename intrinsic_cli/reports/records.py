@@ -8,7 +8,7 @@ from typing import Any
 from intrinsic_cli.reports.curves import Curve, Found, few_seeds, levels_at
 from intrinsic_cli.reports.reference import d90s
 from intrinsic_cli.statistics.estimate import Estimate
-from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
+from intrinsic_cli.statistics.targets import HEADLINE, TARGETS, THRESHOLD
 
 KEYS = (
     "model", "revision", "task", "subspace", "projection", "normalize", "metric", "full_score", "target",
@@ -108,7 +108,7 @@ def paper_records(tasks: Collection[str]) -> list[dict[str, Any]]:
             "model": model,
             "task": task,
             "subspace": kind,
-            "threshold": 0.9,
+            "threshold": THRESHOLD,
             "d90": d90,
             "status": "estimated",
             "d": d90,

@@ -13,7 +13,7 @@ from intrinsic_cli.reports.records import paper_records, records
 from intrinsic_cli.reports.reference import PAPER, REFERENCES, Column, beside_paper, d90s
 from intrinsic_cli.settings import natural
 from intrinsic_cli.statistics.estimate import Estimate
-from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
+from intrinsic_cli.statistics.targets import HEADLINE, TARGETS, THRESHOLD
 
 
 def answer(found: Found, reference: str | None = None, *, normalised: bool = False) -> Answer:
@@ -26,7 +26,7 @@ def answer(found: Found, reference: str | None = None, *, normalised: bool = Fal
         raise ConfigError(f"--reference {reference}{one_of(reference, list(REFERENCES))}")
     blocks = []
     for threshold, part in groupby(found, key=lambda pair: pair[1].threshold):
-        block, paper = list(part), reference is not None and threshold == 0.9
+        block, paper = list(part), reference is not None and threshold == THRESHOLD
         header, rows = grid(block, paper)
         title = f"{symbol(threshold)}: {explain(block)}"
         blocks.append(Table(header, rows, title, long=long(block, paper)))

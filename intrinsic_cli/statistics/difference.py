@@ -45,14 +45,13 @@ class Difference:
 
 def difference(
     a: Measured, b: Measured, *, threshold: float = THRESHOLD, definition: str | None = None,
-    same_full: bool = False, same_rows: bool = False, paired: bool = True,
+    same_full: bool = False, same_rows: bool = False,
 ) -> Difference:  # fmt: skip
     """A against B, with the seed and the number of replays of A.
 
     same_full   whether the runs of full fine-tuning are the same ones.
     same_rows   whether all runs were scored on the same rows. Their noise is shared where both say what each row
                 added.
-    paired      False: take all noise as independent.
 
     A replay in which one of both is beyond its grid says how far apart they are at least. One in which both are, to
     the same side, says nothing: half of these go to either side.
@@ -62,7 +61,7 @@ def difference(
     for name, value in zip("AB", found, strict=True):
         if value.status == "undefined":
             return Difference(reason=f"{name} has no d_t: {value.reason}")
-    shared = _shared(a.study, b.study, same_full, same_rows) if paired else ()
+    shared = _shared(a.study, b.study, same_full, same_rows)
     full_seed, rows_seed = (stream_seed(a.seed, what) if what in shared else None for what in SHARED)
     at, draws = [], []
     for name, side in (("A", a), ("B", b)):

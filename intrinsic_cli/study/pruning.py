@@ -138,11 +138,11 @@ def _ranks(looks: Mapping[RunSpec, Look]) -> dict[RunSpec, Rank]:
     """The wave of each run of a curve: full fine-tuning's or not, how often the row of sizes was halved before its
     own, and how far its rate is from the first to try."""
     rows: dict[int, list[RunSpec]] = {}
-    for spec in looks:
+    ranks: dict[RunSpec, Rank] = {spec: (-1, 0) for spec in looks if spec.subspace.kind == "none"}
+    for spec in (spec for spec in looks if spec not in ranks):
         rows.setdefault((runs.place(spec).size or 0) if spec.in_space else 0, []).append(spec)
     sizes = sorted(size for size in rows if size)
     depths = dict(zip(sizes, halvings(len(sizes)), strict=True))
-    ranks: dict[RunSpec, Rank] = {}
     for size in sorted(rows, key=lambda size: depths.get(size, -1)):
         depth = depths.get(size, -1)
         rates = sorted({spec.lr for spec in rows[size]})

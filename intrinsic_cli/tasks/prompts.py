@@ -99,8 +99,12 @@ class Words:
         """The tokens of each text alone."""
         if not texts:
             return []
-        made = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        for text, row in zip(texts, made, strict=True):
+        return self._read(texts)["input_ids"]
+
+    def _read(self, texts: Sequence[str], **options: bool) -> Any:
+        """What the tokenizer makes of each text alone. Raises DataError at one that it reads a control token in."""
+        made = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, **options)
+        for text, row in zip(texts, made["input_ids"], strict=True):
             if not self._control.isdisjoint(row):
                 raise spells_control(text)
         return made
@@ -108,12 +112,10 @@ class Words:
     def measured(self, text: str) -> tuple[list[int], np.ndarray]:
         """The tokens of a text, and the bytes that each stands for, (tokens,): together all of the text's."""
         fast = getattr(self.tokenizer, "is_fast", False)
-        made = self.tokenizer(
-            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=fast
-        )
-        tokens, n = made["input_ids"], len(text)
+        made = self._read([text], return_offsets_mapping=fast)
+        [tokens], n = made["input_ids"], len(text)
         if fast:
-            ends = np.maximum.accumulate([0, *(end for _, end in made["offset_mapping"])])[1:]
+            ends = np.maximum.accumulate([0, *(end for _, end in made["offset_mapping"][0])])[1:]
         else:
             ends = np.linspace(0, n, len(tokens) + 1).astype(int)[1:]
         ends[-1:] = n

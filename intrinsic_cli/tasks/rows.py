@@ -84,6 +84,11 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(values.nbytes for values in vars(self).values() if isinstance(values, np.ndarray))
+
     def first(self, n: int) -> Encoded:
         """The first n rows, or all where there are fewer."""
         n = min(n, len(self))

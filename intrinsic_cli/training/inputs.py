@@ -45,7 +45,7 @@ class Inputs:
         """Bytes of the weights and of the encoded rows."""
         weights = sum(p.nbytes for p in self.base.model.parameters())
         parts = [part for part in (self.train, self.validation, self.holdout) if part is not None]
-        return weights + sum(part.ids.nbytes + part.starts.nbytes + part.labels.nbytes for part in parts)
+        return weights + sum(part.nbytes for part in parts)
 
     def fresh_model(self, seed: int, adapter: AdapterSpec = NO_ADAPTER) -> nn.Module:
         """A model of its own around the base model's tensors, with the head and the adapter of `seed`.

@@ -245,12 +245,21 @@ def _begin(spec: RunSpec, run: RunDir, key: Mapping[str, Any]) -> Snapshot | Non
             snapshot = Snapshot.from_bytes(content)
         except DamagedError as error:
             log.warning("%s: the snapshot is damaged (%s); the run begins anew", run.path, error)
-    if snapshot and (
-        snapshot.state.get("resume_key") != key or run.history_size() < snapshot.state["history"]
-    ):
+    if snapshot and (why := _not_of(snapshot, run, key)):
+        log.warning("%s: the snapshot is of %s; the run begins anew", run.path, why)
         snapshot = None
     run.begin(spec, snapshot.state["history"] if snapshot else None)
     return snapshot
+
+
+def _not_of(snapshot: Snapshot, run: RunDir, key: Mapping[str, Any]) -> str:
+    """Why a run of `key` can't go on from the snapshot: what it is of; nothing where it can."""
+    old = snapshot.state.get("resume_key")
+    if not isinstance(old, dict):
+        return "nothing that this idim knows"
+    if other := [name for name in {**old, **key} if old.get(name) != key.get(name)]:
+        return " and ".join(f"{name} {old.get(name)!s:.20}, not {key.get(name)!s:.20}" for name in other)
+    return "a longer history" if run.history_size() < snapshot.state["history"] else ""
 
 
 def _save(run: RunDir, snapshot: Snapshot) -> None:

@@ -351,6 +351,19 @@ def test_training_at_the_levels_beats_rounding_to_them(study, make_spec):
     assert loss(two) < loss(found)
 
 
+def test_training_at_few_levels_clips_each_step_by_its_own_gradient(make_spec, tmp_path):
+    """And not by the sum of all a trained head has had: no step's is as long as 0.5, and the sum soon is."""
+    spec = make_spec(d=160, max_steps=6, lr=0.03, head="trained", clip="weights")
+    store = Store(tmp_path)
+    execute(spec, store, Loader())
+    found, inputs = FineTune.of_run(store.run(spec)), Loader()(spec)
+    once, never = (
+        finetune(found, replace(spec, train=replace(spec.train, max_grad_norm=most)), inputs, 4, 30)
+        for most in (0.5, 1e9)
+    )
+    assert torch.equal(once.tensors["theta"], never.tensors["theta"])
+
+
 def test_the_command(study, capsys):
     words = ["--levels", "2", "--screen", "0", "--qat-steps", "2", "--gaussian", "0.5", "--groups", "phrases"]
     assert cli.main(["bound", str(study.root), *words]) == 0

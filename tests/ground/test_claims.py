@@ -99,6 +99,17 @@ def test_a_reader_without_locks_sees_the_heartbeat(hold, run, monkeypatch):
     assert run.state is RunState.PENDING
 
 
+def test_a_file_system_without_locks_is_named_once_for_all_its_runs(tmp_path, monkeypatch, caplog):
+    def missing(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(module.fcntl, "flock", missing)
+    for name in ("one", "two", "three"):
+        with RunDir(tmp_path / name).claim() as mine:
+            assert mine
+    assert [record.message.count("has no locks (No locks available)") for record in caplog.records] == [1]
+
+
 def test_a_deleted_lock_gives_nobody_the_run(hold, run, monkeypatch):
     owner = hold()
     assert owner.stdout.readline() == "True\n"

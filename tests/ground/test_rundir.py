@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from dataclasses import replace
 
@@ -325,6 +326,23 @@ def test_outcomes_that_unpack_to_more_than_memory_are_refused(tmp_path, monkeypa
 
 def test_outcomes_that_are_a_folder_are_damaged(tmp_path):
     (tmp_path / OUTCOMES).mkdir()
+    with pytest.raises(DamagedError, match="run it again"):
+        RunDir(tmp_path).outcomes()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (7,",
+        "{[]: 1}",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (True,)}",
+    ],
+)
+def test_outcomes_of_a_header_that_describes_nothing_are_damaged(header, tmp_path):
+    text = header.encode().ljust(117) + b"\n"
+    column = np.lib.format.magic(1, 0) + len(text).to_bytes(2, "little") + text + b"\0" * 56
+    with zipfile.ZipFile(tmp_path / OUTCOMES, "w") as packed:
+        packed.writestr("validation.label.npy", column)
     with pytest.raises(DamagedError, match="run it again"):
         RunDir(tmp_path).outcomes()
 

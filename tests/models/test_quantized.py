@@ -7,11 +7,12 @@ from importlib.util import find_spec
 import pytest
 import torch
 import transformers as hf
+from torch import nn
 
 from intrinsic_cli.errors import ConfigError, ModelError, StoreError
 from intrinsic_cli.finetunes import rebuild
 from intrinsic_cli.finetunes.file import FineTune
-from intrinsic_cli.models import checkpoints, pretrained, quantized
+from intrinsic_cli.models import checkpoints, files, pretrained, quantized
 from intrinsic_cli.planning.compose import compose_config
 from intrinsic_cli.planning.plan import sweep_plan
 from intrinsic_cli.planning.specs import run_spec
@@ -150,6 +151,27 @@ def test_other_ways_to_quantize_are_refused_before_anything_is_read(given):
 @pytest.mark.parametrize("given", [None, {"quant_method": "bitsandbytes"}, {"load_in_8bit": True}], ids=str)
 def test_weights_of_bitsandbytes_are_left_to_it(given):
     quantized.check_config(ModelSpec("a/b"), {"quantization_config": given})
+
+
+@pytest.mark.parametrize(
+    ("given", "fits"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, True),
+        ({"load_in_8bit": True}, False),
+        (None, False),
+    ],
+    ids=str,
+)
+def test_a_byte_holds_two_weights_of_four_bits(given, fits):
+    """Of 8.03 billion numbers as 5.7 GB, as Llama-3.1-8B's 4 bits are, with 2 bytes for each of its embeddings."""
+    most = quantized.most_numbers({"quantization_config": given}, 5_700_000_000)
+    with torch.device("meta"):
+        model = nn.Linear(4096, 8_030_000_000 // 4096, bias=False)
+    if fits:
+        files.check_skeleton(ModelSpec("a/b"), model, most)
+    else:
+        with pytest.raises(ModelError, match="more than its weights could hold"):
+            files.check_skeleton(ModelSpec("a/b"), model, most)
 
 
 def test_an_exported_fine_tune_says_it_and_is_not_merged_into_its_base(make_spec, tmp_path):

@@ -73,7 +73,7 @@ def test_sharing_full_fine_tuning_narrows_the_interval_and_it_holds_the_truth():
             for _ in range(2)
         ]  # fmt: skip
         for paired in (True, False):
-            found = difference(*two, same_full=True, paired=paired)
+            found = difference(*two, same_full=paired)
             low = -math.inf if found.low is None else found.low
             high = math.inf if found.high is None else found.high
             widths[paired].append(high - low)

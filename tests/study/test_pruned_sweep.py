@@ -33,10 +33,11 @@ def test_the_waves_before_anything_has_finished(make_spec, tmp_path):
 
     specs = [make_spec("full", lr=lr, seed=s) for lr in (1e-4, 1e-3, 1e-2) for s in (0, 1)]
     specs += [make_spec(d=d, lr=lr, seed=s) for d in (10, 20, 40) for lr in (0.1, 0.3, 1.0) for s in (0, 1)]
+    specs.append(make_spec("none"))  # the model before training, which no rate is chosen for
     waves = list(Pruning(specs, Store(tmp_path)).waves(specs))
     assert sorted(spec.run_id for part in waves for spec in part) == sorted(spec.run_id for spec in specs)
     assert [wave(part) for part in waves] == [
-        {(None, 1e-3)}, {(None, 1e-4), (None, 1e-2)},
+        {(None, 1e-3), (0, 0.0)}, {(None, 1e-4), (None, 1e-2)},
         {(20, 0.3)}, {(20, 0.1), (20, 1.0)},
         {(10, 0.3), (40, 0.3)}, {(d, lr) for d in (10, 40) for lr in (0.1, 1.0)},
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from intrinsic_cli.errors import DataError
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.spec import ModelSpec
+from intrinsic_cli.tasks.prompts import Words, text_rows
 from intrinsic_cli.tasks.tokens import encode
 
 CONTROL = ["<pad>", "</s>", "<unk>", "<mask>", "<extra_id_0>"]
@@ -67,6 +68,21 @@ def test_a_row_that_can_not_be_told_from_a_control_token_is_refused():
     tokenizer = unigram(normalizers.Replace(" ", ""))
     with pytest.raises(DataError, match="spells a control token"):
         encode(tokenizer, ["a</s>"], None, 100)
+
+
+def test_a_text_of_a_language_model_is_refused_too_and_an_unknown_letter_is_none_of_them():
+    words = Words(unigram(), seq2seq=False)
+    with pytest.raises(DataError, match="spells a control token"):
+        text_rows(words, ["fine", "a </s> b"], 32, pack=False)
+    assert text_rows(words, ["ü"], 32, pack=False).answers.tolist()[-1] == 2
+
+
+def test_the_bytes_of_rows_count_what_a_language_model_answers():
+    rows = text_rows(Words(unigram(), seq2seq=False), ["abcdefg" * 20] * 50, 128, pack=False)
+    per_piece = 8 + 8 + 8 + 8 + 4  # two starts, a label, bytes, and the token before a text
+    pieces, tokens = len(rows), len(rows.answers)
+    assert tokens > 50 * 140  # a token a letter, and one before the first
+    assert rows.nbytes == per_piece * pieces + 4 * tokens + 8 + 8
 
 
 @pytest.mark.parametrize("words", ["[SEP]", "[CLS] a [PAD]", "[UNK]", "a[SEP]b"])

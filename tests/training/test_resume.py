@@ -177,7 +177,9 @@ def test_a_damaged_snapshot_is_no_snapshot(cut, flip, make_spec, loader, tmp_pat
 
 
 @pytest.mark.parametrize(("key", "ours", "other"), [("precision", "fp32", "bf16"), ("draw", 3, 2)])
-def test_a_snapshot_of_another_resume_key_is_passed_over(key, ours, other, make_spec, loader, tmp_path):
+def test_a_snapshot_of_another_resume_key_is_passed_over(
+    key, ours, other, make_spec, loader, tmp_path, caplog
+):
     spec = spec_of("did", make_spec)
     store = Store(tmp_path)
     with pytest.raises(Stopped):
@@ -190,6 +192,8 @@ def test_a_snapshot_of_another_resume_key_is_passed_over(key, ours, other, make_
     execute(spec, store, loader)
     assert run.result().resumed == ()
     assert [record["step"] for record in run.history()] == [7, 10, 14, 20, 20]
+    told = f"the snapshot is of {key} {other!s:.20}, not {ours!s:.20}; the run begins anew"
+    assert told in caplog.text
 
 
 def without(saved, key):

@@ -70,12 +70,12 @@ class Watch:
         return f"no step for launcher.timeout={self._limit:g} s"
 
 
-def seconds(key: str, value: object) -> float | None:
-    """`value` as a number of seconds above 0, or None. Raises ConfigError, naming `launcher.KEY`."""
+def timeout_of(value: object) -> float | None:
+    """`launcher.timeout`: a number of seconds above 0, or None. Raises ConfigError."""
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e9:
-        raise ConfigError(f"launcher.{key}={value} must be a number of seconds above 0, or null")
+        raise ConfigError(f"launcher.timeout={value} must be a number of seconds above 0, or null")
     return float(value)
 
 

@@ -18,7 +18,7 @@ from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.ending import ended
-from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
+from intrinsic_cli.study.launchers.base import Watch, at_least, timeout_of
 from intrinsic_cli.study.launchers.process import LOOK, Died, Worker
 from intrinsic_cli.training.stop import Stop
 
@@ -42,7 +42,7 @@ class Local:
         gpus = _gpus()
         self.slots = max(1, len(gpus)) if slots is None else at_least("slots", slots, 1)
         self._retries = at_least("retries", retries, 0)
-        self._timeout = seconds("timeout", timeout)
+        self._timeout = timeout_of(timeout)
         self._environments = [_environment(slot, self.slots, gpus) for slot in range(self.slots)]
         self._options = ["--progress"] if progress and self.slots == 1 else []
         self._ready: Worker | None = None  # the one that has checked the inputs

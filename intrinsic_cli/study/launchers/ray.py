@@ -26,7 +26,7 @@ from intrinsic_cli.result import RunState
 from intrinsic_cli.spec import RunSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.ending import ended
-from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
+from intrinsic_cli.study.launchers.base import Watch, at_least, timeout_of
 from intrinsic_cli.study.launchers.process import check_apart
 from intrinsic_cli.training.inputs import Loader
 from intrinsic_cli.training.run import train_one
@@ -54,7 +54,7 @@ class Ray:
         timeout: float | None = None,
     ) -> None:
         self._retries = at_least("retries", retries, 0)
-        self._timeout = seconds("timeout", timeout)
+        self._timeout = timeout_of(timeout)
         self._needs = {"num_cpus": _amount("cpus", cpus), "num_gpus": _amount("gpus", gpus)}
         _connect(address)
         there = ray.cluster_resources()

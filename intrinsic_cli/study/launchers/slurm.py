@@ -30,7 +30,7 @@ from intrinsic_cli.study.ending import ended
 
 # The pickles of queued jobs may name Runs as this module's.
 from intrinsic_cli.study.launchers.array_task import Runs
-from intrinsic_cli.study.launchers.base import Watch, at_least, seconds
+from intrinsic_cli.study.launchers.base import Watch, at_least, timeout_of
 from intrinsic_cli.study.launchers.process import check_apart, same_code
 from intrinsic_cli.study.launchers.queue import Queue, cancel
 from intrinsic_cli.training.stop import Stop
@@ -79,7 +79,7 @@ class Slurm:
         self._cluster = cluster
         self._runs_per_task = at_least("runs_per_task", runs_per_task, 1)
         self._retries = at_least("retries", retries, 0)
-        self._timeout = seconds("timeout", timeout)
+        self._timeout = timeout_of(timeout)
         if timeout is not None and cluster != "slurm":
             raise ConfigError(
                 f"launcher.timeout={timeout} is for launcher.cluster=slurm, whose scancel ends a task; leave it out"
