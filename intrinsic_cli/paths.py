@@ -23,15 +23,15 @@ def local_path(name: str, key: str, error: type[IdimError] = DataError) -> Path 
     """The local file or folder that `name` means, or None when it is a hub id.
 
     Raises `error` (naming the option `key`) when a path does not exist, and when a name that could be a
-    hub id is also a folder of the working directory: both readings are plausible and give other results.
+    hub id is also a file or folder here: both readings are plausible and give other results.
     """
     if not name.strip():
         raise error(f"{key} is empty; give a hub id, or a local path")
     could_be_hub = _HUB_ID.fullmatch(name) and Path(name).suffix.lower() not in DATA_SUFFIXES
     try:
         path = Path(name).expanduser()
-        is_folder = path.is_dir()
-        if not could_be_hub and not path.exists():
+        is_folder, exists = path.is_dir(), path.exists()
+        if not could_be_hub and not exists:
             raise error(f"{key}={name} does not exist (looked for {path.absolute()})")
         if not could_be_hub and not is_folder and not path.is_file():
             raise error(f"{key}={name} is neither a file nor a folder; give one that can be read twice")
@@ -40,9 +40,10 @@ def local_path(name: str, key: str, error: type[IdimError] = DataError) -> Path 
         raise error(f"{key}={name} can't be read ({reason}); give another path") from cause
     if not could_be_hub:
         return path
-    if is_folder:
+    if exists:
+        what = "folder" if is_folder else "file"
         raise error(
-            f"{key}={name} is a folder here and could be a hub id too; write {key}=./{name} for the folder, "
+            f"{key}={name} is a {what} here and could be a hub id too; write {key}=./{name} for the {what}, "
             "or run from another folder for the hub's"
         )
     return None

@@ -104,7 +104,7 @@ class RunDir:
             return self.look()
         if self.has_error:
             why = self.error()
-            diverged = why["error"] == "RunError"
+            diverged = why["error"] == "RunError" and "attempts" not in why  # which a launcher counts
             return Look(self.path, RunState.FAILED, spec, reason=why["message"], diverged=diverged)
         if (end := self.pruned()) is not None:
             return Look(self.path, RunState.PRUNED, spec, reason=end["reason"], pruned=end["kind"])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from intrinsic_cli.errors import DataError
-from intrinsic_cli.finetunes.file import FineTune, asks_of
+from intrinsic_cli.finetunes.file import HEADS, FineTune, asks_of
 from intrinsic_cli.finetunes.rebuild import base_of, build
 from intrinsic_cli.models import quantized
 from intrinsic_cli.spec import DataSpec, TaskSpec
@@ -41,7 +41,7 @@ def score(
     rows = splits.load(spec, data, whole=True)
     check_labels(found, spec, rows.label_names)
     task.check(rows.label_names)
-    if rows.apart is not None and not task.fresh_head:
+    if rows.apart is not None:
         _check_split(found, spec)
     base = base_of(found, model, trust_remote_code=trust_remote_code)
     encoded = task.encode(rows.validation, rows.label_names, base, data.max_length)
@@ -51,7 +51,12 @@ def score(
 
 def _check_split(found: FineTune, task: TaskSpec) -> None:
     """Raise DataError where a fifth of the rows is set apart by texts that are made otherwise than in training: of
-    the file that was trained on, other rows would be."""
+    the file that was trained on, other rows would be.
+
+    A fine-tune with a head may be for rows of another name, or say nothing of its columns.
+    """
+    if found.kind in HEADS.values() and not (found.task == task.name and found.asks):
+        return
     own = asks_of(task)
     for key in ("prompt", "text"):
         if own.get(key) != found.asks.get(key):

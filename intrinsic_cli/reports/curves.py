@@ -27,10 +27,11 @@ class Curve:
     """The runs behind one d_t: one study, subspace and projection, with full fine-tuning (`baseline`), all on the
     same rows and weights in the same precision.
 
-    `spec` is the first run's; only its d, lr and seed vary (and so P, unless `projection.seed` is set). `row`
-    and `variant` name the curve among the others: the model with what differs between its studies, and what
-    differs between its subspaces. `settings` are those differences alone. `diverged` are runs, full
-    fine-tuning's among them, that have no result as their loss was not finite. `untrained` are runs of d = 0.
+    `spec` is the first run's, or a diverged one's where none has finished; only its d, lr and seed vary (and so P,
+    unless `projection.seed` is set). `row` and `variant` name the curve among the others: the model with what
+    differs between its studies, and what differs between its subspaces. `settings` are those differences alone.
+    `diverged` are runs, full fine-tuning's among them, that have no result as their loss was not finite.
+    `untrained` are runs of d = 0.
     `pruned` is how many ended early as they could not matter; finished ones of their cells are not among `runs`.
     `selection` is what learning rates are chosen by.
     """
@@ -57,13 +58,18 @@ class Curve:
         return space_name(self.spec)
 
     @property
+    def first(self) -> RunResult:
+        """A finished run of its study, by which is told what all of them share."""
+        return (self.runs or self.baseline)[0]
+
+    @property
     def metric(self) -> str:
-        return self.runs[0].metric
+        return self.first.metric
 
     @property
     def is_loss(self) -> bool:
         """Whether a lower score is better."""
-        return not self.runs[0].higher_is_better
+        return not self.first.higher_is_better
 
     @property
     def name(self) -> str:
@@ -81,7 +87,7 @@ class Curve:
         return Measured(
             [points.finished(run) for run in self.runs] + [points.diverged(spec, d) for spec, d in lost if d],
             [points.finished(run) for run in self.baseline] + [points.diverged(spec, None) for spec in full],
-            points.scale(self.runs[0], self.untrained),
+            points.scale(self.first, self.untrained),
             self.selection,
         )
 
@@ -119,8 +125,9 @@ def group(
 ) -> list[Curve]:
     """The curves among finished runs, in the order of a table; `diverged` ones (`Survey.diverged`) count
     against their learning rates, and what the `pruned` ones (`Survey.pruned`) leave of their cells is left out.
+    Where all of a space diverged beside full fine-tuning that has finished, there is a curve without runs.
 
-    Raises StoreError where no subspace run has finished.
+    Raises StoreError where there is none.
     """
     baselines: dict[str, list[RunResult]] = {}
     untrained: dict[str, list[RunResult]] = {}
@@ -133,25 +140,31 @@ def group(
             untrained.setdefault(setting, []).append(result)
         else:
             members.setdefault((setting, spec.space), []).append(result)
+    lost, ended = list(diverged), list(pruned)
+    measured = {(runs[0].study, space) for (_, space), runs in members.items()}
+    homes = {runs[0].study: setting for setting, runs in reversed(baselines.items())}
+    for spec in lost:
+        if spec.d and spec.study in homes and (spec.study, spec.space) not in measured:
+            members.setdefault((homes[spec.study], spec.space), [])
     if not members:
         raise StoreError("no finished subspace run here; `idim status DIR` shows what is pending or failed")
-    lost, ended = list(diverged), list(pruned)
     curves = []
     for (setting, space), finished in members.items():
-        study = finished[0].study
+        study = (finished or baselines[setting])[0].study
 
         def mine(spec: RunSpec, study: str = study, space: str = space) -> bool:
             return spec.study == study and (spec.is_full or spec.space == space)
 
         without = [(points.place(spec), kind) for spec, kind in ended if mine(spec)]
         runs = tuple(run for run in finished if counts(points.place(run.spec), without))
-        if not runs:  # a search that has only begun
+        own = tuple(spec for spec in lost if mine(spec) and counts(points.place(spec), without))
+        if not runs and (finished or not any(spec.d for spec in own)):  # a search that has only begun
             continue
+        first = finished[0].spec if finished else next(spec for spec in own if spec.d)
         full = tuple(run for run in baselines.get(setting, ()) if counts(points.place(run.spec), without))
         curves.append(
             Curve(
-                study, finished[0].spec, runs, full, untrained=tuple(untrained.get(setting, ())),
-                diverged=tuple(spec for spec in lost if mine(spec) and counts(points.place(spec), without)),
+                study, first, runs, full, untrained=tuple(untrained.get(setting, ())), diverged=own,
                 pruned=len(without),
             )
         )  # fmt: skip
@@ -210,7 +223,7 @@ def _name(curves: Sequence[Curve]) -> list[Curve]:
     ]
     trees = [c.spec.settings() for c in curves]
     study = [
-        flat({k: tree[k] for k in ("model", "task", "data", "train")} | c.runs[0].conditions)
+        flat({k: tree[k] for k in ("model", "task", "data", "train")} | c.first.conditions)
         for c, tree in zip(curves, trees, strict=True)
     ]
     suffixes = told_apart(study, plain, [c.task for c in curves])

@@ -96,7 +96,7 @@ def pairs(curves: Sequence[Curve], one: str, other: str) -> list[tuple[Curve, Cu
     free = named | (set(SPACE) if "space" in named else set())
 
     def common(curve: Curve) -> str:
-        told = curve.runs[0].conditions
+        told = curve.first.conditions
         all_keys = _settings(curve) | {
             "model.hash": told["model_hash"], "task.rows": told["data_hash"], "train.precision": told["precision"],
         }  # fmt: skip
@@ -131,7 +131,7 @@ class Compared:
     @classmethod
     def of(cls, a: Curve, b: Curve, threshold: float) -> Compared:
         """Full fine-tuning is the same where all of its runs are, rows where data and their number are."""
-        first, second = a.runs[0], b.runs[0]
+        first, second = a.first, b.first
         same_rows = first.data_hash is not None and (first.data_hash, first.n_eval) == (
             second.data_hash, second.n_eval,
         )  # fmt: skip

@@ -164,7 +164,7 @@ def _found(curve: Curve, value: Estimate) -> str:
             f"The largest d {'tried' if value.falls_at is None else 'before a fall'}, {value.grid[-1].d:,}"
         )
         return f"{largest}, does not reach {share}: {way_out}."
-    D = curve.runs[0].D
+    D = curve.first.D
     assert value.d_t is not None
     return f"About {value.d_t:,} of {D:,} parameters ({100 * value.d_t / D:.2g} %) reach {share}."
 
@@ -216,7 +216,7 @@ def _of_full(value: Estimate) -> list[tuple[str, str]]:
 
 
 def _of_runs(curve: Curve, value: Estimate) -> list[tuple[str, str]]:
-    first, train = curve.runs[0], curve.spec.train
+    first, train = curve.first, curve.spec.train
     length = f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epochs"
     return [
         ("data", f"{first.n_train:,} to train on, {first.n_eval:,} to score"),

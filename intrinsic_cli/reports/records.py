@@ -70,8 +70,9 @@ def _record(curve: Curve, value: Estimate) -> dict[str, Any]:
 
 def _particulars(curve: Curve, value: Estimate) -> dict[str, Any]:
     """What tells a record's curve from others, and how far to trust its number."""
-    first, at = curve.runs[0], levels_at(value)
-    grid = [level.d for level in value.grid] or sorted(run.d for run in curve.runs)
+    first, at = curve.first, levels_at(value)
+    tried = [*(run.d for run in curve.runs), *(spec.d for spec in curve.diverged if spec.d)]
+    grid = [level.d for level in value.grid] or sorted(tried)
     return {
         "d": value.d_t,
         "definition": value.definition,

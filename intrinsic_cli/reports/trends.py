@@ -113,13 +113,13 @@ def _study(curve: Curve) -> dict[str, object]:
     """What tells two studies of any model apart, less the space."""
     tree = curve.spec.settings()
     return {key: tree[key] for key in ("task", "data", "train")} | {
-        "data_hash": curve.runs[0].conditions["data_hash"], **_read_as(curve)
+        "data_hash": curve.first.conditions["data_hash"], **_read_as(curve)
     }  # fmt: skip
 
 
 def _read_as(curve: Curve) -> dict[str, object]:
     """In what numbers the model is read and trained: what was asked for may become another on another machine."""
-    return {"precision": curve.runs[0].precision, "model": {"quantize": curve.spec.model.quantize}}
+    return {"precision": curve.first.precision, "model": {"quantize": curve.spec.model.quantize}}
 
 
 def _trend(name: str, placed: Placed, lacking: Sequence[str]) -> Trend:

@@ -30,6 +30,20 @@ ENOUGH = {"cpu": 1 << 22, "cuda": 1 << 26}
 # waits for hooks, which cost as much time as a kernel of its backward pass.
 HOOKED = {"cpu": 1, "cuda": 1 << 25}
 
+OWNED = "_idim_moves_it"  # an attribute of the weights that an open subspace moves
+
+
+def _check_free(moved: Mapping[str, nn.Parameter]) -> None:
+    """Raise ConfigError at a weight that a subspace can't take, or that another has taken."""
+    for name, p in moved.items():
+        if p.dtype == torch.float64:
+            raise ConfigError(f"{name} is float64, and θ is float32; call model.float() first")
+        if hasattr(p, OWNED):
+            raise ConfigError(
+                f"{name} is moved by another subspace that is still open, whose hooks would take its gradients; "
+                "close() that one first, or write `with Subspace(...) as space:`"
+            )
+
 
 @dataclass
 class _Slice:
@@ -123,7 +137,8 @@ class Subspace(nn.Module):
     `parameters()` yields θ, λ and a directly trained head: all that an optimizer needs. Per step:
     `write()`, forward, backward (any number of times), `collect()`, optimizer step. The weights follow the
     last step's θ at the next `write`, or when the subspace is closed: `with Subspace(...) as space:`.
-    Raises ConfigError where d leaves nothing for θ, and where `collect` finds θ or λ changed since `write`.
+    Raises ConfigError where d leaves nothing for θ, at float64 weights, at those that another open subspace moves,
+    and where `collect` finds θ or λ changed since `write`.
     """
 
     def __init__(
@@ -146,6 +161,7 @@ class Subspace(nn.Module):
         seed = seed if projection.seed is None else projection.seed
         free = free_dimensions(model, spec, d, head)
         moved, direct = select(model, spec, head)
+        _check_free(moved)
         groups = scale_names(moved, spec, head)
         self.m = len(groups)
         self.d = d
@@ -177,6 +193,8 @@ class Subspace(nn.Module):
         self._begin_sums(device)
         self._hook_gradients(model, device)
         self._written = self._versions()
+        for part in self._slices:
+            setattr(part.weight, OWNED, True)
         self._open = True
         if projection.cache == "stream":
             self._stream(model)
@@ -405,11 +423,12 @@ class Subspace(nn.Module):
     def close(self, *, restore: bool = False) -> None:
         """Leave the model with the weights that θ and λ say now, or with `restore` with θ_0 again, and let go of
         it: remove the hooks and thaw what was frozen. Closing twice is closing once."""
-        if self._open and not restore and self._written != self._versions():
-            self.write()
+        if self._open and not restore:
+            self.write()  # whatever has become of θ
         if self._open:
             for part in self._slices:
                 part.weight.grad = None  # of a backward pass that nobody collected
+                delattr(part.weight, OWNED)
         self._open = False
         for stream in self._streams:
             stream.close()

@@ -17,9 +17,21 @@ def select(
     """The tensors that P moves and the head tensors trained directly, by name; all others stay as they are.
 
     Tied tensors appear once, under their first name; tensors with `requires_grad=False` never do.
-    Raises ConfigError where a pattern matches no tensor or nothing is left to move.
+    Raises ConfigError where a pattern matches no tensor, `head` names none, or nothing is left to move.
     """
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad and p.is_floating_point()}
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    if isinstance(head, str) or (unknown := sorted(set(head) - names)):
+        what = f"head={head!r} is one text" if isinstance(head, str) else f"head names {unknown[0]!r}"
+        raise ConfigError(f"{what}; it lists tensors of the model, such as {next(iter(sorted(names)), '')!r}")
+    named = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.is_floating_point() and p.numel()
+    }
+    if not named:
+        raise ConfigError(
+            "the model has no real tensor that requires a gradient, so there is nothing to move"
+        )
     for key, patterns in (("include", spec.include), ("exclude", spec.exclude)):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in named):
@@ -73,15 +85,16 @@ def scale_names(moved: Iterable[str], spec: SubspaceSpec, head: Sequence[str] = 
 
 def free_dimensions(model: nn.Module, spec: SubspaceSpec, d: int, head: Sequence[str] = ()) -> int:
     """How many of d numbers are left for θ. Raises ConfigError where none is."""
+    if not isinstance(d, int):
+        raise ConfigError(f"d={d!r} is no whole number; d is how many numbers are trained")
     moved, direct = select(model, spec, head)
     m = len(scale_names(moved, spec, head))
     n_direct = sum(p.numel() for p in direct.values())
     if d <= m + n_direct:
         spent = [f"m={m} scales (subspace.groups={spec.groups})"] if m else []
         spent += [f"{n_direct} directly trained head weights"] if n_direct else []
-        raise ConfigError(
-            f"d={d} leaves nothing for θ, as {' and '.join(spent)} are counted in d; use d > {m + n_direct}"
-        )
+        why = f", as {' and '.join(spent)} are counted in d" if spent else ""
+        raise ConfigError(f"d={d} leaves nothing for θ{why}; use d > {m + n_direct}")
     D = sum(p.numel() for p in moved.values())
     if d - m - n_direct > D:
         raise ConfigError(

@@ -6,12 +6,13 @@ Each is a function of nothing that gives the rows of both splits; `task.config` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from intrinsic_cli.errors import ConfigError, DataError, near
 from intrinsic_cli.spec import TaskSpec
 from intrinsic_cli.tasks import pydoc
 from intrinsic_cli.tasks.rows import validates
-from intrinsic_cli.tasks.sources import Source
+from intrinsic_cli.tasks.sources import Source, wanted
 from intrinsic_cli.tasks.table import Table
 
 LARGEST = 100  # numbers of `arithmetic` are below it
@@ -52,9 +53,9 @@ TASKS: Mapping[str, tuple[Callable[[], Rows], str]] = {
 
 
 def read(task: TaskSpec) -> Source:
-    """The training and the validation rows of `task.config`.
+    """The rows of `task.config`, which has the splits `train` and `validation`: a fifth, set apart by hash.
 
-    Raises ConfigError at a name that is not known, and DataError at a column that the rows do not have.
+    Raises ConfigError at a name that is not known, and DataError at a split or a column that there is not.
     """
     name = task.config or "pydoc-topic"
     if name not in TASKS:
@@ -68,9 +69,11 @@ def read(task: TaskSpec) -> Source:
     if missing := [column for column in task.columns if column not in names]:
         raise DataError(f"task {task.name} has no column {missing[0]}; it has {', '.join(names)}")
     declared = {"label": tuple(pydoc.AREAS)} if "label" in names else {}
-    keys = (task.train, f"{task.train} (validation)")
+    splits = {"train": split[False], "validation": split[True]}
+    asked = replace(task, validation=task.validation or "validation")
     tables = {
         key: Table(len(rows), names, {name: [row[name] for row in rows] for name in names}, declared)
-        for key, rows in zip(keys, (split[False], split[True]), strict=True)
+        for key in wanted(asked, dict.fromkeys(splits, ""))
+        for rows in [splits[key]]
     }
-    return Source(tables, dict.fromkeys(keys, place))
+    return Source(tables, dict.fromkeys(tables, place))

@@ -41,7 +41,7 @@ def read(task: TaskSpec, data: DataSpec) -> Source:
     return _hub(task) if local is None else _local(task, local, int(data.read_limit * 2**30))
 
 
-def _wanted(task: TaskSpec, splits: Mapping[str, str]) -> list[str]:
+def wanted(task: TaskSpec, splits: Mapping[str, str]) -> list[str]:
     """The splits that the task needs, of those there are: the training split alone where the other is set apart.
 
     `splits[name]` says in words where a split lies, where a message is to say so.
@@ -49,15 +49,15 @@ def _wanted(task: TaskSpec, splits: Mapping[str, str]) -> list[str]:
     set_apart = task.validation is None or (
         task.validation == "validation" and task.validation not in splits and len(splits) == 1
     )
-    wanted = [task.train, *([] if set_apart or task.validation is None else [task.validation])]
-    for name in wanted:
+    names = [task.train, *([] if set_apart or task.validation is None else [task.validation])]
+    for name in names:
         if name not in splits:
             there = ", ".join(f"{split} ({place})" if place else split for split, place in splits.items())
             raise DataError(
-                f"task {task.name}: {task.path} has no split {name!r}; it has {there}"
+                f"task {task.name}: {task.path or task.name} has no split {name!r}; it has {there}"
                 f"{near(name, splits) or _ways(task, name, splits)}"
             )
-    return wanted
+    return names
 
 
 def _ways(task: TaskSpec, name: str, splits: Mapping[str, str]) -> str:
@@ -90,7 +90,7 @@ def _local(task: TaskSpec, path: Path, limit: int) -> Source:
     }
     tables: dict[str, Table] = {}
     digests: dict[Path, str] = {}
-    for split in _wanted(task, named):
+    for split in wanted(task, named):
         pieces = []
         for file in splits[split]:
             table, digests[file] = records.read(file, task.columns, limit)
@@ -131,8 +131,8 @@ def _hub(task: TaskSpec) -> Source:
         )
     try:
         splits = datasets.load_dataset(task.path, task.config, revision=task.revision)
-        wanted = _wanted(task, dict.fromkeys(splits, ""))
-        tables = {split: _table(splits[split], task.columns) for split in wanted}
+        names = wanted(task, dict.fromkeys(splits, ""))
+        tables = {split: _table(splits[split], task.columns) for split in names}
     except DataError:
         raise
     except Exception as error:  # `datasets` passes on whatever its readers raise

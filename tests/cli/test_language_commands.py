@@ -96,7 +96,7 @@ def test_a_study_from_sweep_to_report(kind, family, models, folder, tmp_path, id
         status, _, said = idim(*other)
         assert (status, "task.prompt is not that of training" in said) == (2, True)
         assert idim(*other, "task.validation=train")[0] == 0
-        assert "was set apart by hash" in idim(*other[:-1])[1]
+        assert "by hash: held out of training where" in idim(*other[:-1])[1]
     status, _, said = idim("export", out / untrained["run_id"], "--out", tmp_path)
     assert (status, "trained nothing" in said) == (2, True)
 

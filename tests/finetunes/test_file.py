@@ -481,6 +481,13 @@ def test_eval_reads_the_columns_of_the_training(idim, make_spec, tmp_path):
     assert accuracy(f"task={folder}") == round(result.score, 4)
     assert accuracy("task=custom", f"task.path={folder}") == round(result.score, 4)
     assert accuracy(f"task={folder}", "task.text=text") < 0.5
+    # A fifth by the hash of other columns is no fifth that was held out.
+    one = tmp_path / f"{spec.task.name}.jsonl"
+    one.write_bytes((folder / "train.jsonl").read_bytes())
+    assert idim("eval", file, f"task={one}")[0] == 0
+    status, _, said = idim("eval", file, f"task={one}", "task.text=text")
+    assert (status, "task.text is not that of training" in said) == (2, True)
+    assert idim("eval", file, f"task={one}", "task.text=text", "task.validation=train")[0] == 0
     # A data set that idim knows has columns of its own.
     status, _, said = idim("eval", file, "task=pydoc-topic", "data.max_eval=5")
     assert (status, "answers calm, loud" in said) == (2, True)
@@ -531,11 +538,12 @@ def test_eval_scores_all_rows_of_the_split_that_it_is_told(idim, runs, tmp_path)
         assert status == 0, err
         return out.splitlines()[-1]
 
-    way = "a fifth of its 60 was set apart by hash, and task.validation=train scores them all"
-    assert last_line(f"task={tmp_path / 'all.jsonl'}") == f"{fifth} rows of all, bf16; {way}"
+    way = "a fifth of its 60 by hash: held out of training where that set the same fifth apart"
+    told = f"{fifth} rows of all, bf16, {way}; task.validation=train scores them all"
+    assert last_line(f"task={tmp_path / 'all.jsonl'}") == told
     assert last_line(f"task={tmp_path / 'all.jsonl'}", "task.validation=train") == "60 rows of all, bf16"
     only = (f"task={tmp_path / 'only'}", "task.train=test")
-    assert last_line(*only).endswith("and task.validation=test scores them all")
+    assert last_line(*only).endswith("; task.validation=test scores them all")
     assert last_line(*only, "task.validation=test") == "60 rows of only, bf16"
     two = f"task={tmp_path / 'two'}"
     assert last_line(two, "task.validation=train") == "60 rows of two, bf16"

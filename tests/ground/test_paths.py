@@ -35,6 +35,15 @@ def test_a_folder_named_like_a_hub_id_is_no_silent_choice(name, tmp_path, monkey
     assert paths.local_path(f"./{name}", "task.path").is_dir()
 
 
+@pytest.mark.parametrize("name", ["rows.csv.gz", "data/rows.txt"])
+def test_a_file_named_like_a_hub_id_is_no_silent_choice(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=rf"is a file here .*write task\.path=\./{name} for the file"):
+        paths.local_path(name, "task.path")
+
+
 def test_fingerprint_of_a_file_is_the_hash_of_its_bytes(tmp_path):
     file = tmp_path / "rows.csv"
     file.write_bytes(b"text,label\na,1\n")

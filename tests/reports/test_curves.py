@@ -15,9 +15,11 @@ from intrinsic_cli.reports.curves import estimates, few_seeds, group, levels_at
 from intrinsic_cli.reports.notes import footnotes
 from intrinsic_cli.reports.records import records
 from intrinsic_cli.reports.tables import grid
+from intrinsic_cli.spec import SubspaceSpec
 from intrinsic_cli.statistics.estimate import Level
 from intrinsic_cli.statistics.points import Point, rising
 from intrinsic_cli.statistics.targets import Scale
+from intrinsic_cli.study.ending import death, record_death
 
 
 def test_keys_that_change_no_score_there_part_no_curve():
@@ -178,7 +180,25 @@ def test_a_store_tells_diverged_runs_from_those_that_the_machine_ended(tmp_path)
         spec = result(d, 0.5).spec
         store.run(spec).plan(spec)
         store.run(spec).fail(error)
+    spec = result(99, 0.5).spec
+    store.run(spec).plan(spec)
+    record_death(store.run(spec), death(-9), attempts=2)
+    assert store.run(spec).error()["message"].startswith("its process was killed by SIGKILL")
     assert [spec.d for spec in store.survey().diverged] == [77]
+
+
+def test_a_space_of_which_every_run_diverged_has_a_line():
+    did = spread(HARD, 0.80)
+    said = [replace(run.spec, subspace=SubspaceSpec("said")) for run in did if run.spec.d]
+    both, alone = group(did, said), group(did)
+    assert [curve.kind for curve in both] == ["said", "did"]
+    lost, sound = (curve.estimate() for curve in both)
+    assert (lost.status, lost.reason) == ("undefined", "every subspace run failed or collapsed to chance")
+    assert (lost.failed, lost.runs) == (len(said), len(said))
+    assert sound == alone[0].estimate()
+    assert [run.run_id for run in both[0].baseline] == [run.run_id for run in alone[0].baseline]
+    # Without full fine-tuning nothing says what its scores would be.
+    assert [curve.kind for curve in group([run for run in did if run.spec.d], said)] == ["did"]
 
 
 def test_a_loss_is_no_score_to_reach_a_share_of():

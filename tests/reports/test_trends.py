@@ -518,6 +518,25 @@ def test_a_gap_is_of_the_chosen_rate_alone():
     assert gap(curves["a", "sst2"]) == pytest.approx(0.5)
 
 
+def test_a_model_of_which_every_subspace_run_diverged_has_the_worst_rank(tmp_path, capsys):
+    """As the one has of which all collapsed to chance."""
+    last = curve(0.9, model="bert-step-9000")
+    store = save(trajectory() + [run for run in last if run.spec.is_full], tmp_path)
+    for run in last:
+        if not run.spec.is_full:
+            store.run(run.spec).plan(run.spec)
+            store.run(run.spec).fail(RunError("the loss is nan: diverged at lr=9"))
+    assert main(["compare", str(tmp_path), "--against", "step"]) == 0
+    told = capsys.readouterr().out
+    assert "(5 models, 1 of them undefined, which is the worst rank)" in told
+    assert "— bert-step-9000 sst2 DID: every subspace run failed or collapsed to chance." in told
+    assert main(["summarize", str(tmp_path), "--format", "json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    [lost] = [record for record in records if record["model"] == "bert-step-9000"]
+    assert (lost["d90"], lost["grid_low"], lost["grid_high"], lost["runs"]) == (None, 100, 400, 6)
+    assert main(["report", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 0
+
+
 def test_a_run_of_full_fine_tuning_that_collapsed_has_no_part_in_its_accuracy_and_gap():
     runs = [
         replace(r, score=0.5, metrics={"accuracy": 0.5}, train_metrics={"accuracy": 0.5})

@@ -597,3 +597,64 @@ def test_more_numbers_than_weights_are_refused_with_both_counts():
     with pytest.raises(ConfigError, match=r"d=13 .*D=12"):
         attach(nn.ModuleDict({"a": nn.Linear(4, 3, bias=False)}), d=13, head_names=())
     attach(nn.ModuleDict({"a": nn.Linear(4, 3, bias=False)}), d=12, head_names=())
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def frozen():
+    return net().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("make", "d", "options", "message"),
+    [
+        (net, 5, {"head": ["classifier.weight"]}, r"head names 'classifier.weight'; .* such as '0.bias'"),
+        (net, 5, {"head": "2.weight"}, "head='2.weight' is one text; it lists tensors"),
+        (frozen, 5, {}, "no real tensor that requires a gradient"),
+        (lambda: net().double(), 5, {}, r"0\.weight is float64.*model\.float\(\)"),
+        (net, 0, {}, "d=0 leaves nothing for θ; use d > 0"),
+        (net, -1, {}, "d=-1 leaves nothing for θ; use d > 0"),
+        (net, 2.0, {}, r"d=2\.0 is no whole number"),
+        (net, "10", {}, "d='10' is no whole number"),
+        (net, None, {}, "d=None is no whole number"),
+    ],
+)
+def test_what_can_not_be_trained_is_refused(make, d, options, message):
+    with pytest.raises(ConfigError, match=message):
+        Subspace(make(), "did", d, **options)
+
+
+def test_a_module_has_one_open_subspace():
+    """Another would train nothing: the first one's hooks take the gradients."""
+    model = net()
+    first = Subspace(model, "did", 5)
+    with pytest.raises(
+        ConfigError, match=r"0\.weight is moved by another subspace that is still open.*close\(\)"
+    ):
+        Subspace(model, "said", 20)
+    first.close()
+    with Subspace(model, "did", 5) as second:
+        Subspace(copy.deepcopy(model), "did", 5).close()
+        second.write()
+        model(torch.ones(3, 4)).square().sum().backward()
+        second.collect()
+        assert second.theta.grad.norm() > 0
+    Subspace(model, "did", 5).close()
+
+
+def test_closing_follows_numbers_that_were_set_as_a_whole():
+    """As evolution strategies set them, of which autograd counts nothing."""
+    model = net()
+    with Subspace(model, "did", 5) as space:
+        space.write()
+        before = model[0].weight.clone()
+        nn.utils.vector_to_parameters(torch.ones(5), [space.theta])
+    with Subspace(net(), "did", 5) as other:
+        other.theta.data.fill_(1.0)
+        other.write()
+        weight = dict(other.moved())["0.weight"].clone()
+    assert not torch.equal(model[0].weight, before)
+    assert torch.equal(model[0].weight, weight)

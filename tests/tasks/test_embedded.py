@@ -38,6 +38,20 @@ def test_topics_can_be_chosen_by_words():
     assert all(text.endswith("\nTopic:") for text in rows.train.texts)
 
 
+@pytest.mark.parametrize("name", ["pydoc-topic", "arithmetic"])
+def test_splits_are_what_their_words_say(name):
+    def rows_of(*, whole=False, **words):
+        rows = splits.load(replace(config(name), **words), DataSpec(), whole=whole)
+        return [sorted(zip(p.texts, p.labels, strict=True)) for p in (rows.train, rows.validation)]
+
+    train, validation = rows_of()
+    assert rows_of(whole=True, validation="train") == [train, train]
+    assert rows_of(validation=None) == [train, validation]
+    assert rows_of(train="validation", validation="train") == [validation, train]
+    with pytest.raises(DataError, match="has no split 'test'; it has train, validation"):
+        rows_of(validation="test")
+
+
 def test_what_is_not_there_is_named():
     with pytest.raises(ConfigError, match=r"task\.config=arithmetics .*did you mean arithmetic"):
         splits.load(replace(config("arithmetic"), config="arithmetics"), DataSpec())

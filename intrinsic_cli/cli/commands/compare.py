@@ -63,8 +63,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.pair:
         return _show_pairs(survey, members, arguments)
     if arguments.against == "step":
-        curves = [run.spec for run in survey.results if run.spec.in_space]
-        axis = step_axis(spec.model for spec in curves if members(spec))
+        specs = [*(run.spec for run in survey.results), *survey.diverged]
+        axis = step_axis(spec.model for spec in specs if spec.in_space and members(spec))
     else:
         axis = AXES[arguments.against or AGAINST[0]]
     show_trends(survey, members, axis, arguments)

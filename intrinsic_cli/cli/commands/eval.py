@@ -65,7 +65,8 @@ def execute(arguments: argparse.Namespace) -> int:
         print(f"{name} {value:.4f}")
     way = (
         "" if apart is None else
-        f"; a fifth of its {apart:,} was set apart by hash, and task.validation={spec.task.train} scores them all"
+        f", a fifth of its {apart:,} by hash: held out of training where that set the same fifth apart; "
+        f"task.validation={spec.task.train} scores them all"
     )  # fmt: skip
     print(f"{n} rows of {spec.task.title}, {found.precision}{way}")
     return 0
