@@ -29,18 +29,23 @@ from intrinsic_cli.planning.words import FOLDER, LISTS, MAPPINGS, SEQUENCES, cho
 from intrinsic_cli.planning.yaml_file import sound_text
 
 SUFFIXES = (".yaml", ".yml")
+# Of groups, but calibrated: another version may have other ones.
+RATES = ("subspace.lr_step", "subspace.default_lr", "adapter.lr_sqrt_d", "adapter.default_lr")
 
 
 def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
     """The words of a study file and `given` ones, which stand in place of the file's own for the same keys.
 
-    A `defaults` list, as Hydra's own files have, chooses groups. Raises ConfigError where the file can't be read.
+    A `defaults` list, as Hydra's own files have, chooses groups. What the file's choice of a group makes default
+    rates of is not that of another choice. Raises ConfigError where the file can't be read.
     """
     typed = {override.key_or_group for override in given}
     words = sound_text(Path(path))
     own = list(_overrides(_tree(path, words), yaml.load(words, _Letters)))
     if not own:
         raise ConfigError(f"{path} has no words of a study; write lines such as task: mrpc")
+    keys = [override.key_or_group for override in own]
+    typed |= {key for key in keys if key.startswith(RATES) and key.partition(".")[0] in typed}
     found = [override for override in own if override.key_or_group not in typed]
     return [*found, *given]
 
@@ -109,7 +114,7 @@ def text(overrides: Sequence[Override], cells: Sequence[DictConfig]) -> str:
     """The study of these words as a file that makes it again, whatever the defaults of another version are.
 
     `cells` are the configurations that the words make: what all of them share and no group's file decides is
-    written with its value.
+    written with its value, and so is what default learning rates are made of.
     """
     tree: dict[str, Any] = {**_default_groups(), **{k: OmegaConf.select(cells[0], k) for k in _common(cells)}}
     for override in of_own_rows(overrides):
@@ -134,8 +139,10 @@ def _default_groups() -> dict[str, str]:
 
 
 def _common(cells: Sequence[DictConfig]) -> list[str]:
-    """The keys outside the groups that have one value in all cells."""
-    leaves = [key for key in _leaves(cells[0]) if key.partition(".")[0] not in GROUPS]
+    """The keys outside the groups, and of default learning rates, that have one value in all cells."""
+    leaves = [
+        key for key in _leaves(cells[0]) if key.partition(".")[0] not in GROUPS or key.startswith(RATES)
+    ]
     return [k for k in leaves if all(OmegaConf.select(c, k) == OmegaConf.select(cells[0], k) for c in cells)]
 
 

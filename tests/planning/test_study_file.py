@@ -93,6 +93,8 @@ def test_the_folder_of_a_file_may_have_any_name(file, tmp_path, monkeypatch, nam
         ["model=tiny", "task=owner/rows", "task.text=choice(a,b)", "d=50"],  # one column, then another
         ["model=tiny", "task.path=owner/rows,owner/others", "d=50"],  # of no task that is named
         ["model=owner/net", "task=owner/rows", "task.text=[a],[b]", "data.max_train=null"],
+        ["model=tiny", "subspace=did,said", "d=50", "subspace.normalize=global,tensor"],
+        ["model=tiny", "subspace=did", "adapter=lora", "d=50"],
     ],
 )
 def test_what_is_written_makes_the_study_again(file, words):
@@ -105,7 +107,20 @@ def test_what_is_written_makes_the_study_again(file, words):
     assert [search.ends() for search in again.searches] == [search.ends() for search in plan.searches]
     written = path.read_text(encoding="utf-8")
     assert "batch_size" in written  # a default, which another version may have otherwise
+    assert "subspace.lr_step.global: 1.2" in written
     assert study_file.text(study_file.read(path), again.cells) == written
+
+
+def test_another_choice_of_a_group_has_its_own_default_rate(file):
+    given = parse(["model=tiny", "subspace=did,said", "d=50"])
+    path = file(study_file.text(given, sweep_plan(given).cells))
+    for words in (
+        ["subspace=full"],
+        ["adapter=lora", "adapter.r=2", "subspace=full"],
+        ["subspace.lr_step.global=2"],
+    ):
+        typed = parse(words)
+        assert sweep_plan(study_file.read(path, typed)).specs == sweep_plan([*given, *typed]).specs
 
 
 @pytest.mark.parametrize(
