@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -44,6 +45,7 @@ def unpack(path: Path) -> dict[str, dict[str, np.ndarray]]:
             members = packed.infolist()
             if sum(member.file_size for member in members) > LARGEST:
                 raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+            _check_whole(packed)
             for member in members:
                 split, _, name = member.filename.removesuffix(".npy").partition(".")
                 with packed.open(member) as column:
@@ -62,6 +64,20 @@ def unpack(path: Path) -> dict[str, dict[str, np.ndarray]]:
     ) as error:
         raise DamagedError(f"{path} is damaged ({error}); delete its folder or run it again") from error
     return tables
+
+
+def _check_whole(packed: zipfile.ZipFile) -> None:
+    """Raise ValueError unless the members that the file names fill it: one that it no longer names is lost."""
+    file, at = packed.fp, 0
+    assert file is not None
+    for member in sorted(packed.infolist(), key=lambda member: member.header_offset):
+        if member.header_offset != at:
+            break
+        file.seek(at + 26)  # of its own header: how long its name and what follows it are
+        name, extra = struct.unpack("<HH", file.read(4).ljust(4, b"\0"))
+        at += 30 + name + extra + member.compress_size
+    if at != packed.start_dir:
+        raise ValueError("not all that it holds is named")
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:

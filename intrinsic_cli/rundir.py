@@ -305,7 +305,7 @@ class RunDir:
 
         The splits are `validation` and, where rows were held out, `holdout`. Classification has the columns
         `prediction` and `label`, class ids; regression the same, float32 values; other kinds what their task's
-        `blank` and `facts` say. `task_of(spec.task).score` gives any metric of any rows of them. None for a run
+        `blank` and `table` say. `task_of(spec.task).score` gives any metric of any rows of them. None for a run
         without the file, which earlier versions did not write. Raises DamagedError where it is not whole.
         """
         path = self.path / OUTCOMES

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from intrinsic_cli.errors import printable
+
 
 def differences(
     settings: Sequence[Mapping[str, str]], labels: Sequence[str], within: Sequence[str]
@@ -32,7 +34,8 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             dotted |= flat(value, f"{prefix}{key}.")
         else:
-            text = "null" if value is None else json.dumps(value).replace('"', "")
+            text = "null" if value is None else json.dumps(value, ensure_ascii=False).replace('"', "")
+            text = printable(value if isinstance(value, str) else text)
             dotted[prefix + key] = text[:8] if key == "fingerprint" else text
     return dotted
 

@@ -95,6 +95,10 @@ class Store:
         """Look at every run under the root. Raises StoreError where that is no folder."""
         if not os.path.isdir(self.root):  # which takes a name of any length
             raise StoreError(f"{self.root} is not a folder; give the output_dir of a sweep, such as outputs/")
+        try:
+            os.listdir(self.root)
+        except OSError as error:
+            raise StoreError(f"can't read {self.root}: {error.strerror or error}") from error
         chosen: dict[str, Look] = {}
         left_out = []
         looks = [RunDir(path).look() for path, names in _folders(self.root) if _may_be_run(path, names)]
@@ -184,8 +188,8 @@ def _why_not(look: Look, own: str, chosen: Look | None) -> str:
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, frozenset[str] | None]]:
-    """`root` and every folder below it but hidden ones, the shallow first, with the names of what each holds; None
-    for one that can't be looked into. Links are followed, and no folder is gone into twice."""
+    """`root` and every folder below it but hidden ones that are no run's, the shallow first, with the names of what
+    each holds; None for one that can't be looked into. Links are followed, and no folder is gone into twice."""
     level, seen = [root], set()
     while level:
         below: list[Path] = []
@@ -198,7 +202,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, frozenset[str] | None]]:
             yield folder, None if names is None else frozenset(names)
             if names and key not in seen:
                 seen.add(key)
-                inside = (folder / name for name in names if not name.startswith("."))
+                inside = (folder / name for name in names if name[0] != "." or RUN_NAME.fullmatch(name))
                 below += (path for path in inside if os.path.isdir(path))
         level = below
 

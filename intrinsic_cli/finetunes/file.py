@@ -13,6 +13,7 @@ import json
 import math
 import os
 import struct
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -43,6 +44,7 @@ NO_VERSION = 1  # of the draw of P, where there is no P
 AGAIN = "copy the run again, or delete its folder and run its sweep again"  # the way out of damage to a run
 # What a TaskSpec says of how a language model is asked, and of what counts as right.
 ASKS = ("text", "metrics", "prompt", "answer", "words", "per_token", "chat", "pack", "max_new_tokens")
+JOINERS = "\u200c\u200d"  # of Persian and Indic letters, and of emoji
 COLUMNS = ("text",)  # `task.text` of data of one's own, where nothing is said
 SPACE = ("kind", "normalize", "groups", "include", "exclude", "head")  # of a SubspaceSpec; the rest trains
 
@@ -234,12 +236,20 @@ def _open(path: Path, again: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise StoreError(f"{path} is damaged ({error}); {again}") from error
 
 
+def _is_name(word: str) -> bool:
+    """Whether a text holds nothing that a terminal obeys; spaces and joiners of any script are letters of names."""
+    return all(c.isprintable() or c in JOINERS or unicodedata.category(c) == "Zs" for c in word)
+
+
 def _check(found: FineTune) -> None:
     """Raise StoreError where a field is not what its class says; a file can hold anything."""
     words = [found.model.name, found.model.revision or "", found.task, found.metric, *found.labels]
     words += [*found.subspace.include, *found.subspace.exclude, *found.adapter.target]
-    if not all(isinstance(word, str) and word.isprintable() for word in words):
-        raise StoreError("a name in a portable fine-tune is no printable text")
+    if odd := [word for word in words if not (isinstance(word, str) and _is_name(word))]:
+        raise StoreError(
+            f"the name {odd[0]!r:.60} in a portable fine-tune holds characters that control a terminal; rename it "
+            "in the data"
+        )
     numbers = (found.model.num_hidden_layers or 1, found.projection.seed, found.max_length)
     limits = (1 << 16, 1 << 64, 1 << 31)
     for number, limit in zip(numbers, limits, strict=True):

@@ -21,6 +21,7 @@ from intrinsic_cli.models import adapters, pretrained
 from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.projections import versions
 from intrinsic_cli.rundir import RunDir
+from intrinsic_cli.spec import ModelSpec
 from intrinsic_cli.subspace.attach import Full, Subspace
 from intrinsic_cli.training.device import Compute
 from intrinsic_cli.training.inputs import Inputs
@@ -43,13 +44,20 @@ def load(
     return build(found, base), base.tokenizer
 
 
-def base_of(found: FineTune, model: str | None = None, *, trust_remote_code: bool = False) -> LoadedModel:
-    """The base model of a fine-tune. Raises ModelError where its weights, tokenizer or settings are not
-    those of training."""
-    spec = replace(
-        found.model, name=model or found.model.name, revision=None if model else found.model.revision,
-        allow_pickle=False, trust_remote_code=trust_remote_code, fingerprint=None,
-    )  # fmt: skip
+def base_of(
+    found: FineTune, model: str | None = None, *, trust_remote_code: bool = False, own: bool = False
+) -> LoadedModel:
+    """The base model of a fine-tune. Of one's `own` run stands what it says of code, pickles and downloads.
+
+    Raises ModelError where its weights, tokenizer or settings are not those of training.
+    """
+    spec = replace(found.model, fingerprint=None)
+    if not own:
+        usual = ModelSpec(model or spec.name)
+        spec = replace(
+            spec, name=usual.name, revision=None if model else spec.revision, allow_pickle=usual.allow_pickle,
+            trust_remote_code=trust_remote_code, download_limit=usual.download_limit,
+        )  # fmt: skip
     try:
         base = pretrained.load(spec, len(found.labels), found.labels, kind=found.kind)
     except ModelError as error:
@@ -150,7 +158,7 @@ def export(run: RunDir, out: Path) -> Path:
     with writing("--out", out, "file"):
         if out.is_dir() or out.suffix != SUFFIX:
             out = out / f"{run.path.resolve().name}{SUFFIX}"
-    base = base_of(found, trust_remote_code=found.model.trust_remote_code)
+    base = base_of(found, own=True)
     pretrained.draw_head(base.model, base.head, found.seed)
     content = replace(found, head_hash=head_hash(base)).to_bytes()
     with writing("--out", out, "file"):

@@ -99,7 +99,7 @@ def shares(found: FineTune) -> NDArray[np.float64]:
     spec = found.subspace
     if spec.kind == "did" and spec.normalize == "global":
         return np.ones(1)
-    base = base_of(found, trust_remote_code=found.model.trust_remote_code)
+    base = base_of(found, own=True)
     moved, _ = select(base.model, spec, base.head)
     D = sum(p.numel() for p in moved.values())
     sums: dict[str, float] = {}

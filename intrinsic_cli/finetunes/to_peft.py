@@ -100,7 +100,7 @@ def export(run: RunDir, out: Path, rank: int | None = None) -> Fidelity | None:
 
 def _base(found: FineTune) -> LoadedModel:
     """The base model with the drawn head."""
-    base = base_of(found, trust_remote_code=found.model.trust_remote_code)
+    base = base_of(found, own=True)
     pretrained.draw_head(base.model, base.head, found.seed)
     return base
 
@@ -190,7 +190,7 @@ def _compared(
     encoded = task.encode(rows.validation, rows.label_names, base, spec.data.max_length)
     scores = [
         task.score(answer(task, model, encoded, found.precision, spec.train.eval_batch_size))[task.primary]
-        for model in (trained, wrapped)
+        for model in (trained, wrapped.get_base_model())  # PEFT's `generate` goes by the checkpoint's habits
     ]
     before, after = scores
     return Fidelity(rank, kept, task.primary, before, after, len(encoded))

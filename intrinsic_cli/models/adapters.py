@@ -162,9 +162,10 @@ def configuration(
             f"adapter.args init_lora_weights={spec.args['init_lora_weights']!r} would change the pre-trained "
             f"weights; use one of {', '.join(map(str, STARTS))}"
         )
-    if noise := [key for key in ("init_weights", "init_ia3_weights") if spec.args.get(key) is False]:
+    if noise := [key for key in ("init_weights", "init_ia3_weights") if not spec.args.get(key, True)]:
         raise ConfigError(
-            f"adapter.args {noise[0]}=False would begin at noise, and not at the pre-trained model; leave it out"
+            f"adapter.args {noise[0]}={spec.args[noise[0]]} would begin at noise, and not at the pre-trained "
+            "model; leave it out"
         )
     names = _targets(model, spec, head, idle)
     _check_size(model, spec, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
@@ -49,7 +50,7 @@ def describe(group: str, own: Path | None = None) -> list[tuple[str, str]]:
     """Every option of a group and what it stands for, as one line."""
     lines = []
     for name in options(group, own):
-        cfg: Any = _option(group, name, own)
+        cfg: Any = file_of(group, name, own)
         if group == "model":
             lines.append((name, _fetched(name) or cfg.name))
         elif group == "task":
@@ -77,7 +78,7 @@ def _path(group: str, name: str, own: Path | None) -> Path:
     return own / group / f"{name}.yaml" if own is not None and not path.is_file() else path
 
 
-def _option(group: str, name: str, own: Path | None) -> DictConfig:
+def file_of(group: str, name: str, own: Path | None) -> DictConfig:
     """The file of one option."""
     path = _path(group, name, own)
     return _parsed(path, sound_text(path), group)
@@ -98,7 +99,7 @@ def _parsed(path: Path, text: str, group: str) -> DictConfig:
 
 def _fetched(name: str) -> str | None:
     """The folder of a model of `configs/model/` that lies here, as `scripts/fetch-smollm2` leaves it; else None."""
-    return f"./{MODELS}/{name}" if Path(MODELS, name, "config.json").is_file() else None
+    return f"./{MODELS}/{name}" if os.path.isfile(f"{MODELS}/{name}/config.json") else None
 
 
 @cache
@@ -106,7 +107,7 @@ def model_ids() -> dict[str, str]:
     """The option of each hub id of a model, with its owner and without, in lower case."""
     found: dict[str, str] = {}
     for option in options("model"):
-        name = str(_option("model", option, None).name).lower()
+        name = str(file_of("model", option, None).name).lower()
         found |= {name: option, name.rpartition("/")[2]: option}
     return found
 
@@ -117,7 +118,7 @@ def _data_sets() -> dict[str, str]:
     case. An id with its owner stands for the data set alone."""
     options_of: dict[str, list[str]] = {}
     for option in options("task"):
-        cfg: Any = _option("task", option, None)
+        cfg: Any = file_of("task", option, None)
         path = OmegaConf.to_container(cfg.get("task", cfg)).get("path")  # type: ignore[union-attr]
         options_of.setdefault(str(path).rpartition("/")[2].lower(), []).append(option)
     alone = {name: found[0] for name, found in options_of.items() if len(found) == 1}

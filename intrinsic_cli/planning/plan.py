@@ -104,7 +104,7 @@ def sweep_plan(
         seeds, lrs, ds = (one_or_many(cfg, key) for key in ("seed", "lr", "d"))
         full, full_seeds, full_lrs = full_runs(cfg, cell, own)
         ds = ds if in_space else [None]  # the numbers of an adapter are as many as they are
-        size += len(full_lrs) * len(full_seeds) + len(ds) * len(lrs) * len(seeds)
+        size += len(full_lrs) * len(full_seeds) + (0 if is_full(cfg) else len(ds) * len(lrs) * len(seeds))
         check_number(size, "the lists of this sweep make")
         with own_keys(cfg):
             runs = [one_run(full, None, seed, lr) for lr in full_lrs for seed in full_seeds]
@@ -116,6 +116,11 @@ def sweep_plan(
         elif not is_full(cfg):
             runs += [one_run(cfg, d, seed, lr) for d in ds for lr in lrs for seed in seeds]
         twins += [(spec, specs.setdefault(spec.run_id, spec)) for spec in runs]
+    if len({str(cell.output_dir) for cell in cells}) > 1:
+        raise ConfigError(
+            f"output_dir={cells[0].output_dir} and {cells[-1].output_dir} are of one sweep, which has one folder; "
+            "give it one value"
+        )
     _refuse_idle(cells, {each.key_or_group for each in overrides} if typed is None else typed)
     _refuse_twins(twins)
     return StudyPlan(

@@ -248,7 +248,12 @@ def _model(cfg: DictConfig, output: str) -> ModelSpec:
     folder = local_path(model.name, "model.name", ModelError)
     if folder is None:
         return model
-    paths.check_model(folder, model)
+    try:
+        paths.check_model(folder, model)
+    except OSError as error:
+        raise ModelError(
+            f"model.name={model.name} can't be read ({error.strerror}); give a folder that you may read"
+        ) from error
     _check_outside(output, folder, f"model.name={model.name}")
     return replace(model, name=_named(model.name, folder), fingerprint=_fingerprint(folder))
 

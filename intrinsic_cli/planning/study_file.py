@@ -24,20 +24,31 @@ from omegaconf.errors import OmegaConfBaseException
 from intrinsic_cli import __version__
 from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.planning.letters import KEYS
-from intrinsic_cli.planning.options import GROUPS, config_dir, of_own_rows, options
+from intrinsic_cli.planning.options import GROUPS, config_dir, file_of, of_own_rows, options
 from intrinsic_cli.planning.words import FOLDER, LISTS, MAPPINGS, SEQUENCES, choice, setting, single, values
 from intrinsic_cli.planning.yaml_file import sound_text
 
 SUFFIXES = (".yaml", ".yml")
 # Of groups, but calibrated: another version may have other ones.
 RATES = ("subspace.lr_step", "subspace.default_lr", "adapter.lr_sqrt_d", "adapter.default_lr")
+# What a file says of its choice of a group, and not of another one.
+OF_A_CHOICE = {
+    "model": ("name", "revision", "num_hidden_layers"),
+    "task": ("name", "path", "config", "text", "label", "labels", "train", "validation", "revision"),
+}
+# Texts though they look like numbers: `1:30:00` is one to YAML.
+LETTERS = (
+    FOLDER,
+    *(f"launcher.{key}" for key in ("time", "memory", "account", "partition", "qos", "constraint")),
+)
 
 
 def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
     """The words of a study file and `given` ones, which stand in place of the file's own for the same keys.
 
-    A `defaults` list, as Hydra's own files have, chooses groups. What the file's choice of a group makes default
-    rates of is not that of another choice. Raises ConfigError where the file can't be read.
+    A `defaults` list, as Hydra's own files have, chooses groups. Where a group is chosen anew, what the file says
+    of its own choice falls away: the name of a model, the path of a task, what default rates are made of. Raises
+    ConfigError where the file can't be read.
     """
     typed = {override.key_or_group for override in given}
     words = sound_text(Path(path))
@@ -46,6 +57,7 @@ def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
         raise ConfigError(f"{path} has no words of a study; write lines such as task: mrpc")
     keys = [override.key_or_group for override in own]
     typed |= {key for key in keys if key.startswith(RATES) and key.partition(".")[0] in typed}
+    typed |= {f"{group}.{name}" for group, names in OF_A_CHOICE.items() if group in typed for name in names}
     found = [override for override in own if override.key_or_group not in typed]
     return [*found, *given]
 
@@ -94,7 +106,7 @@ def _overrides(tree: Mapping[str, Any], letters: Mapping[str, Any], prefix: str 
         if isinstance(value, dict) and key not in MAPPINGS:
             yield from _overrides(value, letters.get(name, {}), f"{key}.")
             continue
-        value = letters.get(name, value) if key in KEYS or key == FOLDER else value
+        value = letters.get(name, value) if key in KEYS or key in LETTERS else value
         if not isinstance(value, list) or _is_whole(key, value):
             yield setting(key, value)
         elif not value:
@@ -143,7 +155,15 @@ def _common(cells: Sequence[DictConfig]) -> list[str]:
     leaves = [
         key for key in _leaves(cells[0]) if key.partition(".")[0] not in GROUPS or key.startswith(RATES)
     ]
+    others = _decided()
+    leaves = [key for key in leaves if key not in others]
     return [k for k in leaves if all(OmegaConf.select(c, k) == OmegaConf.select(cells[0], k) for c in cells)]
+
+
+def _decided() -> set[str]:
+    """The keys of other parts that files of tasks set, as `data.max_train`."""
+    files = [file_of("task", name, None) for name in options("task")]
+    return {key for file in files if "task" in file for key in _leaves(file)}
 
 
 def _leaves(cfg: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -214,7 +214,8 @@ def resolve(cfg: DictConfig, override: Override) -> None:
         if OmegaConf.is_config(value):
             OmegaConf.resolve(value)
         else:
-            OmegaConf.update(cfg, key, value)
+            escaped = value.replace("${", "\\${") if isinstance(value, str) else value  # or it were one again
+            OmegaConf.update(cfg, key, escaped)
     except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
         reason = "refers to itself" if isinstance(error, RecursionError) else str(error).splitlines()[0]
         raise ConfigError(f"{word!r} can't be resolved: {reason}; write the value itself") from error

@@ -53,7 +53,7 @@ class Sparse(Projection):
         """Row, column and sign (int64, on the CPU) of all nonzeros, in order, some blocks at a time."""
         D, d = self.shape
         # Of one block: their mean and ten deviations. A block that has more draws on.
-        mean = ROWS * d / math.sqrt(D)
+        mean = min(ROWS, D) * d / math.sqrt(D)
         width = math.ceil(mean + 10 * math.sqrt(mean) + 10)
         step = max(1, _CHUNK // width)
         for begin in range(0, self.blocks, step):

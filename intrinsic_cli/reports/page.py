@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -166,7 +167,15 @@ def _found(curve: Curve, value: Estimate) -> str:
         return f"{largest}, does not reach {share}: {way_out}."
     D = curve.first.D
     assert value.d_t is not None
-    return f"About {value.d_t:,} of {D:,} parameters ({100 * value.d_t / D:.2g} %) reach {share}."
+    return f"About {value.d_t:,} of {D:,} parameters ({_percent(value.d_t / D)} %) reach {share}."
+
+
+def _percent(part: float) -> str:
+    """Two digits of a share in percent, and all of them where it is the whole; never a power of ten."""
+    percent = 100 * part
+    if percent >= 99.5:
+        return f"{percent:.0f}"
+    return f"{percent:.{max(0, 1 - math.floor(math.log10(percent)))}f}"
 
 
 def _beside(curve: Curve, value: Estimate) -> str:

@@ -104,7 +104,8 @@ def _limits(values: Sequence[float], log: bool, margin: float) -> tuple[float, f
     """The range of the values with a margin, a share of it, on both sides."""
     low, high = min(values, default=1.0), max(values, default=1.0)
     if low == high:
-        return (low / 2, high * 2) if log else (low - 0.05, high + 0.05)
+        pad = max(0.05, 0.05 * abs(low))
+        return (low / 2, high * 2) if log else (low - pad, high + pad)
     if log:
         factor = (high / low) ** margin
         return low / factor, high * factor

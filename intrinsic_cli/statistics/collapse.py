@@ -22,19 +22,21 @@ def collapsed(rows: Sequence[Sequence[Point]], scale: Scale) -> list[list[bool]]
     """Which runs of each row collapsed: the last row is full fine-tuning's, the others are d's, rising.
 
     Scores are as `scale.up` gives them. A run is held against the median of its like (same d, same rate), and
-    against the best median that its rate (by rank among its d's) has reached at a smaller d; full fine-tuning
-    against the best of any d too. Where its like are at chance themselves, or below, a run has nothing to fall
-    from. None is marked where the scatter of runs is unknown.
+    against the best median that its rate (by rank among equally many of a d) has reached at a smaller d; full
+    fine-tuning against the best of any d too. Where its like are at chance themselves, or below, a run has nothing
+    to fall from. None is marked where the scatter of runs is unknown.
     """
     cells, floor = [_cells(row) for row in rows], scale.floor
     sd = _scatter(cells, floor, scale)
     if sd == 0:
         return [[False] * len(row) for row in rows]
-    reached: dict[int, float] = {}  # by rank of the rate: the best median of the d's so far
+    reached: dict[
+        tuple[int, int], float
+    ] = {}  # by number of rates and rank: the best median of the d's so far
     marks: list[list[bool]] = []
     for row, of in zip(rows, cells, strict=True):
         full = len(marks) == len(rows) - 1
-        rank = {lr: j for j, lr in enumerate(sorted(of))}
+        rank = {lr: (len(of), j) for j, lr in enumerate(sorted(of))}
         best = max(reached.values(), default=-np.inf)
         before = {lr: best if full else reached.get(j, -np.inf) for lr, j in rank.items()}
         marks.append([_fell(p, row, before[p.lr], floor, sd) for p in row])

@@ -358,6 +358,8 @@ def _undefined(study: Study, definition: str, target: float, threshold: float) -
         )
     if target - threshold * error <= level:
         return f"the target ({up(target):.4g}) {told}"
+    if target > full:
+        return f"full fine-tuning's {up(full):.4g} is negative, and a share of it says nothing; count from chance"
     return ""
 
 

@@ -68,12 +68,13 @@ def measure_noise(table: Grid, pick: Ints, x: Floats, scale: Scale) -> Noise | N
     least = np.zeros_like(table.score)
     if scale.n_eval is not None and rows is None:
         least = sampling_variance(scale.metric, table.score, scale.n_eval, scale.chance)
-    known = rows is not None or bool(np.any(least > 0))
+    here = table.count > 0  # the table is as wide as its widest row
+    known = rows is not None or bool(np.any(least[here] > 0))
     degrees = np.where(wild, 0, np.maximum(table.count - 1, 0)).sum(axis=1)
     repeats = int(degrees.sum())
     rest, spare, by_rows = _residuals(table, x, scale.bottom, rows) if repeats < ENOUGH else (0.0, 0, 0.0)
     floored = spare > 0 and rest > 2 * gammaincinv(spare / 2, SURE) * (
-        by_rows / spare if rows else np.mean(least)
+        by_rows / spare if rows else np.mean(least[:-1][here[:-1]])
     )
     if not floored:
         rest, spare, by_rows = 0.0, 0, 0.0
@@ -157,12 +158,13 @@ def blocks(rows: Floats) -> Floats:
 def _residuals(table: Grid, x: Floats, bottom: float, rows: _Rows | None) -> tuple[float, int, float]:
     """What smooth curves leave of single runs: squares, degrees of freedom, and the squares that rows explain.
 
-    Each learning rate's curve is fitted by itself.
+    Each learning rate's curve is fitted by itself: that of a rank among equally many, as rates fall with d.
     """
     rest, degrees, by_rows = 0.0, 0, 0.0
     width = table.count.shape[1]
-    for column in range(width):
-        count = table.count[:-1, column]
+    tried = (table.tried[:-1] > 0).sum(axis=1)
+    for number, column in [(n, j) for n in np.unique(tried).tolist() for j in range(n)]:
+        count = np.where(tried == number, table.count[:-1, column], 0)
         some = np.flatnonzero(count)
         fit = fit_logistic(x[some], table.score[some, column], count[some], bottom)
         if some.size < PARAMETERS + 2 or fit is None:

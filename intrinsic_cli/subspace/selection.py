@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from numbers import Integral
 
 from torch import nn
 
@@ -85,7 +86,7 @@ def scale_names(moved: Iterable[str], spec: SubspaceSpec, head: Sequence[str] = 
 
 def free_dimensions(model: nn.Module, spec: SubspaceSpec, d: int, head: Sequence[str] = ()) -> int:
     """How many of d numbers are left for θ. Raises ConfigError where none is."""
-    if not isinstance(d, int):
+    if not isinstance(d, Integral) or isinstance(d, bool):
         raise ConfigError(f"d={d!r} is no whole number; d is how many numbers are trained")
     moved, direct = select(model, spec, head)
     m = len(scale_names(moved, spec, head))

@@ -21,6 +21,9 @@ from intrinsic_cli.tasks.tokens import check_length, control_tokens, spells_cont
 
 log = logging.getLogger(__name__)
 
+# Before a template that asks for today's date: it is always the one that Llama's templates have without a clock.
+NO_CLOCK = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}{{ '' }}"
+
 
 @dataclass(frozen=True)
 class Worded(Encoded):
@@ -139,7 +142,11 @@ class Words:
 
     def _in_template(self, text: str) -> list[int]:
         turn = [{"role": "user", "content": text}]
-        made = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)
+        own = self.tokenizer.get_chat_template()
+        template = NO_CLOCK + own if "strftime_now" in own else own
+        made = self.tokenizer.apply_chat_template(
+            turn, chat_template=template, add_generation_prompt=True, return_dict=True
+        )
         return list(made["input_ids"])
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from intrinsic_cli.spec import RunSpec
 
@@ -10,7 +11,7 @@ from intrinsic_cli.spec import RunSpec
 def total_steps(spec: RunSpec, n_train: int) -> int:
     """Optimizer steps of a run over `n_train` rows."""
     per_epoch = math.ceil(n_train / (spec.train.batch_size * spec.train.accumulate))
-    return spec.train.max_steps or math.ceil(spec.train.epochs * per_epoch)
+    return spec.train.max_steps or math.ceil(Fraction(str(spec.train.epochs)) * per_epoch)
 
 
 def evaluation_steps(steps: int, evals: int) -> set[int]:
@@ -21,5 +22,5 @@ def evaluation_steps(steps: int, evals: int) -> set[int]:
 def rate_factor(step: int, steps: int, warmup: float) -> float:
     """Learning rate of `step` (from 0) ÷ the rate asked for: up over the first `warmup` of the steps, then
     down towards 0 behind the last."""
-    rise = math.ceil(warmup * steps)
+    rise = math.ceil(Fraction(str(warmup)) * steps)
     return (step + 1) / (rise + 1) if step < rise else (steps - step) / max(1, steps - rise)

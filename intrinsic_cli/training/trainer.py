@@ -258,7 +258,7 @@ class Trainer:
         self.losses = list(saved.tensors["losses"].to(self.compute.device) * first)  # summed over processes
         self.scores, self.seconds = saved.state["scores"], saved.state["seconds"]
         self.resumed = [*saved.state["resumed"], self.at.step]
-        self._mid_epoch = saved.tensors
+        self._mid_epoch = {name: t for name, t in saved.tensors.items() if name.startswith("rng.")}
         self._bar.n = self._bar.initial = self.at.step
 
     def _look(self) -> None:
@@ -295,8 +295,9 @@ class Trainer:
             score = self.patience.best
         # The first process has the limits, and all end together.
         if (limit := ranks.told(first(self.limits, self.at.step, score))) is not None:
+            state = self.state_dict()  # in which all processes have a part
             if self.save is not None:
-                self.save(self.state_dict())
+                self.save(state)
             raise Pruned({"step": self.at.step, "score": score, "kind": limit.kind, "reason": limit.reason})
 
     def _leave(self, stop: Stop) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers as hf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
@@ -30,7 +31,7 @@ from intrinsic_cli.finetunes.rebuild import apply, export, load
 from intrinsic_cli.finetunes.scoring import check_labels
 from intrinsic_cli.models import pretrained
 from intrinsic_cli.rundir import THETA, RunDir
-from intrinsic_cli.spec import AdapterSpec
+from intrinsic_cli.spec import AdapterSpec, ModelSpec
 from intrinsic_cli.store import Store
 from intrinsic_cli.training.inputs import Inputs, Loader
 from intrinsic_cli.training.run import execute
@@ -294,7 +295,7 @@ HOSTILE = {
     "key": (put("extra", 1), "unknown keys ['extra']"),
     "model's key": (put("model", "extra", 1), "model has unknown keys ['extra']"),
     "model's place": (put("model", "name", "../../nowhere"), "model.name=../../nowhere does not exist"),
-    "model's line": (put("model", "name", "tiny\nidim: all is well"), "no printable text"),
+    "model's line": (put("model", "name", "tiny\nidim: all is well"), "control a terminal"),
     "model of numbers": (put("model", "name", 7), "model.name=7 is not a text"),
     "layers": (
         put("model", "num_hidden_layers", 10**9),
@@ -305,7 +306,7 @@ HOSTILE = {
     "many labels": (put("labels", [str(i) for i in range(5000)]), "5000 labels do not fit"),
     "no labels": (put("labels", []), "0 labels do not fit"),
     "labels of numbers": (put("labels", [1, 2]), "labels=1 is not a text"),
-    "a label's escape": (put("labels", ["\x1b[2J", "b"]), "no printable text"),
+    "a label's escape": (put("labels", ["\x1b[2J", "b"]), "control a terminal"),
     "precision": (put("precision", "fp8"), "precision='fp8'"),
     "subspace": (put("subspace", "kind", "full"), "not the tensors of subspace=full"),
     "pattern": (put("subspace", "include", ["nothing"]), "include='nothing' matches no"),
@@ -363,10 +364,11 @@ def test_a_file_can_not_ask_for_code_to_be_run_or_pickles_to_be_read(tmp_path, m
     monkeypatch.setattr(pretrained, "load", lambda spec, *a, **k: asked.append(spec) or real(spec, *a, **k))
 
     def change(tree, tensors):
-        tree["model"] |= {"trust_remote_code": True, "allow_pickle": True}
+        tree["model"] |= {"trust_remote_code": True, "allow_pickle": True, "download_limit": 2.0**20}
 
     load(forge(tmp_path / "x.safetensors", change))
     assert [(spec.trust_remote_code, spec.allow_pickle) for spec in asked] == [(False, False)]
+    assert [spec.download_limit for spec in asked] == [ModelSpec("any").download_limit]
 
 
 @pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1, 1 << 21], ids=["huge", "overflow", "2 MiB"])
@@ -433,6 +435,34 @@ def test_what_does_not_share_a_space_is_not_added(other, message):
 
 
 # --- the commands ------------------------------------------------------------------------------------------
+
+
+def test_a_run_whose_pickles_were_trusted_can_be_exported(make_spec, tmp_path):
+    folder = tmp_path / "bert"
+    config = hf.BertConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    hf.BertModel(config).save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    spec = make_spec(name=str(folder), allow_pickle=True, d=20, max_steps=2)
+    store = Store(tmp_path / "runs")
+    execute(spec, store, Loader())
+    assert export(store.run(spec), tmp_path).stat().st_size > 0
+    with pytest.raises(ModelError, match="pickled weights"):
+        load(export(store.run(spec), tmp_path))
+
+
+@pytest.mark.parametrize("name", ["C\u00a0sharp", "東京\u3000都", "👨\u200d👩\u200d👧", "می\u200cخواهم"])
+def test_class_names_of_any_script_are_exported(name, tmp_path):
+    found = golden()
+    labels = (name, *found.labels[1:])
+    (tmp_path / "x.safetensors").write_bytes(replace(found, labels=labels).to_bytes())
+    assert FineTune.read(tmp_path / "x.safetensors").labels == labels
 
 
 def test_export_and_eval_repeat_the_score_of_the_run(idim, runs, task_folder, tmp_path):

@@ -8,6 +8,9 @@ def test_keys_are_dotted_and_values_are_as_they_are_typed():
     assert flat(tree) == {
         "lr": "0.1", "task.text": "[a, b]", "task.path": "null", "task.more.on": "true", "name": "sst2",
     }  # fmt: skip
+    assert flat({"a": "données.csv", "b": ["ü"], "c": "{x}\\nA:", "d": "two\nlines"}) == {
+        "a": "données.csv", "b": "[ü]", "c": "{x}\\nA:", "d": "two\\nlines",
+    }  # fmt: skip
     assert flat({"model": {"fingerprint": "0123456789abcdef"}}) == {"model.fingerprint": "01234567"}
 
 

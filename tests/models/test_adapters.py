@@ -388,6 +388,7 @@ def test_patterns_choose_layers_by_their_names_or_ends(family):
         (AdapterSpec("lora", args={"init_lora_weights": "olora"}), r"would change the pre-trained weights"),
         (AdapterSpec("lora", args={"init_lora_weights": False}), r"would change the pre-trained weights"),
         (AdapterSpec("loha", 2, args={"init_weights": False}), r"init_weights=False would begin at noise"),
+        (AdapterSpec("lokr", 2, args={"init_weights": 0}), r"init_weights=0 would begin at noise"),
         (AdapterSpec("ia3", args={"init_ia3_weights": False}), r"init_ia3_weights=False would begin at noise"),
         (AdapterSpec("lora", args={"megatron_core": "antigravity"}), r"'megatron_core'"),
         (AdapterSpec("lora", 10**9), r"of size 1,000,000,000 would have more numbers than four of BertFor"),

@@ -451,6 +451,29 @@ def test_more_runs_than_a_sweep_may_have_are_refused(words):
         sweep_plan(parse(["model=tiny", *words]))
 
 
+def test_full_fine_tuning_alone_is_counted_once():
+    assert len(sweep_plan(parse(["model=tiny", "subspace=full", "seed=range(0,5001)"])).specs) == 5001
+
+
+def test_a_folder_that_differs_between_the_runs_of_a_sweep_is_refused():
+    words = ["task=mrpc,rte", "model=tiny", "d=300", "output_dir='outputs/${task.name}'"]
+    with pytest.raises(ConfigError, match="output_dir=outputs/mrpc and outputs/rte are of one sweep"):
+        sweep_plan(parse(words))
+    assert sweep_plan(parse(["task=mrpc", *words[1:]])).output_dir == "outputs/mrpc"
+
+
+def test_an_escaped_interpolation_is_its_letters():
+    words = [
+        "model=tiny",
+        "d=300",
+        "task=owner/rows",
+        "task.kind=choice",
+        r"task.prompt={text} costs \${seed}",
+    ]
+    [spec, *_] = sweep_plan(parse(words)).specs
+    assert spec.task.prompt == "{text} costs ${seed}"
+
+
 @pytest.mark.parametrize("words", ["d=[]", "seed=[]", "lr=[]"])
 def test_an_empty_list_is_no_study(words):
     with pytest.raises(ConfigError, match=words.partition("=")[0]):

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import transformers
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError
@@ -111,6 +112,44 @@ def test_what_is_written_makes_the_study_again(file, words):
     assert study_file.text(study_file.read(path), again.cells) == written
 
 
+@pytest.mark.parametrize(
+    ("first", "later", "meant"),
+    [
+        (["model.name=./m"], ["model=tiny"], ["model=tiny"]),
+        (["model=tiny", "task.path=owner/rows"], ["task=sst2"], ["model=tiny", "task=sst2"]),
+        (["model=tiny", "task=owner/rows", "task.label=y"], ["task=mrpc"], ["model=tiny", "task=mrpc"]),
+        # One task of these has a number of rows of its own.
+        (["model=tiny"], ["task=sst2"], ["model=tiny", "task=sst2"]),
+        (["model=tiny", "task=sst2"], ["task=pydoc-topic"], ["model=tiny", "task=pydoc-topic"]),
+        (["model=tiny", "data.max_train=70"], ["task=rte"], ["model=tiny", "task=rte", "data.max_train=70"]),
+    ],
+)
+def test_a_choice_that_is_typed_stands_in_place_of_all_that_the_file_says_of_its_own(
+    file, first, later, meant, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    transformers.BertConfig().save_pretrained("m")
+    (tmp_path / "m" / "model.safetensors").touch()
+    given = parse([*first, "d=300"])
+    path = file(study_file.text(given, sweep_plan(given).cells))
+    assert sweep_plan(study_file.read(path, parse(later))).specs == sweep_plan(parse([*meant, "d=300"])).specs
+
+
+def test_a_preset_with_another_model_is_of_that_alone():
+    plan = sweep_plan(
+        study_file.preset(parse(["study=paper-pretraining", "model=roberta-base", "task=mrpc"]))
+    )
+    assert {spec.model.label for spec in plan.specs} == {"roberta-base"}
+
+
+@pytest.mark.parametrize(
+    ("line", "value"), [("time: 1:30:00", "1:30:00"), ("account: 1e5", "1e5"), ("qos: 007", "007")]
+)
+def test_texts_of_a_launcher_keep_their_letters(file, line, value):
+    plan = sweep_plan(study_file.read(file(f"d: [300]\nlauncher: slurm\nlauncher.{line}\n")))
+    assert plan.launcher[line.partition(":")[0]] == value
+
+
 def test_another_choice_of_a_group_has_its_own_default_rate(file):
     given = parse(["model=tiny", "subspace=did,said", "d=50"])
     path = file(study_file.text(given, sweep_plan(given).cells))
@@ -156,7 +195,7 @@ def test_words_that_leave_a_key_of_the_file_to_no_run_are_refused(file, text, ty
     [
         ("- a", "no mapping"), ("5", "can't be read"), ("'5': 1", "5 is not a key"), ("a: [", "can't be read"),
         ("a: &x [1]\nb: *x", "alias"), ("a: 1\na: 2", "can't be read"), ("d: 1\nnope: 2", "nope is not a key"),
-        ("task: []", "empty list"), ("task: {name: x}\n1: 2", "no mapping"), ("model.name: [[a]]", "model.name"),
+        ("task: []", "empty list"), ("task: {name: x}\n1: 2", "no mapping"), ("task.label: [[a]]", "task.label"),
         ("d: [1, {a: 2}]", "d="), ("x: " + "[" * 5000, "can't be read"), ("a\0b: 1", "can't be read"),
         ("launcher: [local, inline]", "one launcher"), ("d: ${nope}", "can't be resolved"),
     ],

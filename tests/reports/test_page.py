@@ -14,6 +14,7 @@ import pytest
 from support.made_runs import result, save, study
 
 from intrinsic_cli.cli.main import main
+from intrinsic_cli.reports import page
 from intrinsic_cli.store import Store
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -308,3 +309,18 @@ def test_light_and_dark(big, tmp_path):
     light, dark = corners
     assert light > 0.9
     assert dark < 0.15
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (1.0, "100"),
+        (0.9999, "100"),
+        (0.123, "12"),
+        (0.0543, "5.4"),
+        (200 / 355_359_744, "0.000056"),
+        (0.5, "50"),
+    ],
+)
+def test_a_share_is_a_number_and_no_power_of_ten(part, told):
+    assert page._percent(part) == told

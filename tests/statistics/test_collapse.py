@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from intrinsic_cli.statistics.collapse import collapsed
+from intrinsic_cli.statistics.estimate import estimate
 from intrinsic_cli.statistics.points import Point
 from intrinsic_cli.statistics.targets import Scale
 
@@ -75,3 +76,18 @@ def test_a_loss_worse_than_chance_is_no_collapse_where_the_model_began_worse():
         False,
         True,
     ]
+
+
+def test_a_rate_that_was_tried_at_one_d_alone_is_not_held_against_another():
+    """The slowest of three at d = 1,000 has learned nothing there, and fallen from nothing."""
+    runs = [
+        Point(d, s, 0.1, q + s / 1000) for d, q in ((10, 0.60), (100, 0.75), (3000, 0.85)) for s in range(3)
+    ]
+    runs += [
+        Point(1000, s, lr, q + s / 1000)
+        for lr, q in ((0.001, 0.51), (0.1, 0.82), (1.0, 0.80))
+        for s in range(3)
+    ]
+    whole = [Point(None, s, 1e-4, 0.88 + s / 1000) for s in range(3)]
+    found = estimate(runs, whole, chance=0.5, n_eval=2000)
+    assert (found.status, found.collapsed) == ("estimated", 0)

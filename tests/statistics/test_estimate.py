@@ -399,3 +399,45 @@ def test_rows_that_runs_share_narrow_the_interval():
         assert np.mean([simulation.holds(study.truth, found) for study, found in done]) >= 0.84
     closed = np.isfinite(wide[0]) & np.isfinite(wide[1])
     assert np.median(np.array(wide[1])[closed] / np.array(wide[0])[closed]) < 0.95
+
+
+def test_a_share_of_a_negative_score_is_no_target():
+    """As of a log-likelihood: 0.9 of −2 is −1.8, which is better."""
+    found = estimate(
+        line({10: [-9.0], 100: [-5.0], 1000: [-2.1], 3000: [-2.0]}), full(-2.0, -2.01), chance=-10.0,
+        metric="loglik",
+    )  # fmt: skip
+    assert (found.status, found.d_t) == ("undefined", None)
+    assert "is negative, and a share of it says nothing; count from chance" in found.reason
+    from_chance = estimate(
+        line({10: [-9.0], 100: [-5.0], 1000: [-2.1], 3000: [-2.0]}), full(-2.0, -2.01), chance=-10.0,
+        metric="loglik", definition="chance",
+    )  # fmt: skip
+    assert from_chance.status == "estimated"
+
+
+@pytest.mark.parametrize("rates", [1, 3, 6])
+def test_the_rates_of_full_fine_tuning_say_nothing_of_the_noise_of_a_curve(rates):
+    """Scores whose only noise is that of their rows: the smooth curve leaves more in 5 % of studies (SURE)."""
+    floored = 0
+    for i in range(60):
+        rng = np.random.default_rng([77, i])
+        ds = [2**k for k in range(4, 14)]
+        p = 0.5 + 0.35 / (1 + np.exp(-0.9 * (np.log(ds) - 6)))
+        runs = [Point(d, 0, 0.1, rng.binomial(872, q) / 872) for d, q in zip(ds, p, strict=True)]
+        whole = [Point(None, 0, 10.0**-j, rng.binomial(872, 0.85) / 872) for j in range(rates)]
+        floored += estimate(runs, whole, chance=0.5, n_eval=872, resamples=50).floored
+    assert floored <= 9  # of 60; 3 expected, and 10 or more in 1 of 1,000
+
+
+def test_a_rate_that_was_tried_at_some_d_s_alone_is_no_noise_of_the_others():
+    for slower in (0.03, 0.3):
+        floored = 0
+        for i in range(30):
+            rng = np.random.default_rng([78, i])
+            ds = [2**k for k in range(4, 14)]
+            p = 0.5 + 0.35 / (1 + np.exp(-0.9 * (np.log(ds) - 6)))
+            runs = [Point(d, 0, 0.1, rng.binomial(872, q) / 872) for d, q in zip(ds, p, strict=True)]
+            runs += [Point(d, 0, slower, 0.55) for d in (256, 512)]
+            floored += estimate(runs, full(0.85), chance=0.5, n_eval=872, resamples=50).floored
+        assert floored <= 6  # of 30; 1.5 expected

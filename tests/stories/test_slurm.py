@@ -19,6 +19,8 @@ from support.processes import meanwhile, until
 
 from intrinsic_cli.cli import main as cli
 from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.planning.plan import sweep_plan
+from intrinsic_cli.planning.words import parse
 from intrinsic_cli.rundir import HISTORY, THETA
 from intrinsic_cli.store import Store
 from intrinsic_cli.study.launchers import make_launcher, queue
@@ -400,6 +402,30 @@ def test_a_run_behind_one_whose_task_died_keeps_its_own_attempts(make_spec, tmp_
     assert list(launcher.launch(specs, store, Stop())) == [(spec, "failed") for spec in specs]
     assert [store.run(spec).error()["attempts"] for spec in specs] == [2, 2]
     assert len(list((tmp_path / ".slurm").glob("*.json"))) == 4  # both twice, then the second twice alone
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("launcher.setup=exit 3", ["exit 3"]),
+        ("launcher.setup=[exit 3,echo b]", ["exit 3", "echo b"]),
+        ("d=3", []),
+    ],
+)
+def test_one_line_to_set_up_is_a_line(word, expected):
+    plan = sweep_plan(parse(["model=tiny", "launcher=slurm", "launcher.cluster=local", word]))
+    lines = make_launcher(**plan.launcher)._parameters["slurm_setup"]
+    assert [line for line in lines if not line.startswith("export ")] == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"setup": 5}, "launcher.setup=5 is no list"), ({"setup": [1]}, "is no list of shell lines"),
+     ({"additional": 5}, "launcher.additional=5 is no mapping")],
+)  # fmt: skip
+def test_setup_and_additional_of_another_kind_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        make_launcher("slurm", cluster="local", **options)
 
 
 def test_a_sweep_of_which_every_run_died_ends_with_status_1(task_folder, tmp_path, capfd):

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -658,3 +659,11 @@ def test_closing_follows_numbers_that_were_set_as_a_whole():
         weight = dict(other.moved())["0.weight"].clone()
     assert not torch.equal(model[0].weight, before)
     assert torch.equal(model[0].weight, weight)
+
+
+def test_d_may_be_a_number_of_numpy():
+    (d, *_) = np.geomspace(5, 50, 3).astype(int)
+    with Subspace(net(), "did", d) as space:
+        assert space.theta.shape == (5,)
+    with pytest.raises(ConfigError, match="d=True is no whole number"):
+        Subspace(net(), "did", True)

@@ -464,6 +464,17 @@ def test_a_seq2seq_reads_no_texts_alone(bases):
         task_of(spec("lm", answer=None)).encode(Part(["t"], None, [""]), (), bases["t5"], 20)
 
 
+def test_a_template_that_asks_for_the_day_is_the_same_every_day(bases, monkeypatch):
+    tokenizer = bases["llama"].tokenizer
+    said = []
+    for day in ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"):
+        template = "\n" + day + " {% for m in messages %}{{ m['content'] }}{% endfor %}"
+        monkeypatch.setattr(tokenizer, "chat_template", template)
+        said.append(Words(tokenizer, seq2seq=False, chat=True).prompts(["ab"]))
+    assert said[0] == said[1]
+    assert len(said[0][0]) > 8
+
+
 def test_chat_needs_a_template_and_uses_it(bases):
     base, task = bases["llama"], task_of(spec("lm", chat=True))
     with pytest.raises(ConfigError, match="no chat template"):

@@ -230,6 +230,11 @@ def test_total_steps(make_spec):
     by_epochs = make_spec(max_steps=None, epochs=2.5, batch_size=8, accumulate=2)
     assert schedule.total_steps(by_epochs, 100) == 18  # 17.5, rounded up
     assert schedule.total_steps(make_spec(max_steps=5, epochs=2.5), 100) == 5
+    # 1.1 · 100 and 0.07 · 100 are a little more than whole numbers in float64.
+    for epochs, steps in ((1.1, 110), (0.07, 7), (2.2, 220)):
+        spec = make_spec(max_steps=None, epochs=epochs, batch_size=1)
+        assert schedule.total_steps(spec, 100) == steps
+    assert schedule.rate_factor(6, 100, 0.07) < schedule.rate_factor(7, 100, 0.07) == 1
 
 
 @pytest.mark.parametrize(

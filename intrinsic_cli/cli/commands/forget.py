@@ -45,7 +45,11 @@ def execute(arguments: argparse.Namespace) -> int:
             tell(run.path.name)
         if not sys.stdin.isatty():
             raise ConfigError(f"{what} would be removed; add --yes, as there is nobody to ask")
-        if input(f"remove {what}? [y/N] ").strip().lower() not in ("y", "yes"):
+        try:
+            answer = input(f"remove {what}? [y/N] ")
+        except EOFError:  # Ctrl-D
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
             return 0
     tell(f"{sum(run.forget() for run in found)} of {what} removed")
     return 0

@@ -154,7 +154,7 @@ def _train(plan: StudyPlan, store: Store, study: str, *, retry_failed: bool) -> 
                 search, store, launcher, say, stop, retry_failed=retry_failed, prune=plan.prune,
                 proposed=specs.extend,
             )  # fmt: skip
-    return failed
+    return list(dict.fromkeys(failed))
 
 
 def _show_plan(plan: StudyPlan, store: Store, *, estimate: bool, retry_failed: bool) -> int:

@@ -91,6 +91,15 @@ class Slurm:
             raise ConfigError(
                 f"launcher.grace={grace} seconds leave nothing of launcher.time={time}; use less, or more time"
             )
+        lines = [setup] if isinstance(setup, str) else setup
+        if not (isinstance(lines, Sequence) and all(isinstance(line, str) for line in lines)):
+            raise ConfigError(
+                f"launcher.setup={setup} is no list of shell lines; write launcher.setup=[module load x]"
+            )
+        if not isinstance(additional, Mapping | None):
+            raise ConfigError(
+                f"launcher.additional={additional} is no mapping; write launcher.additional={{exclude: node7}}"
+            )
         own = same_code(os.environ)
         exports = [f"export {k}={shlex.quote(own[k])}" for k in ("PYTHONSAFEPATH", "PYTHONPATH") if k in own]
         self._parameters = {
@@ -105,8 +114,8 @@ class Slurm:
             "slurm_constraint": constraint,
             "slurm_array_parallelism": self.slots,
             "slurm_signal_delay_s": grace,
-            "slurm_setup": [*exports, *setup],
-            "local_setup": [*exports, *setup],
+            "slurm_setup": [*exports, *lines],
+            "local_setup": [*exports, *lines],
             "slurm_additional_parameters": {"requeue": True, **(additional or {})},
         }
 
