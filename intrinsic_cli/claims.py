@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -56,6 +57,11 @@ class Claim:
         try:
             self._lease.acquire(timeout=patience)
         except Timeout:
+            if (
+                self._locked
+            ):  # somebody deleted the owner's: this one, left free, would say that nobody has the run
+                with suppress(OSError):
+                    (self._folder / LOCK).unlink()
             self._lock.release()
             return False
         return True

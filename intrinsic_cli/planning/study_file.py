@@ -123,7 +123,8 @@ def _is_whole(key: str, value: list[Any]) -> bool:
 
 
 def text(overrides: Sequence[Override], cells: Sequence[DictConfig]) -> str:
-    """The study of these words as a file that makes it again, whatever the defaults of another version are.
+    """The study of these words as a file that makes it again, whatever the defaults of another version are, but for
+    the rate of full fine-tuning beside other runs.
 
     `cells` are the configurations that the words make: what all of them share and no group's file decides is
     written with its value, and so is what default learning rates are made of.

@@ -119,6 +119,7 @@ def test_a_deleted_lock_gives_nobody_the_run(hold, run, monkeypatch):
     for _ in range(2):  # the first attempt makes the lock's file again
         with run.claim() as mine:
             assert not mine
+        assert run.state is RunState.RUNNING
     owner.stdin.write("\n")
     owner.stdin.flush()
     assert owner.stdout.readline() == "wrote\n"

@@ -19,8 +19,10 @@ from intrinsic_cli.study import sweep
 from intrinsic_cli.study.clock import Clock
 from intrinsic_cli.study.forecast import Costs, forecast, timed
 from intrinsic_cli.study.launchers.inline import Inline
+from intrinsic_cli.study.launchers.local import Local
 from intrinsic_cli.training import inputs
 from intrinsic_cli.training.inputs import Inputs, Loader
+from intrinsic_cli.training.stop import Stop
 
 
 @pytest.fixture
@@ -46,6 +48,16 @@ def go(specs, store, load=None, **options):
     said = []
     report = sweep.sweep(specs, store, Inline(load), said.append, **options)
     return report, said
+
+
+@pytest.mark.parametrize("launcher", [Inline, Local])
+def test_a_run_that_another_driver_has_failed_meanwhile_is_left_so(study, store, launcher):
+    spec = study[1]
+    store.run(spec).plan(spec)
+    store.run(spec).fail(RunError("the loss is nan: diverged"))
+    assert list(launcher().launch([spec], store, Stop())) == [(spec, "failed")]
+    assert store.run(spec).error()["message"] == "the loss is nan: diverged"
+    assert list(store.run(spec).history()) == []
 
 
 def stamps(store):

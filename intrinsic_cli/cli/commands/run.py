@@ -106,6 +106,7 @@ def _train_apart(spec: RunSpec, store: Store) -> RunResult | None:
         lines = launcher.check([[spec]], store, stop)
         store.check_writable()
         store.run(spec).limit([])  # of a sweep that would have ended it early
+        store.run(spec).plan(spec)  # again, where it has failed
         for line in lines:
             to_stderr(line)
         with closing(launcher.launch([spec], store, stop)) as ended:

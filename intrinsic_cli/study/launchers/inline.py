@@ -35,6 +35,9 @@ class Inline:
         for spec in specs:
             if stop.requested:
                 return
+            if store.run(spec).state is RunState.FAILED:  # by another driver, meanwhile
+                yield spec, RunState.FAILED
+                continue
             word = train_one(spec, store, self._load, stop, progress=self._progress)
             state = ended(store.run(spec), word, "", attempts=1, retries=0, stopping=stop.requested)
             assert state is not None  # without retries

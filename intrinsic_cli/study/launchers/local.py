@@ -78,6 +78,9 @@ class Local:
         with selectors.DefaultSelector() as answers, _none_left(started, busy):
             while True:
                 while todo and (resting or free) and not stop.requested:
+                    if not attempts[todo[0]] and store.run(todo[0]).state is RunState.FAILED:
+                        yield todo.popleft(), RunState.FAILED  # by another driver, meanwhile
+                        continue
                     if not resting:
                         resting.append(Worker(store, free.popleft(), self._options))
                         started.append(resting[0])
