@@ -50,7 +50,8 @@ class _Candidate:
         run, task = self.run, self.run.spec.task
         asks = (getattr(task, key) for key in ASKS if key != "metrics")
         return (
-            run.model_hash, run.settings_hash, run.spec.data.max_length, task.labels, self.train_hash, *asks
+            run.model_hash, run.settings_hash, run.spec.data.max_length, task.kind, task.labels, self.train_hash,
+            *asks,
         )  # fmt: skip
 
 

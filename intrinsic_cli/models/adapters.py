@@ -169,6 +169,11 @@ def configuration(
         )
     names = _targets(model, spec, head, idle)
     _check_size(model, spec, names)
+    if spec.args.get("lora_bias") and (bare := [n for n in names if model.get_submodule(n).bias is None]):
+        raise ConfigError(
+            f"adapter.args lora_bias={spec.args['lora_bias']}: {bare[0]} has no bias that it could be merged into; "
+            "leave it out"
+        )
     values = {"target_modules": names, **method.usual, **spec.args}
     if "feedforward_modules" in spec.args:
         values["feedforward_modules"] = _match(names, spec.args["feedforward_modules"], "adapted layer")

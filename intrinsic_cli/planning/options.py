@@ -57,9 +57,7 @@ def describe(group: str, own: Path | None = None) -> list[tuple[str, str]]:
             task = cfg.get("task", cfg)  # a file may set keys of other parts too
             is_own = OmegaConf.is_missing(task, "path")
             where = (
-                "your own: task.path=FILE|FOLDER|HUB_ID"
-                if is_own
-                else task.path or "this Python installation"
+                "your own: task.path=FILE|FOLDER|HUB_ID" if is_own else task.path or "made here, of no file"
             )
             lines.append((name, f"{task.metrics[0]:10} {where}"))
         else:

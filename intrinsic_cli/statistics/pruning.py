@@ -147,8 +147,9 @@ class Known:
     def _behind(self, place: Place) -> Iterator[Limit]:
         """Held against the best finished rate of its size and seed, of those that may be chosen: what any run of
         that size still gained, it may gain too."""
-        like = [t for t in self.tracks if t.place.size == place.size and t.place.lr != place.lr]
-        rivals = [t for t in like if t.place.seed == place.seed and self._sound(t.place)]
+        like = [t for t in self.tracks if t.place.size == place.size]
+        others = [t for t in like if t.place.lr != place.lr]
+        rivals = [t for t in others if t.place.seed == place.seed and self._sound(t.place)]
         if rivals and self._margin > 0:
             best = max(rivals, key=lambda t: self.scale.up(t.score))
             for step, (_, gain) in self._gains(like).items():

@@ -61,8 +61,10 @@ def run_study(
             return members.lost(failed.values())
         ended, left_out = members.ended, members.left_out
         again = [] if prune else [p for p in ended if p not in failed and p not in elsewhere]
-        if again and members.done + len(left_out) < study.budget:
-            plan = Plan(tuple(again[: launcher.slots]), False, "runs that were pruned")
+        spent = members.done + len({*left_out, *failed, *elsewhere, *map(runs.place, members.diverged)})
+        if again and spent < study.budget:
+            room = min(launcher.slots, study.budget - spent)
+            plan = Plan(tuple(again[:room]), False, "runs that were pruned")
         else:
             plan = members.plan(study, launcher.slots, elsewhere, [*failed, *ended, *left_out])
         if plan.finished:

@@ -165,6 +165,9 @@ def test_other_settings_of_the_same_weights_and_rows_are_paid_for(study):
     others = [replace(two, settings_hash="0" * 64), replace(two, spec=replace(two.spec, task=task))]
     settings = {measure._Candidate(run, "rows").setting for run in (one, two, *others)}
     assert len(settings) == 3
+    asked = replace(two.spec.task, kind="choice")  # by the same weights, which then answer in words
+    settings |= {measure._Candidate(replace(two, spec=replace(two.spec, task=asked)), "rows").setting}
+    assert len(settings) == 4
 
 
 def test_rows_of_one_text_are_named_and_can_be_groups(make_spec, tmp_path):

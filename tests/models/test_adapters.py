@@ -371,6 +371,13 @@ def test_patterns_choose_layers_by_their_names_or_ends(family):
         assert all(n.endswith(f".{ends[name]}") for n in chosen)
 
 
+def test_a_bias_that_no_layer_could_take_up_is_refused_before_training():
+    """PEFT says so when the adapter is merged."""
+    model = hf.LlamaForSequenceClassification(hf.LlamaConfig(num_key_value_heads=1, **SMALL))
+    with pytest.raises(ConfigError, match=r"lora_bias=True: .*proj has no bias that it could be merged into"):
+        adapters.attach(model, AdapterSpec("lora", args={"lora_bias": True}), ["score.weight"], 0)
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [

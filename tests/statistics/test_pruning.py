@@ -29,6 +29,11 @@ def test_a_rate_is_held_against_the_best_of_its_size_and_seed_and_what_its_size_
     assert limits(known, Place(100, 0, 0.3), BEHIND) == pytest.approx(expected, abs=1e-6)
     assert limits(known, Place(200, 0, 0.3), BEHIND) == {}
     assert limits(known, Place(100, 0, 0.1), BEHIND) == {}  # its own rate is no rival
+    # So does another seed of its own rate: what it gained late, this one may gain.
+    late = Known([ran(100, 0.1, 0.6, 0.7, 0.8), ran(100, 0.3, 0.55, 0.6, 0.9, seed=1)], [], SCALE)
+    assert limits(late, Place(100, 0, 0.3), BEHIND) == pytest.approx(
+        {10: 0.45 - MARGIN, 20: 0.5 - MARGIN}, abs=1e-6
+    )
     one = Known([ran(100, 0.1, 0.6, 0.7, 0.8)], [], SCALE)
     assert limits(one, Place(100, 0, 0.3), BEHIND) == pytest.approx(
         {10: 0.6 - MARGIN, 20: 0.7 - MARGIN}, abs=1e-6
