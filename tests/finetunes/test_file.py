@@ -512,12 +512,13 @@ def test_eval_reads_the_columns_of_the_training(idim, make_spec, tmp_path):
     assert accuracy("task=custom", f"task.path={folder}") == round(result.score, 4)
     assert accuracy(f"task={folder}", "task.text=text") < 0.5
     # A fifth by the hash of other columns is no fifth that was held out.
-    one = tmp_path / f"{spec.task.name}.jsonl"
+    one = tmp_path / "one.jsonl"
     one.write_bytes((folder / "train.jsonl").read_bytes())
-    assert idim("eval", file, f"task={one}")[0] == 0
-    status, _, said = idim("eval", file, f"task={one}", "task.text=text")
+    words = ("eval", file, f"task={one}", f"task.name={spec.task.name}")
+    assert idim(*words)[0] == 0
+    status, _, said = idim(*words, "task.text=text")
     assert (status, "task.text is not that of training" in said) == (2, True)
-    assert idim("eval", file, f"task={one}", "task.text=text", "task.validation=train")[0] == 0
+    assert idim(*words, "task.text=text", "task.validation=train")[0] == 0
     # A data set that idim knows has columns of its own.
     status, _, said = idim("eval", file, "task=pydoc-topic", "data.max_eval=5")
     assert (status, "answers calm, loud" in said) == (2, True)
