@@ -57,9 +57,8 @@ class Claim:
         try:
             self._lease.acquire(timeout=patience)
         except Timeout:
-            if (
-                self._locked
-            ):  # somebody deleted the owner's: this one, left free, would say that nobody has the run
+            # Somebody deleted the owner's lock: this one, left free, would say that nobody has the run.
+            if self._locked:
                 with suppress(OSError):
                     (self._folder / LOCK).unlink()
             self._lock.release()

@@ -72,8 +72,9 @@ def read(task: TaskSpec) -> Source:
     splits = {"train": split[False], "validation": split[True]}
     asked = replace(task, validation=task.validation or "validation")
     tables = {
-        key: Table(len(rows), names, {name: [row[name] for row in rows] for name in names}, declared)
+        key: Table(
+            len(splits[key]), names, {name: [row[name] for row in splits[key]] for name in names}, declared
+        )
         for key in wanted(asked, dict.fromkeys(splits, ""))
-        for rows in [splits[key]]
     }
     return Source(tables, dict.fromkeys(tables, place))

@@ -416,15 +416,20 @@ def test_a_share_of_a_negative_score_is_no_target():
     assert from_chance.status == "estimated"
 
 
+def of_872_rows(rng):
+    """One run at each of ten d's, of which only the rows are noise."""
+    ds = [2**k for k in range(4, 14)]
+    p = 0.5 + 0.35 / (1 + np.exp(-0.9 * (np.log(ds) - 6)))
+    return [Point(d, 0, 0.1, rng.binomial(872, q) / 872) for d, q in zip(ds, p, strict=True)]
+
+
 @pytest.mark.parametrize("rates", [1, 3, 6])
 def test_the_rates_of_full_fine_tuning_say_nothing_of_the_noise_of_a_curve(rates):
     """Scores whose only noise is that of their rows: the smooth curve leaves more in 5 % of studies (SURE)."""
     floored = 0
     for i in range(60):
         rng = np.random.default_rng([77, i])
-        ds = [2**k for k in range(4, 14)]
-        p = 0.5 + 0.35 / (1 + np.exp(-0.9 * (np.log(ds) - 6)))
-        runs = [Point(d, 0, 0.1, rng.binomial(872, q) / 872) for d, q in zip(ds, p, strict=True)]
+        runs = of_872_rows(rng)
         whole = [Point(None, 0, 10.0**-j, rng.binomial(872, 0.85) / 872) for j in range(rates)]
         floored += estimate(runs, whole, chance=0.5, n_eval=872, resamples=50).floored
     assert floored <= 9  # of 60; 3 expected, and 10 or more in 1 of 1,000
@@ -434,10 +439,7 @@ def test_a_rate_that_was_tried_at_some_d_s_alone_is_no_noise_of_the_others():
     for slower in (0.03, 0.3):
         floored = 0
         for i in range(30):
-            rng = np.random.default_rng([78, i])
-            ds = [2**k for k in range(4, 14)]
-            p = 0.5 + 0.35 / (1 + np.exp(-0.9 * (np.log(ds) - 6)))
-            runs = [Point(d, 0, 0.1, rng.binomial(872, q) / 872) for d, q in zip(ds, p, strict=True)]
+            runs = of_872_rows(np.random.default_rng([78, i]))
             runs += [Point(d, 0, slower, 0.55) for d in (256, 512)]
             floored += estimate(runs, full(0.85), chance=0.5, n_eval=872, resamples=50).floored
         assert floored <= 6  # of 30; 1.5 expected
