@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 from intrinsic_cli.errors import ConfigError, one_of
@@ -70,7 +71,12 @@ def _few_patterns(key: str, patterns: tuple[str, ...]) -> None:
 
 
 def stream_seed(seed: int, name: str) -> int:
-    """The 63-bit seed of the random stream `name` of a run: hash(seed, name), the same everywhere."""
+    """The 63-bit seed of the random stream `name` of a run: hash(seed, name), the same everywhere.
+
+    Raises ConfigError where `seed` is no whole number: 3.0 and True would be other streams than 3 and 1.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise ConfigError(f"seed={seed!r} is no whole number; write int(seed)")
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 

@@ -204,10 +204,12 @@ class Reader:
         return int(self.text[self.at - count : self.at] or "0", 2)
 
     def number(self) -> int:
-        """The next integer in Elias's delta code."""
+        """The next integer in Elias's delta code. Raises DataError where the message can't hold it."""
         zeros = 0
         while not self.take(1):
             zeros += 1
+            if 1 << zeros > len(self.text):  # of a length that no message has, and no memory
+                raise DataError("the message is corrupt: a number of more digits than the message has")
         digits = (1 << zeros | self.take(zeros)) - 1
         return (1 << digits | self.take(digits)) - 1
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import ClassVar
 
 import torch
@@ -60,6 +61,11 @@ class Projection(ABC):
         version: int | None = None,
         kernel: str = "auto",
     ) -> None:
+        whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in (*shape, seed))
+        if not whole:
+            raise ConfigError(
+                f"projection of shape {tuple(shape)}, seed={seed!r}: all of them are whole numbers"
+            )
         *rows, d = map(int, shape)
         D = math.prod(rows)
         if min(D, d, *rows) < 1:

@@ -6,6 +6,8 @@ from intrinsic_cli.reports.curves import Found, few_seeds
 from intrinsic_cli.statistics.estimate import Estimate
 from intrinsic_cli.statistics.targets import HEADLINE, TARGETS
 
+NOTHING = "—"  # where there is no number
+
 
 def cell(value: Estimate, form: str = "d", to: str = ", ") -> str:
     """`1861 [1500, 2300]`: a d_t as `point` has it, and its interval, where it says more.
@@ -19,7 +21,7 @@ def cell(value: Estimate, form: str = "d", to: str = ", ") -> str:
 def point(value: Estimate, form: str = "d") -> str:
     """`1861`, `≤ 100`, `> 30000` or `—`, with a * where seeds are too few. `form` formats a d."""
     if value.status == "undefined":
-        return "—"
+        return NOTHING
     few = "*" if few_seeds(value) else ""
     if value.d_t is not None:
         return f"{value.d_t:{form}}{few}"
@@ -47,7 +49,7 @@ def interval(value: Estimate, form: str = "d", to: str = ", ") -> str:
 
 def full(value: Estimate) -> str:
     """Full fine-tuning's mean score, or a dash."""
-    return "—" if value.full_score is None else f"{value.full_score:.3f}"
+    return NOTHING if value.full_score is None else f"{value.full_score:.3f}"
 
 
 def percent(share: float) -> str:

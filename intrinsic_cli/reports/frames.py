@@ -83,6 +83,8 @@ def d90(
     Raises ConfigError at an option, and DataError at a score, that can't be used.
     """
     runs = [p if isinstance(p, Point) else _point(p, seed) for seed, p in enumerate(points)]
+    if isinstance(baseline, str) or not isinstance(baseline, Iterable):
+        raise DataError(f"baseline={baseline!r} is no list of scores; write [{baseline}]")
     full = [p if isinstance(p, Point) else _point((None, p), seed) for seed, p in enumerate(baseline)]
     return estimate(runs, full, chance=chance, threshold=threshold, **options)
 

@@ -19,11 +19,11 @@ from intrinsic_cli import __version__
 from intrinsic_cli.files import writing
 from intrinsic_cli.render import duration
 from intrinsic_cli.reports import curve_plots, svg
-from intrinsic_cli.reports.cells import called, cell, explain, full, goal, interval, point, symbol, way
+from intrinsic_cli.reports.cells import called, cell, explain, goal, interval, point, symbol, way
 from intrinsic_cli.reports.curves import Curve, Found, few_seeds, spelled, untrained_at_the_end
 from intrinsic_cli.reports.notes import footnotes
 from intrinsic_cli.reports.plot import Plot
-from intrinsic_cli.reports.tables import column, full_column, head, order
+from intrinsic_cli.reports.tables import column, full_cells, full_column, head, order
 from intrinsic_cli.result import RunResult, RunState
 from intrinsic_cli.settings import natural
 from intrinsic_cli.statistics.estimate import Estimate
@@ -100,9 +100,11 @@ def _count(n: int, noun: str) -> str:
 def _table(found: Found) -> dict[str, Any]:
     """Tasks over columns over rows: the cells of `tables.grid`, each linked to its curve."""
     rows: dict[str, dict[Any, dict[str, Any]]] = {}
+    fulls = full_cells(found)
     for i, (curve, value) in enumerate(found):
         row = rows.setdefault(curve.row, {})
-        row[full_column(curve)] = {"text": full(value), "interval": None, "href": None, "kind": "full"}
+        text = fulls[curve.row, full_column(curve)]
+        row[full_column(curve)] = {"text": text, "interval": None, "href": None, "kind": "full"}
         for each in curve.shown(value):
             row[column(curve, each)] = {
                 "text": point(each, ",d"), "interval": interval(each, ",d", TO), "href": f"#c{i}",

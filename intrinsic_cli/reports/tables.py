@@ -6,7 +6,7 @@ from itertools import groupby
 
 from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.render import Answer, Table
-from intrinsic_cli.reports.cells import called, cell, explain, full, symbol
+from intrinsic_cli.reports.cells import NOTHING, called, cell, explain, full, symbol
 from intrinsic_cli.reports.curves import Curve, Found, place, spelled
 from intrinsic_cli.reports.notes import footnotes
 from intrinsic_cli.reports.records import paper_records, records
@@ -48,9 +48,10 @@ def grid(found: Found, paper: bool = False) -> tuple[list[str], list[list[str]]]
     those between subspaces part of the column's. With `paper`, each model's row in the paper stands below it.
     """
     cells: dict[str, dict[Column, str]] = {}
+    fulls = full_cells(found)
     for curve, value in found:
         row = cells.setdefault(curve.row, {})
-        row[full_column(curve)] = full(value)
+        row[full_column(curve)] = fulls[curve.row, full_column(curve)]
         row |= {column(curve, each): cell(each) for each in curve.shown(value)}
     if paper:
         tasks = {curve.task for curve, _ in found}
@@ -89,6 +90,23 @@ def column(curve: Curve, value: Estimate) -> Column:
 def full_column(curve: Curve) -> Column:
     """Where full fine-tuning's score stands."""
     return curve.task, "full", curve.metric
+
+
+def full_cells(found: Found) -> dict[tuple[str, Column], str]:
+    """Full fine-tuning's score by row and column. Where curves leave out other runs of it, each with its space."""
+    told: dict[tuple[str, Column], dict[str, list[str]]] = {}
+    for curve, value in found:
+        scores = told.setdefault((curve.row, full_column(curve)), {})
+        scores.setdefault(full(value), []).append(head((curve.task, curve.kind, curve.variant)))
+    for scores in told.values():
+        if len(scores) > 1:
+            scores.pop(NOTHING, None)
+    return {
+        place: next(iter(scores))
+        if len(scores) == 1
+        else ", ".join(f"{score} ({', '.join(spaces)})" for score, spaces in scores.items())
+        for place, scores in told.items()
+    }
 
 
 def order(column: Column) -> tuple[object, ...]:

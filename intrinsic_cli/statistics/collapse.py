@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from intrinsic_cli.statistics.points import Floats, Point
-from intrinsic_cli.statistics.rows import sampling_variance
+from intrinsic_cli.statistics.rows import CORRELATIONS, sampling_variance
 from intrinsic_cli.statistics.targets import Scale
 
 AT_CHANCE = 2.5  # a collapsed run scores at most so many standard deviations above `Scale.floor`,
@@ -70,7 +70,9 @@ def _scatter(cells: Sequence[dict[float, Floats]], floor: float, scale: Scale) -
         # The median of an odd number of runs is one of them.
         left += (off[scores.size % 2 :] * np.sqrt(scores.size / (scores.size - 1))).tolist()
     rows = 0.0
-    if scale.n_eval is not None:
+    # What answers nothing right has no share of rows at all, and so no noise of theirs.
+    exact = floor in (0, 1) and scale.metric not in CORRELATIONS
+    if scale.n_eval is not None and not exact:
         rows = float(np.sqrt(sampling_variance(scale.metric, np.array(floor), scale.n_eval, scale.chance)))
     if len(left) < (FEW if rows else 2):
         return rows

@@ -245,7 +245,10 @@ class Measured:
             return None
         x, score, runs = self._of_all
         target = target_score(score[-1:], base, threshold)
-        at = float(crossing(x, score[None, :-1], runs[None, :-1], target)[0])
+        study = self.study
+        falls = isinstance(study, Study) and study.kept < len(study.ds)
+        weight = np.where(x < study.x[study.kept], runs[:-1], 0) if falls else runs[:-1]
+        at = float(crossing(x, score[None, :-1], weight[None], target)[0])
         return _up(at) if math.isfinite(at) else None
 
     def _by_logistic(self, study: Study, target: float) -> int | None:
@@ -286,11 +289,26 @@ def estimate(
     Raises ConfigError at an option that can't be used, DataError at a run that can't.
     """
     scale = Scale(chance, n_eval, metric, higher_is_better, untrained)
-    for p in (*subspace, *baseline):
-        if metric in (*INFLUENCES, *MARKS) and p.score is not None and abs(p.score) > 1:
-            raise DataError(f"{metric}={p.score:g} of the run d={p.d} is no share; divide percent by 100")
+    if metric in (*INFLUENCES, *MARKS):
+        _check_shares(subspace, baseline, scale)
     measured = Measured(subspace, baseline, scale, selection, seed, resamples)
     return measured.estimate(threshold, definition, confidence)
+
+
+def _check_shares(subspace: Sequence[Point], baseline: Sequence[Point], scale: Scale) -> None:
+    """Raise ConfigError or DataError at what no share of rows, or correlation, is."""
+    if not scale.higher_is_better:
+        raise ConfigError(
+            f"higher_is_better=False with metric={scale.metric!r}, of which more is better; give metric='loss', or "
+            "whatever the scores are"
+        )
+    if abs(scale.chance) > 1:
+        raise ConfigError(f"chance={scale.chance:g} is no {scale.metric}; divide percent by 100")
+    for p in (*subspace, *baseline):
+        if p.score is not None and abs(p.score) > 1:
+            raise DataError(
+                f"{scale.metric}={p.score:g} of the run d={p.d} is no share; divide percent by 100"
+            )
 
 
 def _crossed(study: Study, target: float) -> dict[str, Any]:

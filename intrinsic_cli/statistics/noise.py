@@ -15,7 +15,7 @@ from scipy.special import fdtr, gammaincinv  # the quantiles of χ² are 2 · ga
 
 from intrinsic_cli.statistics.logistic import PARAMETERS, fit_logistic
 from intrinsic_cli.statistics.points import ROUNDING, Floats, Grid, Ints
-from intrinsic_cli.statistics.rows import BLOCKS, sampling_variance
+from intrinsic_cli.statistics.rows import BLOCKS, MARKS, sampling_variance
 from intrinsic_cli.statistics.targets import Scale
 
 KNOWN = 6  # degrees of freedom that stand for noise known from the rows alone
@@ -66,8 +66,11 @@ def measure_noise(table: Grid, pick: Ints, x: Floats, scale: Scale) -> Noise | N
     wild = _wild(table, pick)
     rows = _Rows.of(table, wild)
     least = np.zeros_like(table.score)
-    if scale.n_eval is not None and rows is None:
+    if scale.n_eval is not None:
         least = sampling_variance(scale.metric, table.score, scale.n_eval, scale.chance)
+    if rows is not None:  # which tell more, but where all of them are alike: right, or wrong
+        alike = ~rows.cells.any(axis=1).reshape(least.shape) & (table.count > 0)
+        least = np.where(alike, least, 0) if scale.metric in ("accuracy", *MARKS) else np.zeros_like(least)
     here = table.count > 0  # the table is as wide as its widest row
     known = rows is not None or bool(np.any(least[here] > 0))
     degrees = np.where(wild, 0, np.maximum(table.count - 1, 0)).sum(axis=1)

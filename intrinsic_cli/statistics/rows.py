@@ -117,16 +117,23 @@ def sampling_variance(metric: str, score: Floats, n: int, chance: float = 0.0) -
 
     accuracy: binomial. f1: of as many rows called positive as are, f (1 - f) (2 - f) / 2 over their number, which
     follows from the `chance` of calling all so, 2 q / (1 + q) for a share q; without it, and marks of answers: as a
-    share of at most n rows. matthews: of a binary table with even margins, where it is 2 accuracy - 1. pearson,
-    spearman: of a normal pair (Fisher 1915).
+    share of at most n rows. A score of 1 says no more than that one row in n + 2 may be wrong (Laplace's rule of
+    succession), and one of 0 likewise. matthews: of a binary table with even margins, where it is 2 accuracy - 1.
+    pearson, spearman: of a normal pair (Fisher 1915).
     """
     if metric == "f1" and 0 < chance <= 1:
-        f, positive = np.clip(score, 0, 1), n * chance / (2 - chance)
+        positive = n * chance / (2 - chance)
+        f = _doubted(score, positive)
         return f * (1 - f) * (2 - f) / (2 * positive)
     if metric in ("accuracy", "f1", "f1_macro", *MARKS):
-        share = np.clip(score, 0, 1)
+        share = _doubted(score, n)
         return share * (1 - share) / n
     if metric in CORRELATIONS:
         rest = 1 - np.clip(score, -1, 1) ** 2
         return rest / n if metric == "matthews" else rest**2 / n
     return np.zeros_like(score)
+
+
+def _doubted(share: Floats, n: float) -> Floats:
+    """A share of n rows, no nearer to 0 or 1 than the rows can tell."""
+    return np.clip(share, 1 / (n + 2), (n + 1) / (n + 2))

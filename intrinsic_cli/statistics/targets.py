@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,7 +39,12 @@ class Scale:
 
     def __post_init__(self) -> None:
         for name in ("chance", "untrained"):
-            if (value := getattr(self, name)) is not None and not np.all(np.isfinite(value)):
+            value = getattr(self, name)
+            if value is None and name == "untrained":
+                continue
+            if not isinstance(value, Real | np.ndarray):
+                raise ConfigError(f"{name}={value!r} is no number; give the score as a float")
+            if not np.all(np.isfinite(value)):
                 raise ConfigError(f"{name}={value} is not finite; give the score as a number")
         if self.n_eval is not None and not self.n_eval >= 1:
             raise ConfigError(

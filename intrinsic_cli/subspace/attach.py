@@ -12,9 +12,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.projections import make_projection
@@ -30,18 +32,36 @@ ENOUGH = {"cpu": 1 << 22, "cuda": 1 << 26}
 # waits for hooks, which cost as much time as a kernel of its backward pass.
 HOOKED = {"cpu": 1, "cuda": 1 << 25}
 
-OWNED = "_idim_moves_it"  # an attribute of the weights that an open subspace moves
+# The weights that an open subspace moves. Kept beside them, as an attribute would go into copies and pickles.
+_OWNED: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _check_names(model: nn.Module) -> None:
+    """Raise ConfigError at a wrapper, which renames the tensors: P and SAID's groups go by their names."""
+    compiled = any("_orig_mod." in name for name, _ in model.named_parameters())
+    if compiled or isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ConfigError(
+            f"Subspace({type(model).__name__}): P is drawn by the tensors' names, which this wrapper changes; give "
+            "the model itself and wrap it afterwards, or compile it in place by model.compile()"
+        )
 
 
 def _check_free(moved: Mapping[str, nn.Parameter]) -> None:
     """Raise ConfigError at a weight that a subspace can't take, or that another has taken."""
+    memory: dict[int, str] = {}
     for name, p in moved.items():
         if p.dtype == torch.float64:
             raise ConfigError(f"{name} is float64, and θ is float32; call model.float() first")
-        if hasattr(p, OWNED):
+        if p in _OWNED:
             raise ConfigError(
                 f"{name} is moved by another subspace that is still open, whose hooks would take its gradients; "
                 "close() that one first, or write `with Subspace(...) as space:`"
+            )
+        first = memory.setdefault(p.data_ptr(), name) if p.data_ptr() else name
+        if first != name:
+            raise ConfigError(
+                f"{name} and {first} are two parameters in one memory, which would be torn apart; tie them by "
+                "giving both modules the same nn.Parameter"
             )
 
 
@@ -137,8 +157,15 @@ class Subspace(nn.Module):
     `parameters()` yields θ, λ and a directly trained head: all that an optimizer needs. Per step:
     `write()`, forward, backward (any number of times), `collect()`, optimizer step. The weights follow the
     last step's θ at the next `write`, or when the subspace is closed: `with Subspace(...) as space:`.
+
+    `collect` replaces `theta.grad` and `lam.grad`, where a directly trained head's gradients add up until
+    `zero_grad()`. A backward pass that is not to count, of a loss that is no number, say, is dropped by
+    `space.zero_grad()`; the optimizer's own does not reach what has left the weights.
+    To keep a state while it is open, copy a `state_dict()`, of the space (d numbers) or of the model. The space
+    itself can't be copied, and a copy of the whole model has frozen tensors, and embeddings with sparse gradients.
+
     Raises ConfigError where d leaves nothing for θ, at float64 weights, at those that another open subspace moves,
-    and where `collect` finds θ or λ changed since `write`.
+    at a wrapped model, and where `collect` finds θ or λ changed since `write`. A refused model is as it was.
     """
 
     def __init__(
@@ -158,6 +185,7 @@ class Subspace(nn.Module):
         spec = SubspaceSpec(spec) if isinstance(spec, str) else spec
         if not spec.has_theta:
             raise ConfigError(f"Subspace(model, {spec.kind!r}) has no θ to train; choose did or said")
+        _check_names(model)
         seed = seed if projection.seed is None else projection.seed
         free = free_dimensions(model, spec, d, head)
         moved, direct = select(model, spec, head)
@@ -169,10 +197,11 @@ class Subspace(nn.Module):
         device = next(iter(moved.values())).device
         self.theta = nn.Parameter(torch.zeros(free, device=device))
         self.lam = nn.Parameter(torch.ones(self.m, device=device)) if self.m else None
+        projections = {name: self._draw(name, p, seed, projection, version) for name, p in moved.items()}
         starts = self._take_over(model, moved, list(direct.values()), dtype)
         self._slices = [
             _Slice(
-                name, p, starts[name], self._draw(name, p, seed, projection, version),
+                name, p, starts[name], projections[name],
                 scale=math.sqrt(p.numel() / self.D) if spec.normalize == "global" else 1.0,
                 group=groups.index(group_of(name, spec.groups, head)) if groups else 0,
                 index=index,
@@ -192,9 +221,9 @@ class Subspace(nn.Module):
         self._enough = ENOUGH.get(device.type, ENOUGH["cpu"])
         self._begin_sums(device)
         self._hook_gradients(model, device)
-        self._written = self._versions()
+        self._written = self._present()
         for part in self._slices:
-            setattr(part.weight, OWNED, True)
+            _OWNED[part.weight] = None
         self._open = True
         if projection.cache == "stream":
             self._stream(model)
@@ -217,6 +246,11 @@ class Subspace(nn.Module):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise ConfigError(
+            "a Subspace holds its model by hooks and can't be copied or pickled; copy its state_dict(), d numbers"
+        )
 
     def _take_over(
         self,
@@ -255,6 +289,7 @@ class Subspace(nn.Module):
         self._dlam = torch.zeros(self.m, device=device)
         self._square = torch.zeros((), device=device)  # of the gradients folded in this backward pass
         self._folded = False  # whether there were any
+        self._waiting = False  # whether any were taken that `collect` has not handed on
         self._seen = torch.zeros_like(self.theta.data)  # θ's gradient as of the last `end_pass`
         self._passes = torch.zeros(2, device=device)
         self.passes = self._passes
@@ -278,23 +313,55 @@ class Subspace(nn.Module):
         self._embeddings = [
             module
             for module in model.modules()
-            if isinstance(module, nn.Embedding) and not module.sparse and id(module.weight) in moved
-            and device.type != "cuda"
+            if isinstance(module, nn.Embedding) and id(module.weight) in moved and device.type != "cuda"
+            and not module.sparse and not module.scale_grad_by_freq  # which torch does for dense ones alone
         ]  # fmt: skip
         for module in self._embeddings:
             module.sparse = True
 
-    def _versions(self) -> list[int]:
-        """How often θ and λ have been changed in place, as autograd counts it."""
-        return [p._version for p in (self.theta, self.lam) if p is not None]
+    def _present(self) -> list[Tensor | int]:
+        """θ and λ, to be held against later ones.
+
+        On a GPU, where a look at them waits, how often autograd has seen them change in place. A fused optimizer's
+        steps it does not see.
+        """
+        trained = [p for p in (self.theta, self.lam) if p is not None]
+        return [p._version if p.is_cuda else p.detach().clone() for p in trained]
+
+    def _changed(self) -> bool:
+        """Whether θ or λ is another than at the last `write`."""
+        pairs = zip(self._written, self._present(), strict=True)
+        return any(not torch.equal(a, b) if isinstance(a, Tensor) else a != b for a, b in pairs)
+
+    @torch.no_grad()
+    def _drop(self) -> None:
+        """Forget the gradients that were not collected."""
+        for part in self._slices:
+            part.weight.grad = None
+        self.direct.drop()
+        self._taken.clear()
+        for sums in (self._z, self._group_z, self._dlam, self._square, self._passes):
+            sums.zero_()
+        self._seen = torch.zeros_like(self._seen)  # the last one is θ's gradient
+        self._folded = self._waiting = False
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients: of θ, λ and a directly trained head, and those that were not collected yet."""
+        super().zero_grad(set_to_none)
+        if self._open:
+            self._drop()
 
     @torch.no_grad()
     def write(self) -> None:
         """Set every selected weight to θ_0 + λ P θ, from exact values, rounded once to its dtype.
 
-        Those that are streamed get the new values when their layer runs.
+        Those that are streamed get the new values when their layer runs. Gradients of another θ that were not
+        collected are dropped.
         """
-        self._written = self._versions()
+        waiting = self._waiting or any(part.weight.grad is not None for part in self._slices)
+        if waiting and self._changed():
+            self._drop()
+        self._written = self._present()
         self._x = self._lead.encode(self.theta.detach())
         if self.lam is not None:  # which stays on a GPU
             self._factors = self._shares * self.lam.detach().to(self._shares)[self._groups]
@@ -344,6 +411,7 @@ class Subspace(nn.Module):
             if grad is None:
                 continue
             part.weight.grad = None
+            self._waiting = True
             if part.group != self._group:
                 self._close_group()
                 self._group = part.group
@@ -397,7 +465,8 @@ class Subspace(nn.Module):
 
         Raises ConfigError where θ or λ has changed since `write`: the gradients are those of other weights.
         """
-        if self._written != self._versions():
+        if self._changed():
+            self._drop()
             raise ConfigError(
                 "θ has changed since the weights were written, so these gradients belong to other weights; call "
                 "write() before each forward pass"
@@ -406,6 +475,7 @@ class Subspace(nn.Module):
         self.passes, self._passes = self._passes, torch.zeros_like(self._passes)
         self.theta.grad, self._seen = self._seen, torch.zeros_like(self._seen)
         self._z.zero_()
+        self._waiting = False
         if self.lam is not None:
             self.lam.grad = self._dlam.clone()
             self._dlam.zero_()
@@ -423,17 +493,24 @@ class Subspace(nn.Module):
     def close(self, *, restore: bool = False) -> None:
         """Leave the model with the weights that θ and λ say now, or with `restore` with θ_0 again, and let go of
         it: remove the hooks and thaw what was frozen. Closing twice is closing once."""
-        if self._open and not restore:
-            self.write()  # whatever has become of θ
+        try:
+            if self._open and not restore:
+                self.write()  # whatever has become of θ
+        finally:
+            self._let_go()
+        if restore:
+            for part in self._slices:
+                part.weight.data.copy_(part.start)
+            for p, start in self._direct_starts:
+                p.copy_(start)
+
+    def _let_go(self) -> None:
+        """Take off the model all that makes it another than before, but for its numbers."""
         if self._open:
             for part in self._slices:
                 part.weight.grad = None  # of a backward pass that nobody collected
-                delattr(part.weight, OWNED)
+                _OWNED.pop(part.weight, None)
         self._open = False
-        for stream in self._streams:
-            stream.close()
-        self._streams.clear()
-        self._kept = self._slices
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -441,8 +518,7 @@ class Subspace(nn.Module):
             p.requires_grad_(True)
         for module in self._embeddings:
             module.sparse = False
-        if restore:
-            for part in self._slices:
-                part.weight.data.copy_(part.start)
-            for p, start in self._direct_starts:
-                p.copy_(start)
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
+        self._kept = self._slices

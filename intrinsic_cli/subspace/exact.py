@@ -64,3 +64,8 @@ class Exact(nn.ParameterList):
             if weight.grad is not None:
                 own.grad = weight.grad.float() if own.grad is None else own.grad.add_(weight.grad)
                 weight.grad = None
+
+    def drop(self) -> None:
+        """Forget the gradients of the weights that were not taken."""
+        for weight, _ in self._coarse:
+            weight.grad = None

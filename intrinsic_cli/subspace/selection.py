@@ -24,6 +24,11 @@ def select(
     if isinstance(head, str) or (unknown := sorted(set(head) - names)):
         what = f"head={head!r} is one text" if isinstance(head, str) else f"head names {unknown[0]!r}"
         raise ConfigError(f"{what}; it lists tensors of the model, such as {next(iter(sorted(names)), '')!r}")
+    lazy = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
+    if lazy:
+        raise ConfigError(
+            f"{lazy[0]} has no shape yet; call the model once, so that its lazy modules are made"
+        )
     named = {
         name: p
         for name, p in model.named_parameters()

@@ -167,6 +167,13 @@ def test_absurd_sizes_are_refused_before_they_are_worked_on():
         read(Reader(packed(coder.delta(256) + "0" * 5000)))
 
 
+@pytest.mark.parametrize("zeros", [7, 34, 38, 62, 70, 4000])
+@pytest.mark.parametrize("rest", ["1" * 40, "1" + "0" * 80, ""])
+def test_a_number_that_no_message_holds_is_refused_before_memory_is_taken(zeros, rest):
+    with pytest.raises(DataError, match=r"corrupt|cut short"):
+        Reader(packed("0" * zeros + rest)).number()
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

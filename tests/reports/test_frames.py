@@ -73,11 +73,25 @@ def test_a_d90_of_ones_own_numbers():
         ([(100, 0.6)], {"chance": math.nan}, "chance=nan is not finite"),
         ([(100, 0.6)], {"untrained": math.inf}, "untrained=inf is not finite"),
         ([(100, 0.6)], {"resamples": 0}, "resamples=0 must be at least 1"),
+        ([(100, 0.6)], {"chance": None}, "chance=None is no number"),
+        ([(100, 0.6)], {"untrained": "0.5"}, "untrained='0.5' is no number"),
+        ([(100, 0.6)], {"chance": 50.0}, "chance=50 is no accuracy; divide percent by 100"),
+        (
+            [(100, 3.0)],
+            {"higher_is_better": False},
+            "higher_is_better=False with metric='accuracy'.*metric='loss'",
+        ),
     ],
 )
 def test_numbers_that_can_be_no_curve_are_refused_by_their_value(given, options, message):
     with pytest.raises(IdimError, match=message):
         d90(given, [0.8, 0.81], **{"chance": 0.5, **options})
+
+
+@pytest.mark.parametrize("baseline", [0.8, "0.8", None])
+def test_a_baseline_is_a_list_of_scores(baseline):
+    with pytest.raises(IdimError, match=f"baseline={baseline!r} is no list of scores"):
+        d90([(100, 0.6)], baseline, chance=0.5)
 
 
 def test_dir_shows_the_public_names_and_each_is_there():

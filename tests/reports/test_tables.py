@@ -40,6 +40,21 @@ def test_both_definitions_stand_side_by_side():
     ]  # fmt: skip
 
 
+def test_full_fine_tuning_has_the_score_that_each_curve_is_held_against():
+    runs = study({100: 0.6, 400: 0.84}, 0.8) + study({100: 0.6, 400: 0.84}, 0.8, kind="said")
+    (did, one), (said, other) = sorted(found(runs), key=lambda pair: pair[0].kind)
+    assert grid([(did, one), (said, other)])[1][0][1] == "0.800"
+    for pairs in (
+        [(did, one), (said, replace(other, full_score=None))],
+        [(said, replace(other, full_score=None)), (did, one)],
+    ):
+        assert grid(pairs)[1][0][1] == "0.800"
+    left_out = grid([(did, one), (said, replace(other, full_score=0.7))])
+    assert left_out[1][0][1] == "0.800 (DID), 0.700 (SAID)"
+    nothing = grid([(did, replace(one, full_score=None)), (said, replace(other, full_score=None))])
+    assert nothing[1][0][1] == "—"
+
+
 def test_one_definition_may_have_a_number_where_the_other_has_none():
     # 90 % of 0.74 lies under a chance of 0.684, and 0.684 + 90 % of 0.056 = 0.7344 does not.
     some = found(study({100: 0.69, 400: 0.74}, 0.74, chance=0.684))

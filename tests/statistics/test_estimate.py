@@ -376,6 +376,18 @@ def test_one_collapsed_run_of_three_is_told_apart():
     assert fell.mean_d_t == 32
 
 
+def test_the_mean_of_all_runs_leaves_out_what_lies_behind_a_fall():
+    """As the number beside it does: pooled with them, no d would reach the target."""
+    rising = {10: [0.55] * 4, 40: [0.7] * 4, 160: [0.82, 0.82, 0.83, 0.5], 640: [0.84] * 4}
+    runs = line(rising | {2560: [0.7, 0.71, 0.7, 0.71], 10240: [0.6, 0.61, 0.6, 0.61]})
+    options = {"chance": 0.5, "n_eval": 872, "threshold": 0.82}
+    found = estimate(runs, full(0.88, 0.882, 0.884), **options)
+    assert (found.falls_at, found.collapsed) == (2560, 1)
+    before = estimate([p for p in runs if p.d < 2560], full(0.88, 0.882, 0.884), **options)
+    assert before.mean_d_t is not None
+    assert found.mean_d_t == before.mean_d_t
+
+
 def test_matthews_has_the_noise_of_its_rows():
     runs = line({10: [0.0], 100: [0.01], 1000: [0.03], 10_000: [0.05]})
     lucky = estimate(runs, full(0.02), chance=0.0, n_eval=872, metric="matthews")

@@ -9,11 +9,13 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from intrinsic_cli.errors import ConfigError
+from intrinsic_cli.statistics.estimate import estimate
 from intrinsic_cli.statistics.logistic import fit_logistic
 from intrinsic_cli.statistics.noise import measure_noise
 from intrinsic_cli.statistics.points import Point, by_d, tabulate
 from intrinsic_cli.statistics.rates import choose
 from intrinsic_cli.statistics.rows import influence, of_answers, sampling_variance
+from intrinsic_cli.statistics.study import prepare
 from intrinsic_cli.statistics.targets import Scale
 from intrinsic_cli.tasks.generation import Generation
 from intrinsic_cli.tasks.lm import LanguageModelling
@@ -296,3 +298,25 @@ def test_a_rate_most_of_whose_runs_failed_loses_to_any_other():
         row = [*points({8: [0.9, 0.9, 0.9, None]}, lr=0.3), *points({8: [other] * 4}, lr=0.1)]
         table = tabulate([row], "validation")
         assert choose(table.choice, table, 0.5).tolist() == [best]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_rows_that_are_all_right_are_not_beyond_doubt(kept):
+    """Of 10 rows that are right, one in 12 may be wrong (Laplace's rule of succession): ± 0.09 of a run."""
+    rows = {"rows": np.ones(10, dtype=bool)} if kept else {}
+    low = {"rows": np.arange(10) < 5} if kept else {}
+    runs = [
+        Point(d, s, 0.1, 0.5 if d < 400 else 1.0, **(low if d < 400 else rows))
+        for d in (100, 400, 1600)
+        for s in range(3)
+    ]
+    found = estimate(runs, [Point(None, s, 0.1, 1.0, **rows) for s in range(3)], chance=0.9, n_eval=10)
+    assert found.status == "undefined"
+    study = prepare(runs, [Point(None, s, 0.1, 1.0, **rows) for s in range(3)], Scale(0.5, 10))
+    assert study.noise is not None
+    assert study.noise.score[-1] - study.noise.told == pytest.approx(11 / 12 * 1 / 12 / 10)
+
+
+def test_doubt_moves_no_score_that_is_not_at_an_end():
+    scores = np.array([1 / 20, 0.3, 0.5, 19 / 20])
+    assert sampling_variance("accuracy", scores, 20) == pytest.approx(scores * (1 - scores) / 20)
