@@ -77,6 +77,6 @@ def check_labels(found: FineTune, task: TaskSpec, labels: Sequence[str]) -> None
     if tuple(labels) != found.labels:
         own, wanted = (", ".join(names[:5]) or "no classes" for names in (found.labels, tuple(labels)))
         way = "evaluate it on a task with its labels"
-        if labels and set(labels) < set(found.labels):  # rows of some classes alone
+        if labels and set(labels) <= set(found.labels):  # in another order, or of some classes alone
             way = f"list all of them by task.labels=[{','.join(found.labels)}]"
         raise DataError(f"the fine-tune answers {own} and task {task.name} asks for {wanted}; {way}")

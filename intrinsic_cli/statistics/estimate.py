@@ -245,9 +245,9 @@ class Measured:
             return None
         x, score, runs = self._of_all
         target = target_score(score[-1:], base, threshold)
-        study = self.study
-        falls = isinstance(study, Study) and study.kept < len(study.ds)
-        weight = np.where(x < study.x[study.kept], runs[:-1], 0) if falls else runs[:-1]
+        assert isinstance(self.study, Study)
+        behind = np.append(self.study.x, math.inf)[self.study.kept]  # a fall, from which on no d takes part
+        weight = np.where(x < behind, runs[:-1], 0)
         at = float(crossing(x, score[None, :-1], weight[None], target)[0])
         return _up(at) if math.isfinite(at) else None
 

@@ -42,7 +42,8 @@ class Scale:
             value = getattr(self, name)
             if value is None and name == "untrained":
                 continue
-            if not isinstance(value, Real | np.ndarray):
+            known: bool = isinstance(value, Real | np.ndarray)
+            if not known:
                 raise ConfigError(f"{name}={value!r} is no number; give the score as a float")
             if not np.all(np.isfinite(value)):
                 raise ConfigError(f"{name}={value} is not finite; give the score as a number")

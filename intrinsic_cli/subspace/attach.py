@@ -319,19 +319,18 @@ class Subspace(nn.Module):
         for module in self._embeddings:
             module.sparse = True
 
-    def _present(self) -> list[Tensor | int]:
+    def _present(self) -> list[Tensor]:
         """θ and λ, to be held against later ones.
 
         On a GPU, where a look at them waits, how often autograd has seen them change in place. A fused optimizer's
         steps it does not see.
         """
         trained = [p for p in (self.theta, self.lam) if p is not None]
-        return [p._version if p.is_cuda else p.detach().clone() for p in trained]
+        return [torch.tensor(p._version) if p.is_cuda else p.detach().clone() for p in trained]
 
     def _changed(self) -> bool:
         """Whether θ or λ is another than at the last `write`."""
-        pairs = zip(self._written, self._present(), strict=True)
-        return any(not torch.equal(a, b) if isinstance(a, Tensor) else a != b for a, b in pairs)
+        return not all(map(torch.equal, self._written, self._present()))
 
     @torch.no_grad()
     def _drop(self) -> None:

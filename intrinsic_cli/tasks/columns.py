@@ -142,7 +142,8 @@ def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...
     Names come from `task.labels`, else from what the file declares for whole numbers, else from the cells of the
     training split: sorted by value where every cell of the column is a whole number, as texts otherwise. A cell
     that is a name means that name, always. Only where no cell is a name, and `task.labels` are words and all
-    cells whole numbers, do the cells number the names.
+    cells whole numbers, do the cells number the names. What a file declares names its numbers; in a split that
+    declares nothing, words are the names, unless all are whole numbers and none is a name.
     """
     labels = {split: cells(task, split, table, task.label, "task.label") for split, table in tables.items()}
     for split, values in labels.items():
@@ -153,11 +154,16 @@ def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...
     labels = {split: [same.get(cell, cell) for cell in values] for split, values in labels.items()}
     distinct = set().union(*labels.values())
     if declared is not None:
-        named = {split: _numbered(task, split, values, declared) for split, values in labels.items()}
+        named = {
+            split: _numbered(task, split, values, declared)
+            if _numbers_names(table, task.label, declared)
+            else values
+            for (split, values), table in zip(labels.items(), tables.values(), strict=True)
+        }
         if task.labels is None:
             return declared, {split: _ids(task, split, values, declared) for split, values in named.items()}
         if set(task.labels) & set(declared):
-            labels, distinct = named, set(declared)
+            labels, distinct = named, set(declared).union(*named.values())
     if task.labels is not None:
         names = tuple(as_in(distinct, name) for name in task.labels)
         words = not any(NUMBER.fullmatch(name) for name in names)
@@ -166,6 +172,14 @@ def classes(task: TaskSpec, tables: Mapping[str, Table]) -> tuple[tuple[str, ...
     else:
         names = _found(task, tables[task.train], labels)
     return names, {split: _ids(task, split, values, names) for split, values in labels.items()}
+
+
+def _numbers_names(table: Table, column: str, declared: Collection[str]) -> bool:
+    """Whether a split's labels are the numbers of the `declared` names, and not the names."""
+    found = set(table.cells[column])
+    if column in table.declared or found <= set(table.numbers.get(column, ())):
+        return True
+    return not found & set(declared) and all(map(_WHOLE.fullmatch, found))
 
 
 def _one_class(numbers: Collection[str], names: Collection[str]) -> dict[str, str]:

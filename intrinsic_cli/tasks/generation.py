@@ -31,13 +31,15 @@ MOST_CONSTANTS = 100  # answers tried as the one constant answer: the most frequ
 
 def plain(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation and articles. A number keeps its sign and its point,
-    and loses the commas of its thousands; other punctuation between digits parts words.
+    and loses the commas of its thousands; other punctuation between digits parts words. Articles alone, such as the
+    letter of a choice, are the words.
 
     Source: the evaluation of SQuAD, Rajpurkar et al. 2016 (arXiv 1606.05250), with DROP's care for numbers, Dua et
     al. 2019 (arXiv 1903.00161): -4 is no 4, and 3.5 no 35.
     """
     bare = MARKS_AND_NUMBERS.sub(_without_marks, text.lower().replace(MINUS, "-"))
-    return [word for word in bare.split() if word not in ("a", "an", "the")]
+    words = bare.split()
+    return [word for word in words if word not in ("a", "an", "the")] or words
 
 
 def _without_marks(found: re.Match[str]) -> str:
@@ -47,8 +49,13 @@ def _without_marks(found: re.Match[str]) -> str:
 
 def exact_match(answer: str, right: str) -> float:
     """1 where the answers' `plain` words are the same, or, where there are none, the texts."""
-    words = plain(answer), plain(right)
-    return float(words[0] == words[1] if any(words) else answer.strip() == right.strip())
+    ours, theirs = plain(answer), plain(right)
+    return float(ours == theirs) if ours or theirs else _same(answer, right)
+
+
+def _same(answer: str, right: str) -> float:
+    """Whether two texts without words are one."""
+    return float(answer.strip() == right.strip())
 
 
 def number_match(answer: str, right: str) -> float:
@@ -64,7 +71,7 @@ def token_f1(answer: str, right: str) -> float:
     """Harmonic mean of the shares of `plain` words that two answers have in common (as SQuAD's)."""
     ours, theirs = plain(answer), plain(right)
     if not ours or not theirs:
-        return float(ours == theirs)
+        return 0.0 if ours or theirs else _same(answer, right)
     common = sum((Counter(ours) & Counter(theirs)).values())
     return 2 * common / (len(ours) + len(theirs))
 
@@ -76,7 +83,7 @@ def rouge_l(answer: str, right: str) -> float:
     """
     ours, theirs = (re.findall(r"\w+", text.lower()) for text in (answer, right))
     if not ours or not theirs:
-        return float(ours == theirs)
+        return 0.0 if ours or theirs else _same(answer, right)
     return 2 * _common(ours, theirs) / (len(ours) + len(theirs))
 
 

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intrinsic_cli.errors import DataError
+from intrinsic_cli.paths import DATA_SUFFIXES
 
 SPLITS = ("train", "validation", "test")
 ALIASES = {
-    "training": "train", "valid": "validation", "val": "validation", "dev": "validation",
+    "training": "train", "valid": "validation", "validate": "validation", "val": "validation", "dev": "validation",
     "testing": "test", "eval": "test", "evaluation": "test",
 } | {name: name for name in SPLITS}  # fmt: skip
+OTHER_KINDS = (  # in which tables and lines are kept too
+    ".gz", ".bz2", ".xz", ".zst", ".zip", ".txt", ".ndjson", ".arrow", ".feather", ".xlsx", ".xls", ".pkl",
+)  # fmt: skip
 _SHARD = re.compile(r"(?P<base>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
 _NUMBERED = re.compile(r"(?P<base>.*?)(?:[-_.]?(?P<number>\d+)|\[(?P<bracketed>\d+)\])")
 
@@ -53,6 +57,19 @@ def layout(root: Path, files: Sequence[Path], asked: Collection[str]) -> Layout:
             _check_series(root, split, by_split[split])
     order = [*(name for name in SPLITS if name in by_split), *sorted(by_split.keys() - set(SPLITS))]
     return Layout({name: tuple(sorted(by_split[name])) for name in order}, tuple(unread))
+
+
+def refuse_other_kinds(root: Path, files: Sequence[Path], found: Layout, asked: Collection[str]) -> None:
+    """Raise DataError where one of all `files` is named as a split that is `asked` for and not `found`, and is of a
+    kind that is not read: its rows would be passed over in silence."""
+    for file in files:
+        name = file.name.split(".")[0]
+        split = name if name in asked else ALIASES.get(name.casefold())
+        if split in asked and split not in found.splits and file.suffix.lower() in OTHER_KINDS:
+            raise DataError(
+                f"{file.relative_to(root)} of {root} would be the split {split}, and is of a kind that is not "
+                f"read; unpack it or save it as {', '.join(DATA_SUFFIXES)}, or move it away"
+            )
 
 
 def _split_of(file: Path, asked: Collection[str]) -> str | None:

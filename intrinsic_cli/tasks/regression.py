@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from intrinsic_cli.errors import DataError
+from intrinsic_cli.spec import TaskSpec
 from intrinsic_cli.tasks.classification import Classification
+from intrinsic_cli.tasks.columns import BEST_SCORE
 from intrinsic_cli.tasks.metrics import REGRESSION, Answers, Metric
 from intrinsic_cli.tasks.task import Base
 
@@ -15,6 +18,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from intrinsic_cli.tasks.rows import Encoded, Part
+
+
+def check_short(task: TaskSpec, labels: np.ndarray) -> None:
+    """Raise DataError where right answers, rounded to bfloat16, would score badly: labels (n,) far from zero."""
+    import torch
+
+    exact = labels.astype(np.float64)
+    short = torch.from_numpy(exact).bfloat16().double().numpy()
+    off = {"label": exact - exact[0], "prediction": short - exact[0]}
+    best = {"label": off["label"], "prediction": off["label"]}
+    if any(metric(off) <= BEST_SCORE < metric(best) for metric in REGRESSION.values()):
+        raise DataError(
+            f"task.label={task.label}: labels from {exact.min():g} to {exact.max():g} lie too far from 0 for "
+            "bfloat16, in which answers are computed; subtract one number from all of them, such as their mean "
+            f"({exact.mean():g}), or add train.precision=fp32"
+        )
 
 
 class Regression(Classification):

@@ -15,7 +15,7 @@ from intrinsic_cli import hub, paths
 from intrinsic_cli.errors import DataError, near
 from intrinsic_cli.spec import DataSpec, TaskSpec
 from intrinsic_cli.tasks import records
-from intrinsic_cli.tasks.layout import Layout, layout
+from intrinsic_cli.tasks.layout import Layout, layout, refuse_other_kinds
 from intrinsic_cli.tasks.table import Table, as_text, joined, numbers
 
 
@@ -80,9 +80,9 @@ def _local(task: TaskSpec, path: Path, limit: int) -> Source:
             )
         found = Layout({"train": (root,)}, ())
     else:
-        found = layout(
-            root, files, [task.train] if task.validation is None else [task.train, task.validation]
-        )
+        asked = [task.train] if task.validation is None else [task.train, task.validation]
+        found = layout(root, files, asked)
+        refuse_other_kinds(root, paths.files(root), found, asked)
     splits = found.splits
     place = root if root.is_dir() else root.parent
     named = {
@@ -95,7 +95,7 @@ def _local(task: TaskSpec, path: Path, limit: int) -> Source:
         for file in splits[split]:
             table, digests[file] = records.read(file, task.columns, limit)
             pieces.append(table)
-        tables[split] = joined(pieces)
+        tables[split] = joined(pieces, splits[split])
     _check_planned(task, root, digests)
     read = {split: named[split] for split in tables}
     return Source(tables, read, tuple(str(file.relative_to(place)) for file in found.unread))

@@ -42,11 +42,18 @@ class Digits(str):
     __slots__ = ()
 
 
-def joined(tables: Sequence[Table]) -> Table:
-    """The pieces of one split as one table; a column must be in all of them."""
+def joined(tables: Sequence[Table], files: Sequence[Path]) -> Table:
+    """The pieces of one split, read from `files`, as one table. Raises DataError at a column that some lack."""
     if len(tables) == 1:
         return tables[0]
-    shared = [name for name in tables[0].cells if all(name in table.cells for table in tables)]
+    shared = list(dict.fromkeys(name for table in tables for name in table.cells))
+    for name in shared:
+        lacking = [file for file, table in zip(files, tables, strict=True) if name not in table.cells]
+        if lacking:
+            raise DataError(
+                f"{lacking[0]} has no column {name}, which other pieces of its split have"
+                f"{in_all(lacking, 'pieces')}; is its header missing?"
+            )
     declared = {
         name: names for name, names in tables[0].declared.items()
         if all(table.declared.get(name) == names for table in tables)
@@ -83,7 +90,7 @@ def shown(value: Any) -> str:
     return value[:40] if number else f"{value!r:.40}"
 
 
-def in_all(places: Sequence[int], kind: str) -> str:
+def in_all(places: Sequence[object], kind: str) -> str:
     """`; 17 rows in all: 2, 5, 9, 12, 20, …` for a message about the first of them; "" where there is but one."""
     if len(places) < 2:
         return ""

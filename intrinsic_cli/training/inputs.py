@@ -15,8 +15,10 @@ from intrinsic_cli.models.pretrained import LoadedModel
 from intrinsic_cli.spec import AdapterSpec, RunSpec
 from intrinsic_cli.subspace.selection import free_dimensions
 from intrinsic_cli.tasks import splits
+from intrinsic_cli.tasks.regression import check_short
 from intrinsic_cli.tasks.rows import Encoded
 from intrinsic_cli.tasks.task import Task, task_of
+from intrinsic_cli.training.device import resolve_precision
 
 NO_ADAPTER = AdapterSpec()
 KEPT = 2**29  # bytes of inputs that a process keeps beside those that it loads
@@ -116,11 +118,14 @@ def load(spec: RunSpec) -> Inputs:
             soundness.check_longest(spec.model.name, base.model, longest)
         return encoded
 
+    train, validation = encode(rows.train), encode(rows.validation)
+    if spec.task.regression and resolve_precision(spec.train.precision) != "fp32":
+        check_short(spec.task, validation.labels)
     return Inputs(
         task=task,
         base=base,
-        train=encode(rows.train),
-        validation=encode(rows.validation),
+        train=train,
+        validation=validation,
         holdout=encode(rows.holdout) if spec.data.holdout else None,
         label_names=rows.label_names,
         data_hash=rows.fingerprint,

@@ -613,6 +613,8 @@ def test_rows_of_some_classes_alone_are_scored_by_naming_all_of_them(files, runs
     check_labels(found, task, found.labels)
     with pytest.raises(DataError, match=r"list all of them by task.labels=\[calm,loud,mid\]"):
         check_labels(found, task, ("calm", "mid"))
+    with pytest.raises(DataError, match=r"list all of them by task.labels=\[calm,loud,mid\]"):
+        check_labels(found, task, ("mid", "loud", "calm"))
     with pytest.raises(DataError, match="asks for calm, soft; evaluate it on a task with its labels"):
         check_labels(found, task, ("calm", "soft"))
 

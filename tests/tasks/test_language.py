@@ -255,7 +255,11 @@ def test_a_model_that_answers_right_scores_one(bases):
     (token_f1, "the red cat", "a red dog sat", 2 / 5),  # one word of 2 and of 3
     (token_f1, "red red cat", "red", 1 / 2), (token_f1, "", "cat", 0),
     (rouge_l, "the cat sat on mats", "the mats the cat on", 6 / 10),  # the, cat, on
-    (rouge_l, "", "cat", 0),
+    (rouge_l, "", "cat", 0), (rouge_l, "...", "!!!", 0), (rouge_l, "...", "...", 1), (rouge_l, "", "", 1),
+    (exact_match, "A.", "A", 1), (exact_match, "(a)", "A", 1), (exact_match, "B", "A", 0),  # letters of a choice
+    (exact_match, "the", "A", 0), (exact_match, "", "A", 0),
+    (token_f1, "", "A", 0), (token_f1, "the", "A", 0), (token_f1, "...", "A", 0), (token_f1, "A", "a", 1),
+    (token_f1, "...", "!!!", 0), (token_f1, "+", " +", 1), (token_f1, "", "", 1),
 ])  # fmt: skip
 def test_marks_by_hand(mark, answer, right, score):
     assert mark(answer, right) == pytest.approx(score)

@@ -1,6 +1,7 @@
 """Which files are rows, by their names alone: nothing is a pattern, nothing beside them joins in."""
 
 import json
+import re
 from itertools import chain
 
 import pytest
@@ -147,6 +148,7 @@ def test_what_could_be_a_split_too_is_refused_with_both_names(tmp_path, name):
         ["train/rows.jsonl", "validation/rows.jsonl"],
         ["data/train-00000-of-00001.jsonl", "data/validation-00000-of-00001.jsonl"],
         ["TRAIN.JSONL", "Val.jsonl"],
+        ["train.jsonl", "validate.jsonl"],
     ],
 )
 def test_the_usual_names_of_splits(tmp_path, names):
@@ -169,6 +171,27 @@ def test_numbered_pieces_are_one_split_where_all_are_there(tmp_path):
     (own / "train-00001-of-00003.jsonl").unlink()
     with pytest.raises(DataError, match="2 of the 3 pieces of its split train"):
         texts(own)
+
+
+@pytest.mark.parametrize("name", ["validation.jsonl.gz", "validation.txt", "dev.csv.zip", "Val.arrow"])
+def test_a_split_of_a_kind_that_is_not_read_is_no_reason_to_take_another(tmp_path, name):
+    own = folder(tmp_path, **{"train.jsonl": TRAIN, name: OTHER})
+    with pytest.raises(DataError, match=f"{re.escape(name)} .* would be the split validation"):
+        texts(own)
+    assert texts(own, validation=None)  # where nobody asks for it
+
+
+def test_a_training_split_that_is_packed_is_named(tmp_path):
+    own = folder(tmp_path, **{"train.jsonl.gz": TRAIN, "validation.jsonl": VALIDATION})
+    with pytest.raises(DataError, match=r"train\.jsonl\.gz .* unpack it"):
+        texts(own)
+
+
+def test_a_piece_without_a_column_is_named(tmp_path):
+    for number, rows in enumerate((["text,label", "a,x", "b,y"], ["c,x", "d,y"])):
+        (tmp_path / f"train-{number}.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=r"train-1\.csv has no column text.*header"):
+        texts(tmp_path, validation=None)
 
 
 def test_pieces_without_a_split_are_numbered_or_refused(tmp_path):

@@ -254,6 +254,25 @@ def test_declared_names_and_the_tasks_own_agree_by_name(tmp_path):
     assert read(parquet(tmp_path / "z.parquet", ["neg", "pos"], ["pos", "neg"] * 30))["t0"] == "pos"
 
 
+@pytest.mark.parametrize(
+    ("names", "column", "wanted"),
+    [
+        (["1", "2", "3"], ["1", "2"], ["1", "2"]),  # stars, as words
+        (["neg", "pos", "mid"], ["mid", "neg"], ["mid", "neg"]),
+        (["neg", "pos", "mid"], ["2", "0"], ["mid", "neg"]),  # numbers that a program wrote as words
+        (["neg", "pos", "mid"], [2, 0], ["mid", "neg"]),
+        (["1", "2", "3"], [1, 2], ["2", "3"]),
+    ],
+)
+def test_words_of_a_split_without_a_declaration_are_names(tmp_path, names, column, wanted):
+    parquet(tmp_path / "train.parquet", names, [0, 1, 2] * 20)
+    pq.write_table(pa.table({"text": ["u0", "u1"], "label": column}), tmp_path / "validation.parquet")
+    for options in ({}, {"labels": tuple(names)}):
+        found = read(tmp_path, validation="validation", **options)
+        assert [found["u0"], found["u1"]] == wanted
+        assert [found[f"t{i}"] for i in range(3)] == names
+
+
 def test_splits_that_declare_different_names_are_refused(tmp_path):
     parquet(tmp_path / "train.parquet", ["neg", "pos"], [0, 1] * 30)
     parquet(tmp_path / "validation.parquet", ["pos", "neg"], [0, 1] * 30)

@@ -3,6 +3,7 @@ import math
 import os
 import re
 import struct
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from support.rows import sentences, write_jsonl
 from intrinsic_cli.errors import ConfigError, DataError
 from intrinsic_cli.spec import DataSpec, TaskSpec, stream_seed
 from intrinsic_cli.tasks import splits
+from intrinsic_cli.tasks.regression import check_short
 from intrinsic_cli.tasks.task import task_of
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "task"
@@ -568,3 +570,25 @@ def test_permuted_labels_tell_nothing_of_the_rows(csv):
     ])  # fmt: skip
     classes = np.bincount(plain) / len(plain)
     assert share == pytest.approx(float((classes**2).sum()), abs=4 * 0.5 / math.sqrt(50 * len(plain)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "fits"),
+    [
+        ([i / 12 for i in range(60)], True),  # as STS-B's
+        ([float(i) for i in range(60)], True),
+        ([100 + i / 12 for i in range(60)], False),
+        ([1960 + i for i in range(60)], False),
+        ([-2000 + i / 12 for i in range(60)], False),
+        ([1e-9 * i for i in range(60)], True),
+        ([7.0] * 60, True),  # of which no answer scores well
+    ],
+)
+def test_labels_too_far_from_0_for_bfloat16_are_told(labels, fits):
+    spec = TaskSpec(
+        name="t", path="rows.csv", text=("text",), label="label", regression=True, metrics=("pearson",)
+    )
+    with (
+        nullcontext() if fits else pytest.raises(DataError, match="subtract one number.*train.precision=fp32")
+    ):
+        check_short(spec, np.array(labels, dtype=np.float32))
