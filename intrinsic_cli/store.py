@@ -57,8 +57,9 @@ class Survey:
 
 class Store:
     """All the runs under one output folder, however deep. A folder is a run's if its name is the run's id, or
-    one that earlier versions gave it; of several, the one nearest to the root and first by name is the run's. A
-    finished run of the same model under another label is the same run."""
+    one that earlier versions gave it; of several, one that has a result is the run's before one that has none, then
+    the one nearest to the root, then by name. A finished run of the same model under another label is the same
+    run."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -80,16 +81,16 @@ class Store:
     def run(self, spec: RunSpec) -> RunDir:
         """The directory of a run: where it lies, or where it is to be."""
         names = (spec.run_id, *spec.legacy_ids)
-        for name in names:
-            if os.path.isdir(self.root / name):
-                return RunDir(self.root / name, spec)
+        near = [self.root / name for name in names if os.path.isdir(self.root / name)]
         if self._by_digest is None:  # what lies in folders of the root was not made by a command at work here
             self._by_digest = {}
             for path, _ in _folders(self.root):
                 self._by_digest.setdefault(digest(path.name), []).append(path)
         alike = [path for name in names for path in self._by_digest.get(digest(name), ())]
-        there = (path for path in alike if path.name in names or _has_result(path))
-        return RunDir(min(there, key=lambda path: len(path.parts), default=self.root / spec.run_id), spec)
+        there = [path for path in alike if path.name in names or _has_result(path)]
+        ranked = sorted({*near, *there}, key=lambda path: (len(path.parts), path.name != spec.run_id, path))
+        done = (path for path in ranked if len(ranked) > 1 and RunDir(path).look().result is not None)
+        return RunDir(next(done, ranked[0] if ranked else self.root / spec.run_id), spec)
 
     def survey(self) -> Survey:
         """Look at every run under the root. Raises StoreError where that is no folder."""
@@ -103,13 +104,11 @@ class Store:
         left_out = []
         looks = [RunDir(path).look() for path, names in _folders(self.root) if _may_be_run(path, names)]
         looks = [look for look in looks if os.path.lexists(look.path)]  # not forgotten meanwhile
-        # Under one folder the name of today goes before that of an earlier version, as in `run`, and what has a
-        # result before the same run of a model that lies under another label too.
-        looks.sort(
+        looks.sort(  # as in `run`
             key=lambda look: (
+                look.result is None,
                 len(look.path.parts),
                 look.spec is None or look.path.name != look.spec.run_id,
-                look.result is None,
             )
         )
         real: set[str] = set()
@@ -184,6 +183,8 @@ def _why_not(look: Look, own: str, chosen: Look | None) -> str:
         return f"its name is not its run's, {own}"
     if look.result and chosen.result and look.result.metrics != chosen.result.metrics:
         return f"the same run as {chosen.path}, with other scores"
+    if chosen.result and not look.result:
+        return f"an unfinished folder of the run in {chosen.path}"
     return f"a copy of {chosen.path}"
 
 

@@ -12,6 +12,7 @@ as on the command line, nested or dotted; a list is a list, and groups take thei
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +42,8 @@ LETTERS = (
     FOLDER,
     *(f"launcher.{key}" for key in ("time", "memory", "account", "partition", "qos", "constraint")),
 )
+
+MISREAD = re.compile(r"^[-+]?0[0-9_]|:")  # 010, which is octal, and 1:30, which counts by sixties
 
 
 def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
@@ -106,13 +109,24 @@ def _overrides(tree: Mapping[str, Any], letters: Mapping[str, Any], prefix: str 
         if isinstance(value, dict) and key not in MAPPINGS:
             yield from _overrides(value, letters.get(name, {}), f"{key}.")
             continue
-        value = letters.get(name, value) if key in KEYS or key in LETTERS else value
+        written = letters.get(name, value)
+        value = written if key in KEYS or key in LETTERS else _as_written(value, written)
         if not isinstance(value, list) or _is_whole(key, value):
             yield setting(key, value)
         elif not value:
             raise ConfigError(f"{key}: [] is an empty list; give at least one value")
         else:
             yield choice(key, value)
+
+
+def _as_written(value: Any, letters: Any) -> Any:
+    """A value, with the letters of each number that YAML 1.1 reads otherwise than people do."""
+    if isinstance(value, list) and isinstance(letters, list):
+        return [_as_written(*pair) for pair in zip(value, letters, strict=True)]
+    if isinstance(value, dict) and isinstance(letters, dict):
+        return {key: _as_written(each, letters.get(str(key), each)) for key, each in value.items()}
+    number = isinstance(value, int | float) and isinstance(letters, str)
+    return letters if number and MISREAD.search(letters) else value
 
 
 def _is_whole(key: str, value: list[Any]) -> bool:
@@ -134,6 +148,7 @@ def text(overrides: Sequence[Override], cells: Sequence[DictConfig]) -> str:
         key, several = override.key_or_group, values(override)
         if override.is_sweep_override() and key in SEQUENCES:  # of which a plain list would be one value
             several = [each if isinstance(each, list) else [each] for each in several]
+        tree.pop(key, None)  # what is said last stands last: of `a={b: 1} a.b=2` too
         tree[key] = several if override.is_sweep_override() else several[0]
     plain = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in tree.items()}
     head = f"# idim {__version__}: `idim sweep` with this file repeats the study.\n"

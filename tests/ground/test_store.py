@@ -173,6 +173,25 @@ def test_a_sweep_takes_the_folder_nearest_to_the_root_whatever_it_is_called(stor
     assert before in {look.path for look in there.survey().runs}
 
 
+@pytest.mark.parametrize(("first", "second"), [("m1", "m2"), (".", "z/m2"), ("m", ".")])
+@pytest.mark.parametrize("left", [{}, {ERROR: '{"error": "RunError", "message": "killed"}'}, {RESULT: "{"}])
+def test_a_finished_run_goes_before_an_unfinished_folder_of_it(store, tmp_path, first, second, left):
+    """As after two machines' folders were copied into one."""
+    name = STUDY[0].spec.run_id
+    shutil.move(store.root / name, tmp_path / name)
+    begun, done = store.root / first / name, store.root / second / name
+    for place in (begun, done):
+        shutil.copytree(tmp_path / name, place)
+    (begun / RESULT).unlink()
+    for file, text in left.items():
+        (begun / file).write_text(text)
+    there = Store(store.root)
+    assert there.run(STUDY[0].spec).path == done
+    survey = there.survey()
+    assert done in {look.path for look in survey.runs}
+    assert survey.left_out == ((begun, f"an unfinished folder of the run in {done}"),)
+
+
 def test_a_folder_of_another_program_is_no_run(store):
     (store.root / "model").mkdir()
     (store.root / "model" / CONFIG).write_text('{"model_type": "bert"}')

@@ -5,7 +5,7 @@ import pytest
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.planning import compose, specs, study_file
 from intrinsic_cli.planning.plan import sweep_plan
-from intrinsic_cli.planning.words import expand, parse
+from intrinsic_cli.planning.words import expand, parse, values
 
 ALIKE = [
     "true",
@@ -69,6 +69,29 @@ def test_letters_of_a_study_file_are_kept_and_written(tmp_path, letters):
     assert {spec.task.words for spec in plan.specs} == {((letters, letters), ("no", "1e3"))}
     assert {spec.model.revision for spec in plan.specs} == {"v1", letters}
     path.write_text(study_file.text(given, plan.cells), encoding="utf-8")
+    assert sweep_plan(study_file.read(path)).specs == plan.specs
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "wanted"),
+    [
+        ("d: 010", "d", "010"), ("d: [010, 50]", "d", ["010", 50]), ("seed: 1:30", "seed", "1:30"),
+        ("data: {max_train: 0100}", "data.max_train", "0100"), ("lr: 12:30.5", "lr", "12:30.5"),
+        ("d: 10", "d", 10), ("lr: 0.5", "lr", 0.5), ("lr: -0", "lr", 0), ("d: 1_000", "d", 1000),
+    ],
+)  # fmt: skip
+def test_numbers_that_yaml_counts_by_eight_or_sixty_stay_as_they_are_written(tmp_path, line, key, wanted):
+    path = tmp_path / "study.yaml"
+    path.write_text(f"model: tiny\n{line}\n")
+    [found] = [override for override in study_file.read(path) if override.key_or_group == key]
+    assert values(found) == [wanted]
+
+
+def test_a_mapping_and_one_of_its_keys_are_written_in_their_order(tmp_path):
+    path = tmp_path / "study.yaml"
+    given = parse(["subspace.lr_step={global:2.0}", "subspace.lr_step.global=3.0", "model=tiny", "d=50"])
+    plan = sweep_plan(given)
+    path.write_text(study_file.text(given, plan.cells))
     assert sweep_plan(study_file.read(path)).specs == plan.specs
 
 

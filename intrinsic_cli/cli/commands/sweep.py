@@ -88,14 +88,15 @@ def _beside(file: str | None, plan: StudyPlan, store: Store) -> Path | None:
 
 
 def _say_lost(failed: Sequence[str], store: Store) -> None:
-    """Say where the reasons of runs that failed are: those of runs that are still pending were said alone."""
+    """Say where the reasons of runs that failed are: those of runs that could not be begun were said alone."""
     from intrinsic_cli.result import RunState
 
     states = {look.spec.run_id: look.state for look in store.survey().runs if look.spec}
     told = sum(states.get(name) is RunState.FAILED for name in failed)
+    unwritten = sum(states.get(name) not in (RunState.FAILED, RunState.DONE) for name in failed)
     for count, what in (
         (told, f"failed; `idim status {store.root}` says why"),
-        (len(failed) - told, "could not be written, for the reasons above; the same command tries again"),
+        (unwritten, "could not be written, for the reasons above; the same command tries again"),
     ):
         if count:
             print(f"idim: {count} run{'s' * (count > 1)} {what}", file=sys.stderr)
