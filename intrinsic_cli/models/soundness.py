@@ -92,7 +92,7 @@ def reads_masks(name: str, model: Any, tokenizer: Any, writes: bool = False) -> 
     names = ("input_ids", "attention_mask", "token_type_ids")
     side = "left" if writes and not model.config.is_encoder_decoder else None
     answers = []
-    with _reading(name, model):
+    with _reading(name, model), _padding_of_numbers(model, tokenizer):
         for rows in (["Two."], ["Two.", LONGER]):
             batch = tokenizer(rows, padding=True, truncation=True, max_length=16, padding_side=side)
             asked = {key: torch.tensor(batch[key], device=model.device) for key in names if key in batch}
@@ -104,6 +104,23 @@ def reads_masks(name: str, model: Any, tokenizer: Any, writes: bool = False) -> 
             answers.append(logits[0].float())
     alone, beside = answers
     return bool((alone - beside).norm() <= 1e-3 * alone.norm() + 1e-6)
+
+
+@contextmanager
+def _padding_of_numbers(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Let the padding's embedding be another token's: at zero, as many checkpoints have it, a model that reads it
+    does not show that, and P moves it."""
+    table, pad = model.get_input_embeddings(), tokenizer.pad_token_id
+    weight = getattr(table, "weight", None)
+    if weight is None or not weight.is_floating_point() or pad is None or not 0 < weight.shape[0] - 1 >= pad:
+        yield
+        return
+    own, other = weight.data[pad].clone(), weight.data[pad - 1 if pad else 1]
+    weight.data[pad] = other
+    try:
+        yield
+    finally:
+        weight.data[pad] = own
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,16 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The layers that `model` runs one after another: the members of its outermost `ModuleList`s."""
+    """The layers that `model` runs one after another: the members of its outermost `ModuleList`s, or of the lists
+    that those hold, which nobody calls."""
     lists = {name: m for name, m in model.named_modules() if isinstance(m, nn.ModuleList)}
     outermost = [m for name, m in lists.items() if not any(name.startswith(f"{above}.") for above in lists)]
-    return [layer for layers in outermost for layer in layers]
+    return [layer for layers in outermost for layer in _members(layers)]
+
+
+def _members(layers: nn.ModuleList) -> Iterator[nn.Module]:
+    for layer in layers:
+        yield from _members(layer) if isinstance(layer, nn.ModuleList) else (layer,)
 
 
 def own_weights(model: nn.Module, layer: nn.Module) -> set[int]:
@@ -53,7 +60,7 @@ class Streamed:
         make: the present values of the weights with these indices, the same in a backward pass as in the
             forward pass before it.
 
-    A module that reads a weight without calling its layer gets NaN and not a stale number.
+    A module that reads a weight without running its layer gets NaN and not a stale number.
     """
 
     def __init__(
@@ -65,27 +72,26 @@ class Streamed:
         self._weights, self._make = weights, make
         self._absent = [torch.tensor(torch.nan).to(w).expand(w.shape) for w in weights]
         self._places: dict[int, int] = {}
-        self._hooks = [
-            layer.register_forward_pre_hook(self._enter),
-            layer.register_forward_hook(self._leave, always_call=True),
-        ]
+        # In place of hooks, which a model that calls `layer.forward` itself would pass by, as SqueezeBERT does.
+        self._layer, self._own, self._of_others = layer, layer.forward, vars(layer).get("forward")
+        layer.forward = self._forward
         self._release()
 
     def close(self) -> None:
         """Let the layer go, with its weights in place."""
-        for hook in self._hooks:
-            hook.remove()
+        del self._layer.forward
+        if self._of_others is not None:
+            self._layer.forward = self._of_others
         self._fill()
 
-    def _enter(self, *_) -> None:
+    def _forward(self, *args: Any, **options: Any) -> Any:
         self._fill()
         self._places = {w.untyped_storage().data_ptr(): i for i, w in enumerate(self._weights)}
-        self._saving = saved_tensors_hooks(self._pack, self._unpack)
-        self._saving.__enter__()
-
-    def _leave(self, *_) -> None:
-        self._saving.__exit__()
-        self._release()
+        try:
+            with saved_tensors_hooks(self._pack, self._unpack):
+                return self._own(*args, **options)
+        finally:
+            self._release()
 
     def _fill(self) -> None:
         with torch.inference_mode(False), torch.no_grad():  # these tensors outlive an evaluation

@@ -657,6 +657,19 @@ def test_a_model_that_takes_no_heed_of_the_mask_is_refused(folders, tmp_path):
     refused(ModelSpec(str(tmp_path)), "takes no heed of the attention mask")
 
 
+def test_padding_at_zero_hides_no_model_that_reads_it(folders, tmp_path):
+    """MobileBERT's tokens see their neighbours' vectors, and a random matrix moves the padding's too."""
+    config = hf.MobileBertConfig(
+        hidden_size=16, embedding_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        intra_bottleneck_size=16, vocab_size=300, pad_token_id=0,
+    )  # fmt: skip
+    model = hf.AutoModel.from_config(config)
+    model.get_input_embeddings().weight.data[0] = 0
+    model.save_pretrained(tmp_path)
+    hf.AutoTokenizer.from_pretrained(folders["bert"]).save_pretrained(tmp_path)
+    refused(ModelSpec(str(tmp_path)), "takes no heed of the attention mask")
+
+
 def test_a_folder_that_changed_since_the_plan_is_refused(bert):
     planned = ModelSpec(str(bert), fingerprint=paths.fingerprint(bert))
     pretrained.load(planned, 2)

@@ -87,12 +87,12 @@ def test_weights_are_there_only_while_their_layer_runs(toy):
     space.write()
     storages = []
 
-    def look(layer, _):
+    def look(layer):
         assert all(p.isfinite().all() for p in layer.parameters())
         storages.extend(StorageWeakRef(p.untyped_storage()) for p in layer.parameters())
 
     for layer in toy.layers:
-        layer.register_forward_pre_hook(look)
+        layer.norm.register_forward_pre_hook(lambda _, __, layer=layer: look(layer))
     loss = loss_of(toy, make_batch(0))
     assert len(storages) == 8
     assert all(storage.expired() for storage in storages)  # the graph of the loss holds none of them
@@ -150,3 +150,37 @@ def test_a_model_without_layers_keeps_its_weights():
     space = Subspace(model, SubspaceSpec("did"), 5, 0, ProjectionSpec(cache="stream"))
     space.write()
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+class Nested(nn.Module):
+    """Layers in lists of lists, which are called by their `forward`, past all hooks."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.ModuleList(nn.Linear(6, 6) for _ in range(2)) for _ in range(2))
+
+    def forward(self, x):
+        for block in self.blocks:
+            for layer in block:
+                x = torch.tanh(layer.forward(x))
+        return x
+
+
+def test_layers_in_lists_of_lists_that_are_called_past_their_hooks_are_streamed():
+    assert len(layers_of(Nested())) == 4
+    found = []
+    for cache in ("store", "stream"):
+        torch.manual_seed(0)
+        model, x = Nested(), torch.linspace(-1, 1, 18).view(3, 6)
+        forwards = [vars(layer).get("forward") for layer in layers_of(model)]
+        with Subspace(model, "said", 40, 7, ProjectionSpec(cache=cache)) as space:
+            for _ in range(2):
+                space.write()
+                model(x).square().sum().backward()
+                space.collect()
+                with torch.no_grad():
+                    space.theta -= 0.1 * space.theta.grad
+        assert [vars(layer).get("forward") for layer in layers_of(model)] == forwards
+        found.append([space.theta.detach(), space.lam.grad, *(p.detach() for p in model.parameters())])
+    assert all(p.isfinite().all() for p in found[0])
+    assert all(map(torch.equal, *found))
