@@ -664,7 +664,7 @@ def test_padding_at_zero_hides_no_model_that_reads_it(folders, tmp_path):
         intra_bottleneck_size=16, vocab_size=300, pad_token_id=0,
     )  # fmt: skip
     model = hf.AutoModel.from_config(config)
-    model.get_input_embeddings().weight.data[0] = 0
+    model.get_input_embeddings().weight.data.normal_()[0] = 0
     model.save_pretrained(tmp_path)
     hf.AutoTokenizer.from_pretrained(folders["bert"]).save_pretrained(tmp_path)
     refused(ModelSpec(str(tmp_path)), "takes no heed of the attention mask")
