@@ -46,8 +46,8 @@ def write_whole(path: Path, *parts: bytes) -> None:
 
 
 def is_full(error: StoreError) -> bool:
-    """Whether a file could not be written for want of space, of the disk or of its user's share."""
-    return getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    """Whether a file could not be written for want of space, of the disk or of its user's share or limit."""
+    return getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ NOT_HEARD = {
     errno.EPIPE,
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EIO,
 }  # of what is written to a pipe, a disk, a terminal
 RESUMED = ("run", "sweep", "trajectory")  # commands that go on where they were interrupted
