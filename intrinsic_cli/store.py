@@ -89,8 +89,11 @@ class Store:
         alike = [path for name in names for path in self._by_digest.get(digest(name), ())]
         there = [path for path in alike if path.name in names or _has_result(path)]
         ranked = sorted({*near, *there}, key=lambda path: (len(path.parts), path.name != spec.run_id, path))
-        done = (path for path in ranked if len(ranked) > 1 and RunDir(path).look().result is not None)
-        return RunDir(next(done, ranked[0] if ranked else self.root / spec.run_id), spec)
+        if len(ranked) > 1:
+            looks = [RunDir(path).look() for path in ranked if not _is_empty(path)]
+            own = [look for look in looks if not look.spec or digest(look.spec.run_id) == digest(spec.run_id)]
+            ranked = [look.path for look in sorted(own, key=lambda look: look.result is None)] or ranked
+        return RunDir(ranked[0] if ranked else self.root / spec.run_id, spec)
 
     def survey(self) -> Survey:
         """Look at every run under the root. Raises StoreError where that is no folder."""
@@ -175,6 +178,13 @@ def _has_result(path: Path) -> bool:
     """Whether a folder holds a result of the run that it is called by."""
     look = RunDir(path).look()
     return look.result is not None and look.result.spec.run_id == path.name
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return not os.listdir(path)
+    except OSError:
+        return False
 
 
 def _why_not(look: Look, own: str, chosen: Look | None) -> str:

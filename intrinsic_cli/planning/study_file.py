@@ -43,7 +43,7 @@ LETTERS = (
     *(f"launcher.{key}" for key in ("time", "memory", "account", "partition", "qos", "constraint")),
 )
 
-MISREAD = re.compile(r"^[-+]?0[0-9_]|:")  # 010, which is octal, and 1:30, which counts by sixties
+OCTAL = re.compile(r"[-+]?0[0-9]+")  # in YAML 1.1, where 1:30 counts by sixties
 
 
 def read(path: str | Path, given: Sequence[Override] = ()) -> list[Override]:
@@ -125,8 +125,10 @@ def _as_written(value: Any, letters: Any) -> Any:
         return [_as_written(*pair) for pair in zip(value, letters, strict=True)]
     if isinstance(value, dict) and isinstance(letters, dict):
         return {key: _as_written(each, letters.get(str(key), each)) for key, each in value.items()}
-    number = isinstance(value, int | float) and isinstance(letters, str)
-    return letters if number and MISREAD.search(letters) else value
+    if not isinstance(value, int | float) or not isinstance(letters, str):
+        return value
+    octal = OCTAL.fullmatch(letters) and int(letters) != value
+    return letters if octal or ":" in letters else value
 
 
 def _is_whole(key: str, value: list[Any]) -> bool:
@@ -143,12 +145,15 @@ def text(overrides: Sequence[Override], cells: Sequence[DictConfig]) -> str:
     `cells` are the configurations that the words make: what all of them share and no group's file decides is
     written with its value, and so is what default learning rates are made of.
     """
-    tree: dict[str, Any] = {**_default_groups(), **{k: OmegaConf.select(cells[0], k) for k in _common(cells)}}
+    groups = _default_groups()
+    tree: dict[str, Any] = {**groups, **{k: OmegaConf.select(cells[0], k) for k in _common(cells)}}
     for override in of_own_rows(overrides):
         key, several = override.key_or_group, values(override)
         if override.is_sweep_override() and key in SEQUENCES:  # of which a plain list would be one value
             several = [each if isinstance(each, list) else [each] for each in several]
-        tree.pop(key, None)  # what is said last stands last: of `a={b: 1} a.b=2` too
+        others = () if key in groups else tree.keys() - groups.keys() - {key}
+        if any(f"{other}.".startswith(f"{key}.") or key.startswith(f"{other}.") for other in others):
+            tree.pop(key, None)  # of `a={b: 1} a.b=2` what is said last stands last
         tree[key] = several if override.is_sweep_override() else several[0]
     plain = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in tree.items()}
     head = f"# idim {__version__}: `idim sweep` with this file repeats the study.\n"

@@ -297,18 +297,13 @@ def estimate(
 
 def _check_shares(subspace: Sequence[Point], baseline: Sequence[Point], scale: Scale) -> None:
     """Raise ConfigError or DataError at what no share of rows, or correlation, is."""
-    if not scale.higher_is_better:
-        raise ConfigError(
-            f"higher_is_better=False with metric={scale.metric!r}, of which more is better; give metric='loss', or "
-            "whatever the scores are"
-        )
-    if abs(scale.chance) > 1:
-        raise ConfigError(f"chance={scale.chance:g} is no {scale.metric}; divide percent by 100")
+    for name in ("chance", "untrained"):
+        if (value := getattr(scale, name)) is not None and abs(value) > 1 and scale.higher_is_better:
+            raise ConfigError(f"{name}={value:g} is no {scale.metric}; divide percent by 100")
     for p in (*subspace, *baseline):
         if p.score is not None and abs(p.score) > 1:
-            raise DataError(
-                f"{scale.metric}={p.score:g} of the run d={p.d} is no share; divide percent by 100"
-            )
+            way = "divide percent by 100" if scale.higher_is_better else "give metric='loss', or what it is"
+            raise DataError(f"{scale.metric}={p.score:g} of the run d={p.d} is no share; {way}")
 
 
 def _crossed(study: Study, target: float) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def measure_noise(table: Grid, pick: Ints, x: Floats, scale: Scale) -> Noise | N
         least = sampling_variance(scale.metric, table.score, scale.n_eval, scale.chance)
     if rows is not None:  # which tell more, but where all of them are alike: right, or wrong
         alike = ~rows.cells.any(axis=1).reshape(least.shape) & (table.count > 0)
-        least = np.where(alike, least, 0) if scale.metric in ("accuracy", *MARKS) else np.zeros_like(least)
+        none_right = (table.score == 0) & (scale.metric in ("accuracy", *MARKS))
+        least = np.where(alike & ((np.abs(table.score) == 1) | none_right), least, 0)
     here = table.count > 0  # the table is as wide as its widest row
     known = rows is not None or bool(np.any(least[here] > 0))
     degrees = np.where(wild, 0, np.maximum(table.count - 1, 0)).sum(axis=1)

@@ -123,17 +123,18 @@ def sampling_variance(metric: str, score: Floats, n: int, chance: float = 0.0) -
     """
     if metric == "f1" and 0 < chance <= 1:
         positive = n * chance / (2 - chance)
-        f = _doubted(score, positive)
+        f = _doubted(score, 2 * (positive + 1) / (2 * positive + 3))  # of one wrong among those and two more
         return f * (1 - f) * (2 - f) / (2 * positive)
     if metric in ("accuracy", "f1", "f1_macro", *MARKS):
-        share = _doubted(score, n)
+        share = _doubted(score, (n + 1) / (n + 2))
         return share * (1 - share) / n
     if metric in CORRELATIONS:
-        rest = 1 - np.clip(score, -1, 1) ** 2
-        return rest / n if metric == "matthews" else rest**2 / n
+        if metric == "matthews":
+            return (1 - np.where(np.abs(score) >= 1, n / (n + 2), score) ** 2) / n
+        return (1 - np.clip(score, -1, 1) ** 2) ** 2 / n
     return np.zeros_like(score)
 
 
-def _doubted(share: Floats, n: float) -> Floats:
-    """A share of n rows, no nearer to 0 or 1 than the rows can tell."""
-    return np.clip(share, 1 / (n + 2), (n + 1) / (n + 2))
+def _doubted(share: Floats, most: float) -> Floats:
+    """A share of rows, which is no more certain at 1 than at `most`, nor at 0 than at as little."""
+    return np.where(share >= 1, most, np.where(share <= 0, 1 - most, share))

@@ -32,14 +32,16 @@ ENOUGH = {"cpu": 1 << 22, "cuda": 1 << 26}
 # waits for hooks, which cost as much time as a kernel of its backward pass.
 HOOKED = {"cpu": 1, "cuda": 1 << 25}
 
+# What compiling, checkpoints of activations and sharding write into the names of what they wrap.
+WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
 # The weights that an open subspace moves. Kept beside them, as an attribute would go into copies and pickles.
 _OWNED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def _check_names(model: nn.Module) -> None:
     """Raise ConfigError at a wrapper, which renames the tensors: P and SAID's groups go by their names."""
-    compiled = any("_orig_mod." in name for name, _ in model.named_parameters())
-    if compiled or isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+    wrapped = any(mark in name for mark in WRAPPERS for name, _ in model.named_parameters())
+    if wrapped or isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise ConfigError(
             f"Subspace({type(model).__name__}): P is drawn by the tensors' names, which this wrapper changes; give "
             "the model itself and wrap it afterwards, or compile it in place by model.compile()"
@@ -76,6 +78,11 @@ class _Slice:
     scale: float
     group: int
     index: int  # of this tensor among the selected
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of four or eight bytes a number are alike, of which NaN is like itself."""
+    return torch.equal(a.view(torch.int32), b.view(torch.int32))
 
 
 def _square(values: Tensor) -> Tensor:
@@ -162,7 +169,8 @@ class Subspace(nn.Module):
     `zero_grad()`. A backward pass that is not to count, of a loss that is no number, say, is dropped by
     `space.zero_grad()`; the optimizer's own does not reach what has left the weights.
     To keep a state while it is open, copy a `state_dict()`, of the space (d numbers) or of the model. The space
-    itself can't be copied, and a copy of the whole model has frozen tensors, and embeddings with sparse gradients.
+    itself can't be copied, nor can a streamed model, and a copy of another one has frozen tensors, and embeddings
+    with sparse gradients.
 
     Raises ConfigError where d leaves nothing for θ, at float64 weights, at those that another open subspace moves,
     at a wrapped model, and where `collect` finds θ or λ changed since `write`. A refused model is as it was.
@@ -326,11 +334,11 @@ class Subspace(nn.Module):
         steps it does not see.
         """
         trained = [p for p in (self.theta, self.lam) if p is not None]
-        return [torch.tensor(p._version) if p.is_cuda else p.detach().clone() for p in trained]
+        return [torch.tensor([p._version]) if p.is_cuda else p.detach().clone() for p in trained]
 
     def _changed(self) -> bool:
         """Whether θ or λ is another than at the last `write`."""
-        return not all(map(torch.equal, self._written, self._present()))
+        return not all(map(_same_bits, self._written, self._present()))
 
     @torch.no_grad()
     def _drop(self) -> None:

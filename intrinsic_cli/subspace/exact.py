@@ -66,6 +66,8 @@ class Exact(nn.ParameterList):
                 weight.grad = None
 
     def drop(self) -> None:
-        """Forget the gradients of the weights that were not taken."""
+        """Forget all gradients, whether they were taken or not."""
         for weight, _ in self._coarse:
             weight.grad = None
+        for own in self:
+            own.grad = None

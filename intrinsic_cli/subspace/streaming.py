@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from intrinsic_cli.errors import ConfigError
+
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
     """The layers that `model` runs one after another: the members of its outermost `ModuleList`s, or of the lists
@@ -24,9 +26,9 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
     return [layer for layers in outermost for layer in _members(layers)]
 
 
-def _members(layers: nn.ModuleList) -> Iterator[nn.Module]:
-    for layer in layers:
-        yield from _members(layer) if isinstance(layer, nn.ModuleList) else (layer,)
+def _members(layers: nn.ModuleList | nn.ModuleDict) -> Iterator[nn.Module]:
+    for layer in layers.values() if isinstance(layers, nn.ModuleDict) else layers:
+        yield from _members(layer) if isinstance(layer, nn.ModuleList | nn.ModuleDict) else (layer,)
 
 
 def own_weights(model: nn.Module, layer: nn.Module) -> set[int]:
@@ -75,16 +77,28 @@ class Streamed:
         # In place of hooks, which a model that calls `layer.forward` itself would pass by, as SqueezeBERT does.
         self._layer, self._own, self._of_others = layer, layer.forward, vars(layer).get("forward")
         layer.forward = self._forward
+        self._open = True
         self._release()
 
     def close(self) -> None:
         """Let the layer go, with its weights in place."""
-        del self._layer.forward
-        if self._of_others is not None:
-            self._layer.forward = self._of_others
+        self._open = False
+        # Others who have put theirs around it since may put it back later: it then calls the layer's own alone.
+        if vars(self._layer).get("forward") == self._forward:
+            del self._layer.forward
+            if self._of_others is not None:
+                self._layer.forward = self._of_others
         self._fill()
 
     def _forward(self, *args: Any, **options: Any) -> Any:
+        if not self._open:
+            return self._own(*args, **options)
+        if self._layer.training and getattr(self._layer, "gradient_checkpointing", False):
+            raise ConfigError(
+                f"projection.cache=stream makes the weights of a {type(self._layer).__name__} when it runs, and "
+                "gradient checkpointing runs it anew past that; call model.gradient_checkpointing_disable(), or "
+                "take projection.cache=auto"
+            )
         self._fill()
         self._places = {w.untyped_storage().data_ptr(): i for i, w in enumerate(self._weights)}
         try:

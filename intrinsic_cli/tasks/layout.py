@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,8 @@ ALIASES = {
     "training": "train", "valid": "validation", "validate": "validation", "val": "validation", "dev": "validation",
     "testing": "test", "eval": "test", "evaluation": "test",
 } | {name: name for name in SPLITS}  # fmt: skip
-OTHER_KINDS = (  # in which tables and lines are kept too
-    ".gz", ".bz2", ".xz", ".zst", ".zip", ".txt", ".ndjson", ".arrow", ".feather", ".xlsx", ".xls", ".pkl",
-)  # fmt: skip
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # what files of the kinds that are read may be packed in,
+TABLES = (".ndjson", ".arrow", ".feather", ".xlsx", ".xls")  # and what else tables are kept in
 _SHARD = re.compile(r"(?P<base>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
 _NUMBERED = re.compile(r"(?P<base>.*?)(?:[-_.]?(?P<number>\d+)|\[(?P<bracketed>\d+)\])")
 
@@ -59,17 +59,35 @@ def layout(root: Path, files: Sequence[Path], asked: Collection[str]) -> Layout:
     return Layout({name: tuple(sorted(by_split[name])) for name in order}, tuple(unread))
 
 
-def refuse_other_kinds(root: Path, files: Sequence[Path], found: Layout, asked: Collection[str]) -> None:
-    """Raise DataError where one of all `files` is named as a split that is `asked` for and not `found`, and is of a
-    kind that is not read: its rows would be passed over in silence."""
+def refuse_other_kinds(root: Path, files: Sequence[Path], found: Layout, asked: Sequence[str]) -> None:
+    """Raise DataError where one of all `files` would be a split that is `asked` for and not `found`, or a further
+    piece of one, but for its kind, which is not read: its rows would be passed over in silence."""
     for file in files:
-        name = file.name.split(".")[0]
-        split = name if name in asked else ALIASES.get(name.casefold())
-        if split in asked and split not in found.splits and file.suffix.lower() in OTHER_KINDS:
-            raise DataError(
-                f"{file.relative_to(root)} of {root} would be the split {split}, and is of a kind that is not "
-                f"read; unpack it or save it as {', '.join(DATA_SUFFIXES)}, or move it away"
-            )
+        plain = file.with_suffix("") if file.suffix.lower() in PACKED else file
+        kind = plain.suffix.lower()
+        if kind not in (DATA_SUFFIXES if plain != file else TABLES):
+            continue
+        with suppress(DataError):
+            split = _split_of(plain.relative_to(root), asked)
+            if split is not None and split in asked and _is_more(plain, found.splits.get(split, ())):
+                break
+    else:
+        return
+    raise DataError(
+        f"{file.relative_to(root)} of {root} would be of the split {split}, and is of a kind that is not read; "
+        f"unpack it or save it as {', '.join(DATA_SUFFIXES)}"
+        f"{', or add task.validation=null to set a fifth of the training rows apart' * (split != asked[0])}"
+    )
+
+
+def _is_more(file: Path, split: Sequence[Path]) -> bool:
+    """Whether a file is a split's only one, or a further piece beside those that the split has."""
+    base, number, _ = _piece(file)
+    pieces = {(other.parent, *_piece(other)[:2]) for other in split}
+    others = {(parent, name) for parent, name, other in pieces if other is not None}
+    return not split or (
+        number is not None and (file.parent, base) in others and (file.parent, base, number) not in pieces
+    )
 
 
 def _split_of(file: Path, asked: Collection[str]) -> str | None:
@@ -81,7 +99,8 @@ def _split_of(file: Path, asked: Collection[str]) -> str | None:
     stem, (base, shard, _) = file.stem, _piece(file)
     own = named(stem) or named(base) or (base if shard and _SHARD.fullmatch(stem) else None)
     if own is None:
-        mentioned = {ALIASES[word] for word in re.findall("[a-z]+", stem.casefold()) if word in ALIASES}
+        words = set(re.findall("[a-z]+", stem.casefold())) - {"validate"}  # which in a longer name is a verb
+        mentioned = {ALIASES[word] for word in words if word in ALIASES}
         own = mentioned.pop() if len(mentioned) == 1 else None
     places = {split for part in file.parts[:-1] if (split := named(part))}
     if len(found := places | ({own} if own else set())) > 1:

@@ -43,7 +43,10 @@ class Digits(str):
 
 
 def joined(tables: Sequence[Table], files: Sequence[Path]) -> Table:
-    """The pieces of one split, read from `files`, as one table. Raises DataError at a column that some lack."""
+    """The pieces of one split, read from `files`, as one table. Raises DataError at a column that some lack, but
+    for those without rows."""
+    files = [file for file, table in zip(files, tables, strict=True) if table.rows]
+    tables = [table for table in tables if table.rows] or tables[:1]
     if len(tables) == 1:
         return tables[0]
     shared = list(dict.fromkeys(name for table in tables for name in table.cells))

@@ -192,6 +192,18 @@ def test_a_finished_run_goes_before_an_unfinished_folder_of_it(store, tmp_path, 
     assert survey.left_out == ((begun, f"an unfinished folder of the run in {done}"),)
 
 
+def test_a_result_of_another_run_goes_before_nothing(store, tmp_path):
+    one, other = STUDY[0].spec, STUDY[1].spec
+    shutil.move(store.root / one.run_id, tmp_path / one.run_id)
+    shutil.copytree(store.root / other.run_id, store.root / "a" / one.run_id)
+    shutil.copytree(tmp_path / one.run_id, store.root / "b" / one.run_id)
+    for _ in range(2):
+        assert Store(store.root).run(one).path == store.root / "b" / one.run_id
+        (store.root / one.run_id).mkdir(exist_ok=True)  # an empty folder is no run
+    (store.root / "b" / one.run_id / RESULT).unlink()
+    assert Store(store.root).run(one).state is not RunState.UNREADABLE
+
+
 def test_a_folder_of_another_program_is_no_run(store):
     (store.root / "model").mkdir()
     (store.root / "model" / CONFIG).write_text('{"model_type": "bert"}')

@@ -78,6 +78,8 @@ def test_letters_of_a_study_file_are_kept_and_written(tmp_path, letters):
         ("d: 010", "d", "010"), ("d: [010, 50]", "d", ["010", 50]), ("seed: 1:30", "seed", "1:30"),
         ("data: {max_train: 0100}", "data.max_train", "0100"), ("lr: 12:30.5", "lr", "12:30.5"),
         ("d: 10", "d", 10), ("lr: 0.5", "lr", 0.5), ("lr: -0", "lr", 0), ("d: 1_000", "d", 1000),
+        ("seed: [00, 01, 02]", "seed", [0, 1, 2]), ("lr: 00.5", "lr", 0.5),
+        ("train: {epochs: 03}", "train.epochs", 3),
     ],
 )  # fmt: skip
 def test_numbers_that_yaml_counts_by_eight_or_sixty_stay_as_they_are_written(tmp_path, line, key, wanted):

@@ -76,11 +76,8 @@ def test_a_d90_of_ones_own_numbers():
         ([(100, 0.6)], {"chance": None}, "chance=None is no number"),
         ([(100, 0.6)], {"untrained": "0.5"}, "untrained='0.5' is no number"),
         ([(100, 0.6)], {"chance": 50.0}, "chance=50 is no accuracy; divide percent by 100"),
-        (
-            [(100, 3.0)],
-            {"higher_is_better": False},
-            "higher_is_better=False with metric='accuracy'.*metric='loss'",
-        ),
+        ([(100, 3.0)], {"higher_is_better": False}, "accuracy=3 .* is no share; give metric='loss'"),
+        ([(100, 0.6)], {"untrained": 30.0}, "untrained=30 is no accuracy"),
     ],
 )
 def test_numbers_that_can_be_no_curve_are_refused_by_their_value(given, options, message):

@@ -318,5 +318,25 @@ def test_rows_that_are_all_right_are_not_beyond_doubt(kept):
 
 
 def test_doubt_moves_no_score_that_is_not_at_an_end():
-    scores = np.array([1 / 20, 0.3, 0.5, 19 / 20])
-    assert sampling_variance("accuracy", scores, 20) == pytest.approx(scores * (1 - scores) / 20)
+    scores = np.array([1 / 20, 0.3, 0.5, 19 / 20, 0.9999])
+    for metric in ("accuracy", "f1_macro", "token_f1"):
+        assert sampling_variance(metric, scores, 20) == pytest.approx(scores * (1 - scores) / 20)
+    assert sampling_variance("matthews", scores, 20) == pytest.approx((1 - scores**2) / 20)
+    positive = 20 * 0.5 / 1.5  # of which the score of calling all so is 0.5
+    by_f1 = scores * (1 - scores) * (2 - scores) / (2 * positive)
+    assert sampling_variance("f1", scores, 20, 0.5) == pytest.approx(by_f1)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "f1_macro", "matthews"])
+def test_a_perfect_score_is_doubted_whether_its_rows_were_kept_or_not(metric):
+    labels = np.arange(60) % 3 == 0
+    chance = 0.5 if metric == "f1" else 0.0
+    noise = []
+    for kept in (False, True):
+        rows = {"rows": influence(metric, labels, labels)} if kept else {}
+        runs = [Point(d, 0, 0.1, 1.0, **rows) for d in (10, 100, 1000)]
+        study = prepare(runs, [Point(None, 0, 0.1, 1.0, **rows)], Scale(chance, 60, metric))
+        assert study.noise is not None
+        noise.append(study.noise.score[-1, 0])
+    assert noise[0] == noise[1] > 0
+    assert sampling_variance(metric, np.array(59 / 60), 60, chance) > 0.5 * noise[0]  # of one wrong row

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.spec import ProjectionSpec, SubspaceSpec
@@ -96,16 +97,20 @@ def test_passes_with_a_write_before_each_add_up(batch, kind):
             torch.testing.assert_close(p.grad, wanted)
 
 
-def test_dropping_reaches_a_head_in_bfloat16():
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("taken", [False, True])
+def test_dropping_reaches_a_head(dtype, taken):
     head = ("2.weight", "2.bias")
     ids, labels = torch.arange(6).view(2, 3), torch.tensor([0, 1])
     model, spec = network(), SubspaceSpec("did", head="trained")
-    with Subspace(model, spec, d=85, head=head, dtype=torch.bfloat16) as space:
+    with Subspace(model, spec, d=85, head=head, dtype=dtype) as space:
         space.write()
         loss_of(model, (ids, labels)).backward()
-        space.zero_grad()
-        space.collect()
-        assert all(p.grad is None for p in space.direct)
+        if taken:
+            space.end_pass()
+        stepped(space)
+        space.write()
+        assert all(p.grad is None for p in (*space.direct, model[2].weight))
 
 
 def test_the_steps_of_a_fused_optimizer_are_seen(batch):
@@ -120,10 +125,21 @@ def test_the_steps_of_a_fused_optimizer_are_seen(batch):
             space.collect()
 
 
+def test_a_theta_that_has_become_nan_has_not_changed(batch):
+    """So that a run which diverges ends as one that did."""
+    with Subspace(model := network(), "said", d=20) as space:
+        with torch.no_grad():
+            space.theta.fill_(torch.nan)
+        space.write()
+        loss_of(model, batch).backward()
+        space.collect()
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
         nn.DataParallel,
+        lambda m: nn.Sequential(checkpoint_wrapper(m)),
         lambda m: torch.compile(m, backend="eager"),
         lambda m: nn.Sequential(torch.compile(m, backend="eager")),
     ],

@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
+import transformers
 from test_attach import HEAD, Toy, copies, loss_of, same_bits
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from intrinsic_cli.errors import ConfigError
 from intrinsic_cli.models import adapters
 from intrinsic_cli.spec import AdapterSpec, ProjectionSpec, SubspaceSpec
 from intrinsic_cli.subspace.attach import Subspace
@@ -115,7 +117,8 @@ def test_a_forward_pass_that_fails_leaves_the_layers_as_they_were(toy):
 
 
 def test_layers_and_what_is_theirs_alone():
-    inner = nn.ModuleDict({"steps": nn.ModuleList([nn.Linear(2, 2)]), "norm": nn.LayerNorm(2)})
+    inner = nn.Module()
+    inner.steps, inner.norm = nn.ModuleList([nn.Linear(2, 2)]), nn.LayerNorm(2)
     model = nn.ModuleDict({"blocks": nn.ModuleList([inner, nn.Linear(2, 2)]), "out": nn.Linear(2, 2)})
     assert layers_of(model) == [inner, model.blocks[1]]
     assert len(own_weights(model, inner)) == 4
@@ -184,3 +187,60 @@ def test_layers_in_lists_of_lists_that_are_called_past_their_hooks_are_streamed(
         found.append([space.theta.detach(), space.lam.grad, *(p.detach() for p in model.parameters())])
     assert all(p.isfinite().all() for p in found[0])
     assert all(map(torch.equal, *found))
+
+
+def test_a_forward_that_others_have_patched_is_left_to_them():
+    torch.manual_seed(0)
+    model, x = Nested(), torch.ones(2, 6)
+    layer = model.blocks[0][0]
+    space = Subspace(model, "did", 40, 7, ProjectionSpec(cache="stream"))
+    streamed = layer.forward
+    layer.forward = lambda *args: streamed(*args)  # as accelerate's hooks do
+    space.close()
+    layer.forward = streamed  # and put it back
+    with torch.no_grad():
+        layer.weight.fill_(2.0)
+    assert model(x).isfinite().all()
+    assert torch.equal(layer.weight, torch.full((6, 6), 2.0))
+
+
+def test_a_patch_that_ends_before_the_space_leaves_weights_behind():
+    torch.manual_seed(0)
+    model = Nested()
+    layer = model.blocks[0][0]
+    own = layer.forward
+    layer.forward = lambda *args: own(*args)
+    space = Subspace(model, "did", 40, 7, ProjectionSpec(cache="stream"))
+    del layer.forward
+    space.close()
+    assert model(torch.ones(2, 6)).isfinite().all()
+
+
+def test_parts_of_a_module_dict_are_streamed():
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.ModuleDict({"a": nn.Linear(6, 6)}) for _ in range(2))
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer["a"](x)
+            return x
+
+    with Subspace(model := Parts(), "did", 20, 7, ProjectionSpec(cache="stream")) as space:
+        space.write()
+        assert model(torch.ones(2, 6)).isfinite().all()
+
+
+def test_gradient_checkpointing_past_a_stream_is_refused():
+    config = transformers.BertConfig(
+        hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, vocab_size=20
+    )
+    model = transformers.BertForSequenceClassification(config)
+    with Subspace(model, "did", 20, 7, ProjectionSpec(cache="stream")) as space:
+        space.write()
+        model.gradient_checkpointing_enable()
+        ids = torch.ones(2, 4, dtype=torch.long)
+        with pytest.raises(ConfigError, match="gradient_checkpointing_disable"):
+            model.train()(input_ids=ids)
+        assert model.eval()(input_ids=ids).logits.isfinite().all()

@@ -173,12 +173,44 @@ def test_numbered_pieces_are_one_split_where_all_are_there(tmp_path):
         texts(own)
 
 
-@pytest.mark.parametrize("name", ["validation.jsonl.gz", "validation.txt", "dev.csv.zip", "Val.arrow"])
-def test_a_split_of_a_kind_that_is_not_read_is_no_reason_to_take_another(tmp_path, name):
-    own = folder(tmp_path, **{"train.jsonl": TRAIN, name: OTHER})
-    with pytest.raises(DataError, match=f"{re.escape(name)} .* would be the split validation"):
+PACKED = [
+    ("train.jsonl", "validation.jsonl.gz"), ("train.jsonl", "dev.csv.zip"), ("train.jsonl", "Val.arrow"),
+    ("train/a.jsonl", "validation/a.jsonl.gz"), ("my_train.jsonl", "my_validation.jsonl.xz"),
+    ("train-00000-of-00001.jsonl", "validation-00000-of-00001.jsonl.zst"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("train", "name"), PACKED)
+def test_a_split_of_a_kind_that_is_not_read_is_no_reason_to_take_another(tmp_path, train, name):
+    own = folder(tmp_path, **{train: TRAIN, name: OTHER})
+    with pytest.raises(DataError, match=f"{re.escape(name)} .* split validation.*task.validation=null"):
         texts(own)
     assert texts(own, validation=None)  # where nobody asks for it
+
+
+NO_SPLITS = ["val.txt", "cache/validation.pkl", "raw/dev.txt", "validation.log.gz", "valid.zip", "test.jsonl.gz",
+             "train.jsonl.gz", "validate_notes.jsonl"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_SPLITS)
+def test_what_is_no_table_stands_for_no_split(tmp_path, name):
+    own = folder(tmp_path, **{"train.jsonl": TRAIN, name: OTHER})
+    train, validation = texts(own)
+    assert sorted(train + validation) == wanted()[0]
+
+
+def test_a_further_piece_that_is_packed_is_named(tmp_path):
+    pieces = {"train_0.jsonl": TRAIN[:20], "train_1.jsonl.gz": TRAIN[20:], "validation.jsonl": VALIDATION}
+    with pytest.raises(DataError, match=r"train_1\.jsonl\.gz .* split train.*unpack it"):
+        texts(folder(tmp_path, **pieces))
+
+
+def test_a_piece_without_rows_lacks_no_column(tmp_path):
+    folder(tmp_path, **{"train-0.json": [], "validation.json": []})
+    (tmp_path / "train-0.json").write_text(json.dumps(TRAIN))
+    (tmp_path / "train-1.json").write_text("[]")
+    (tmp_path / "validation.json").write_text(json.dumps(VALIDATION))
+    assert texts(tmp_path) == wanted()
 
 
 def test_a_training_split_that_is_packed_is_named(tmp_path):

@@ -577,8 +577,9 @@ def test_permuted_labels_tell_nothing_of_the_rows(csv):
     [
         ([i / 12 for i in range(60)], True),  # as STS-B's
         ([float(i) for i in range(60)], True),
-        ([100 + i / 12 for i in range(60)], False),
-        ([1960 + i for i in range(60)], False),
+        ([290 + i / 2 for i in range(60)], True),  # temperatures
+        ([100 + i / 60 for i in range(60)], False),
+        ([1990 + i / 2 for i in range(60)], False),
         ([-2000 + i / 12 for i in range(60)], False),
         ([1e-9 * i for i in range(60)], True),
         ([7.0] * 60, True),  # of which no answer scores well

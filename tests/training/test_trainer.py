@@ -347,6 +347,8 @@ def test_patience_scores_are_those_of_the_restored_weights(fit, make_spec, loade
     {"kind": "full", "lr": 1e30, "max_steps": 12},  # the loss itself is lost
     {"kind": "full", "lr": 1e30, "max_steps": 1},  # the last step ruins the weights: only evaluation sees it
     {"kind": "did", "lr": 1e30, "max_steps": 1},
+    {"kind": "did", "lr": 1e30, "max_steps": 20},
+    {"kind": "said", "lr": 1e30, "max_steps": 20},
     {"kind": "said", "lr": 1e30, "max_steps": 20, "evals": 10},
 ])  # fmt: skip
 def test_divergence_is_an_error_that_names_the_learning_rate(fit, make_spec, options):
