@@ -70,12 +70,17 @@ def _few_patterns(key: str, patterns: tuple[str, ...]) -> None:
         )
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, Python's or NumPy's; 3.0 and True are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def stream_seed(seed: int, name: str) -> int:
     """The 63-bit seed of the random stream `name` of a run: hash(seed, name), the same everywhere.
 
     Raises ConfigError where `seed` is no whole number: 3.0 and True would be other streams than 3 and 1.
     """
-    if not isinstance(seed, Integral) or isinstance(seed, bool):
+    if not is_whole(seed):
         raise ConfigError(f"seed={seed!r} is no whole number; write int(seed)")
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -16,14 +16,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 from typing import ClassVar
 
 import torch
 
 from intrinsic_cli.errors import ConfigError, one_of
 from intrinsic_cli.projections import kernels
-from intrinsic_cli.spec import KERNELS
+from intrinsic_cli.spec import KERNELS, is_whole
 
 # The sums of `fold` are kept in this many rows. A kernel that works in pieces gives each piece a fixed row and
 # sums a row in the order of the calls, so that the result does not depend on who worked on what.
@@ -61,8 +60,7 @@ class Projection(ABC):
         version: int | None = None,
         kernel: str = "auto",
     ) -> None:
-        whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in (*shape, seed))
-        if not whole:
+        if not all(map(is_whole, (*shape, seed))):
             raise ConfigError(
                 f"projection of shape {tuple(shape)}, seed={seed!r}: all of them are whole numbers"
             )

@@ -11,7 +11,7 @@ from typing import Any
 
 from intrinsic_cli.errors import ConfigError, StoreError, near
 from intrinsic_cli.render import Answer, Table
-from intrinsic_cli.reports.cells import called, cell, defined, percent, symbol
+from intrinsic_cli.reports.cells import NOTHING, called, cell, defined, percent, symbol
 from intrinsic_cli.reports.curves import Curve, settings_of_space
 from intrinsic_cli.settings import flat
 from intrinsic_cli.statistics.difference import Difference, difference
@@ -164,7 +164,7 @@ def answer(found: Sequence[Compared]) -> Answer:
         row = [each.a.name, each.b.name]
         for key in shown:
             row += [cell(side.estimate(threshold, key)) for side in (each.a, each.b)]
-            row.append(spell(each.by[key]) if key in each.by else "—")
+            row.append(spell(each.by[key]) if key in each.by else NOTHING)
         rows.append(row)
     interval = f"[{percent(CONFIDENCE)} interval]"
     title = f"log2 A/B: octaves from the {name} of B to that of A {interval}; below 0, A needs fewer numbers"
@@ -181,8 +181,8 @@ def _is_shown(each: Compared, definition: str) -> bool:
 def spell(found: Difference) -> str:
     """`-1.25 [-1.80, -0.71]`, with −∞ or ∞ for an end that is open, or a dash."""
     if found.reason:
-        return "—"
-    middle = "—" if found.value is None else f"{found.value:.2f}"
+        return NOTHING
+    middle = NOTHING if found.value is None else f"{found.value:.2f}"
     low = "−∞" if found.low is None else f"{found.low:.2f}"
     high = "∞" if found.high is None else f"{found.high:.2f}"
     return f"{middle} [{low}, {high}]"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from numbers import Integral
 
 from torch import nn
 
 from intrinsic_cli.errors import ConfigError
-from intrinsic_cli.spec import SubspaceSpec
+from intrinsic_cli.spec import SubspaceSpec, is_whole
 
 
 def select(
@@ -91,7 +90,7 @@ def scale_names(moved: Iterable[str], spec: SubspaceSpec, head: Sequence[str] = 
 
 def free_dimensions(model: nn.Module, spec: SubspaceSpec, d: int, head: Sequence[str] = ()) -> int:
     """How many of d numbers are left for θ. Raises ConfigError where none is."""
-    if not isinstance(d, Integral) or isinstance(d, bool):
+    if not is_whole(d):
         raise ConfigError(f"d={d!r} is no whole number; d is how many numbers are trained")
     moved, direct = select(model, spec, head)
     m = len(scale_names(moved, spec, head))

@@ -86,3 +86,10 @@ def best_constant(metric: Metric, labels: np.ndarray) -> float:
     """What answering one class to every row scores at best. labels: class ids (n,)."""
     classes = np.unique(labels)
     return max(metric({"label": labels, "prediction": np.full(len(labels), c)}) for c in classes)
+
+
+def best_rounded(labels: np.ndarray, rounded: np.ndarray) -> float:
+    """The lower correlation of right answers that can only be given as `rounded`; both (n,), float64."""
+    # A correlation is the same wherever zero is, and is computed well where the numbers are small.
+    answers = {"label": labels - labels[0], "prediction": rounded - labels[0]}
+    return min(metric(answers) for metric in REGRESSION.values())

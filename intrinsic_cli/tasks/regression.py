@@ -10,7 +10,7 @@ import numpy as np
 from intrinsic_cli.errors import DataError
 from intrinsic_cli.spec import TaskSpec
 from intrinsic_cli.tasks.classification import Classification
-from intrinsic_cli.tasks.metrics import REGRESSION, Answers, Metric
+from intrinsic_cli.tasks.metrics import REGRESSION, Answers, Metric, best_rounded
 from intrinsic_cli.tasks.task import Base
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def check_short(task: TaskSpec, labels: np.ndarray) -> None:
 
     exact = labels.astype(np.float64)
     short = torch.from_numpy(exact).bfloat16().double().numpy()
-    off = {"label": exact - exact[0], "prediction": short - exact[0]}
-    best = {"label": off["label"], "prediction": off["label"]}
-    if any(metric(off) <= SHORT_SCORE < metric(best) for metric in REGRESSION.values()):
+    if best_rounded(exact, short) <= SHORT_SCORE < best_rounded(exact, exact):
         raise DataError(
             f"task.label={task.label}: labels from {exact.min():g} to {exact.max():g} lie too close together for "
             "their distance from 0 in bfloat16, in which answers are computed; subtract one number from all of "
